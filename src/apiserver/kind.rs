@@ -1,0 +1,207 @@
+//! A kind that the server serves: its names, its schema, and the functions that guard it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+
+use super::admission::Admission;
+
+/// Group, version and plural name of a resource: what a request path names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceId {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// API version, such as `v1` or `v1alpha1`.
+    pub version: String,
+    /// Plural name in lower case, such as `clusters`.
+    pub plural: String,
+}
+
+impl ResourceId {
+    /// The `apiVersion` of objects of this resource, `GROUP/VERSION` or `VERSION` in the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.group.is_empty() { f.write_str(&self.plural) } else { write!(f, "{}.{}", self.plural, self.group) }
+    }
+}
+
+/// Whether objects of a kind live in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One name in the whole server.
+    Cluster,
+    /// One name in each namespace.
+    Namespaced,
+}
+
+/// How much of Kubernetes' object handling a kind gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// As a custom resource: `PUT` needs a resourceVersion, unknown fields are pruned, no strategic merge patch.
+    Custom,
+    /// As a built-in kind: unconditional `PUT` is allowed, unknown fields are pruned by the schema.
+    BuiltIn,
+}
+
+/// One column of `kubectl get`, as in `additionalPrinterColumns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrinterColumn {
+    /// Heading.
+    pub name: String,
+    /// OpenAPI type: `string`, `integer`, `number`, `boolean` or `date`.
+    pub type_: String,
+    /// OpenAPI format, mostly empty.
+    pub format: String,
+    /// Text for `kubectl get -o wide` help.
+    pub description: String,
+    /// 0 is always shown, above 0 only in wide output.
+    pub priority: i32,
+    /// Simple JSONPath, relative to the object, with a leading dot.
+    pub json_path: String,
+}
+
+/// A semantic check over a whole object, after its schema held: returns every fault found.
+pub type Validation = Arc<dyn Fn(&Value) -> Vec<FieldFault> + Send + Sync>;
+
+/// One fault of an object, at one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldFault {
+    /// Path in dotted form, such as `spec.workers[0].name`.
+    pub field: String,
+    /// Kubernetes' cause types: `FieldValueInvalid`, `FieldValueRequired`, `FieldValueDuplicate`, …
+    pub reason: &'static str,
+    /// What is wrong and what was expected, lower case, no full stop.
+    pub message: String,
+}
+
+/// Everything the server needs to know of a kind. Made from a `CustomResourceDefinition` with [`Kind::from_crd`], or
+/// by hand for the built-in kinds in [`super::core`].
+#[derive(Clone)]
+pub struct Kind {
+    /// Where requests name it.
+    pub resource: ResourceId,
+    /// Kind name in CamelCase, such as `Cluster`.
+    pub kind: String,
+    /// Singular name, such as `cluster`.
+    pub singular: String,
+    /// Short names, such as `cl`.
+    pub short_names: Vec<String>,
+    /// Categories such as `all`.
+    pub categories: Vec<String>,
+    /// Namespaced or not.
+    pub scope: Scope,
+    /// Custom or built in.
+    pub flavor: Flavor,
+    /// OpenAPI v3 schema of the object, structural, without `$ref`.
+    pub schema: Arc<Value>,
+    /// Whether `/status` is a subresource.
+    pub has_status: bool,
+    /// Columns besides NAME; AGE is added where there are none.
+    pub columns: Vec<PrinterColumn>,
+    /// JSON paths (`.spec.x`) usable as field selectors besides `metadata.name` and `metadata.namespace`.
+    pub selectable_fields: Vec<String>,
+    /// Called in order before a write; the first refusal ends it.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Called after the schema held.
+    pub validation: Option<Validation>,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind").field("resource", &self.resource).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// A definition that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum KindError {
+    /// No version of the definition is served and stored.
+    #[error("the definition of {name} has no served version")]
+    NoVersion {
+        /// Name of the definition.
+        name: String,
+    },
+    /// The version carries no schema.
+    #[error("the definition of {name} has no schema")]
+    NoSchema {
+        /// Name of the definition.
+        name: String,
+    },
+}
+
+impl Kind {
+    /// Takes names, schema, columns and subresources from a definition's storage version.
+    pub fn from_crd(crd: &CustomResourceDefinition) -> Result<Self, KindError> {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        let version = crd
+            .spec
+            .versions
+            .iter()
+            .find(|version| version.storage && version.served)
+            .ok_or_else(|| KindError::NoVersion { name: name.clone() })?;
+        let schema = version
+            .schema
+            .as_ref()
+            .and_then(|schema| schema.open_api_v3_schema.as_ref())
+            .and_then(|schema| serde_json::to_value(schema).ok())
+            .ok_or(KindError::NoSchema { name })?;
+        let names = &crd.spec.names;
+        Ok(Self {
+            resource: ResourceId {
+                group: crd.spec.group.clone(),
+                version: version.name.clone(),
+                plural: names.plural.clone(),
+            },
+            kind: names.kind.clone(),
+            singular: names.singular.clone().unwrap_or_else(|| names.kind.to_lowercase()),
+            short_names: names.short_names.clone().unwrap_or_default(),
+            categories: names.categories.clone().unwrap_or_default(),
+            scope: if crd.spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
+            flavor: Flavor::Custom,
+            schema: Arc::new(schema),
+            has_status: version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some()),
+            columns: version
+                .additional_printer_columns
+                .iter()
+                .flatten()
+                .map(|column| PrinterColumn {
+                    name: column.name.clone(),
+                    type_: column.type_.clone(),
+                    format: column.format.clone().unwrap_or_default(),
+                    description: column.description.clone().unwrap_or_default(),
+                    priority: column.priority.unwrap_or_default(),
+                    json_path: column.json_path.clone(),
+                })
+                .collect(),
+            selectable_fields: version
+                .selectable_fields
+                .iter()
+                .flatten()
+                .map(|field| field.json_path.clone())
+                .collect(),
+            admission: Vec::new(),
+            validation: None,
+        })
+    }
+
+    /// Adds an admission function after those already there.
+    #[must_use]
+    pub fn with_admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.admission.push(admission);
+        self
+    }
+
+    /// Sets the semantic check.
+    #[must_use]
+    pub fn with_validation(mut self, validation: Validation) -> Self {
+        self.validation = Some(validation);
+        self
+    }
+}

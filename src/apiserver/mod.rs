@@ -1,0 +1,7 @@
+//! The embedded Kubernetes-style API server: store, watch, patch, discovery, serving.
+//!
+//! It knows nothing of clusters: it serves the kinds that are registered with it.
+
+pub mod admission;
+pub mod kind;
+pub mod user;

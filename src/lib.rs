@@ -1,0 +1,11 @@
+//! Kubernetes clusters as files.
+//!
+//! ```text
+//! files ──► sources ──► API ──► controllers ──► runtime + kubeadm
+//! ```
+//!
+//! The rooms of the house, in the order in which data flows, each knowing only those to its right in
+//! `cli → {sources, controllers, ui} → {runtime, kubeadm, kubeconfig} → {apiserver, api, world}`.
+#![forbid(unsafe_code)]
+
+pub mod apiserver;
