@@ -9,4 +9,5 @@
 #![forbid(unsafe_code)]
 
 pub mod apiserver;
+pub mod runtime;
 pub mod world;
