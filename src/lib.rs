@@ -8,6 +8,7 @@
 //! `cli → {sources, controllers, ui} → {runtime, kubeadm, kubeconfig} → {apiserver, api, world}`.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod apiserver;
 pub mod runtime;
 pub mod world;
