@@ -67,6 +67,15 @@ pub struct PrinterColumn {
     pub json_path: String,
 }
 
+/// Prints the rows of a kind whose columns JSONPath cannot express, as the built-in kinds have them.
+#[derive(Clone)]
+pub struct Printer {
+    /// All columns, NAME among them; their `json_path` is not used.
+    pub columns: Vec<PrinterColumn>,
+    /// The cells of one object at a time, as many as there are columns.
+    pub row: fn(&Value, jiff::Timestamp) -> Vec<Value>,
+}
+
 /// A semantic check over a whole object, after its schema held: returns every fault found.
 pub type Validation = Arc<dyn Fn(&Value) -> Vec<FieldFault> + Send + Sync>;
 
@@ -105,6 +114,8 @@ pub struct Kind {
     pub has_status: bool,
     /// Columns besides NAME; AGE is added where there are none.
     pub columns: Vec<PrinterColumn>,
+    /// Prints whole rows where JSONPath cannot express the columns; replaces `columns`.
+    pub printer: Option<Printer>,
     /// JSON paths (`.spec.x`) usable as field selectors besides `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<String>,
     /// Called in order before a write; the first refusal ends it.
@@ -180,6 +191,7 @@ impl Kind {
                     json_path: column.json_path.clone(),
                 })
                 .collect(),
+            printer: None,
             selectable_fields: version
                 .selectable_fields
                 .iter()

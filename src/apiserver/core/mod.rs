@@ -1,0 +1,185 @@
+//! The built-in kinds: what every Kubernetes API server has and a client expects.
+//!
+//! Schemas are made from `k8s-openapi`'s types once a process and shared by every server in it.
+
+mod columns;
+mod events;
+mod merge;
+mod structural;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::coordination::v1 as coordination;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::events::v1 as events_v1;
+use k8s_openapi::schemars::JsonSchema;
+
+pub use events::{event_to_core, event_to_events};
+pub(crate) use structural::structural;
+
+use super::kind::{Flavor, Kind, Printer, ResourceId, Scope};
+
+/// What Kina's own API serves besides its own kinds: Event (in both groups), Lease and Namespace.
+pub fn control() -> Vec<Kind> {
+    static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
+    KINDS.get_or_init(|| vec![namespace(), event(), event_in_group(), lease()]).clone()
+}
+
+/// What a simulated cluster serves: [`control`], and Node, Pod, Service, ConfigMap, Secret, ServiceAccount,
+/// Deployment, ReplicaSet and DaemonSet.
+pub fn workload() -> Vec<Kind> {
+    static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
+    let own = KINDS.get_or_init(|| {
+        vec![
+            node(),
+            pod(),
+            service(),
+            config_map(),
+            secret(),
+            service_account(),
+            deployment(),
+            replica_set(),
+            daemon_set(),
+        ]
+    });
+    control().into_iter().chain(own.iter().cloned()).collect()
+}
+
+/// What the kinds have in common; the rest is set by the callers.
+fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &[&str], printer: Printer) -> Kind {
+    let singular = kind.to_lowercase();
+    Kind {
+        resource: ResourceId { group: group.into(), version: "v1".into(), plural: format!("{singular}s") },
+        kind: kind.into(),
+        singular,
+        short_names: short_names.iter().map(|name| (*name).into()).collect(),
+        categories: Vec::new(),
+        scope,
+        flavor: Flavor::BuiltIn,
+        schema: Arc::new(structural::<T>()),
+        has_status: false,
+        columns: Vec::new(),
+        printer: Some(printer),
+        selectable_fields: Vec::new(),
+        admission: Vec::new(),
+        validation: None,
+    }
+}
+
+impl Kind {
+    fn with_status(mut self) -> Self {
+        self.has_status = true;
+        self
+    }
+
+    fn in_all(mut self) -> Self {
+        self.categories = vec!["all".into()];
+        self
+    }
+
+    /// Fields that selectors may name, as `pkg/registry/*/strategy.go` lists them.
+    fn selectable(mut self, fields: &[&str]) -> Self {
+        self.selectable_fields = fields.iter().map(|field| format!(".{field}")).collect();
+        self
+    }
+}
+
+fn namespace() -> Kind {
+    built_in::<core::Namespace>("", "Namespace", Scope::Cluster, &["ns"], columns::namespace())
+        .with_status()
+        .selectable(&["status.phase"])
+}
+
+fn event() -> Kind {
+    built_in::<core::Event>("", "Event", Scope::Namespaced, &["ev"], columns::event()).selectable(&[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "type",
+    ])
+}
+
+fn event_in_group() -> Kind {
+    built_in::<events_v1::Event>("events.k8s.io", "Event", Scope::Namespaced, &["ev"], columns::event()).selectable(&[
+        "regarding.kind",
+        "regarding.namespace",
+        "regarding.name",
+        "regarding.uid",
+        "regarding.apiVersion",
+        "regarding.resourceVersion",
+        "regarding.fieldPath",
+        "reason",
+        "reportingController",
+        "type",
+    ])
+}
+
+fn lease() -> Kind {
+    built_in::<coordination::Lease>("coordination.k8s.io", "Lease", Scope::Namespaced, &[], columns::lease())
+}
+
+fn node() -> Kind {
+    built_in::<core::Node>("", "Node", Scope::Cluster, &["no"], columns::node())
+        .with_status()
+        .selectable(&["spec.unschedulable"])
+}
+
+fn pod() -> Kind {
+    built_in::<core::Pod>("", "Pod", Scope::Namespaced, &["po"], columns::pod()).with_status().in_all().selectable(&[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ])
+}
+
+fn service() -> Kind {
+    built_in::<core::Service>("", "Service", Scope::Namespaced, &["svc"], columns::service())
+        .with_status()
+        .in_all()
+        .selectable(&["spec.clusterIP", "spec.type"])
+}
+
+fn config_map() -> Kind {
+    built_in::<core::ConfigMap>("", "ConfigMap", Scope::Namespaced, &["cm"], columns::config_map())
+}
+
+fn secret() -> Kind {
+    built_in::<core::Secret>("", "Secret", Scope::Namespaced, &[], columns::secret()).selectable(&["type"])
+}
+
+fn service_account() -> Kind {
+    built_in::<core::ServiceAccount>("", "ServiceAccount", Scope::Namespaced, &["sa"], columns::service_account())
+}
+
+fn deployment() -> Kind {
+    built_in::<apps::Deployment>("apps", "Deployment", Scope::Namespaced, &["deploy"], columns::deployment())
+        .with_status()
+        .in_all()
+}
+
+fn replica_set() -> Kind {
+    built_in::<apps::ReplicaSet>("apps", "ReplicaSet", Scope::Namespaced, &["rs"], columns::replica_set())
+        .with_status()
+        .in_all()
+        .selectable(&["status.replicas"])
+}
+
+fn daemon_set() -> Kind {
+    built_in::<apps::DaemonSet>("apps", "DaemonSet", Scope::Namespaced, &["ds"], columns::daemon_set())
+        .with_status()
+        .in_all()
+}

@@ -1,0 +1,65 @@
+//! `allOf`, `anyOf`, `oneOf` and `not`.
+
+use serde_json::Value;
+
+use super::node::Node;
+use super::validate::walk;
+use crate::apiserver::kind::FieldFault;
+
+pub(super) fn check(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<FieldFault>) {
+    let branches = |keyword| node.keyword(keyword).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for branch in branches("allOf") {
+        faults.extend(faults_of(branch, value, path));
+    }
+    let any = branches("anyOf");
+    if !any.is_empty() {
+        let results = results(any, value, path);
+        if !results.iter().any(Vec::is_empty) {
+            faults.push(composite(path, "must validate at least one schema (anyOf)"));
+            faults.extend(closest(results));
+        }
+    }
+    let one = branches("oneOf");
+    if !one.is_empty() {
+        let results = results(one, value, path);
+        match results.iter().filter(|faults| faults.is_empty()).count() {
+            1 => {}
+            0 => {
+                faults.push(composite(path, "must validate one and only one schema (oneOf). Found none valid"));
+                faults.extend(closest(results));
+            }
+            found => {
+                let rule = format!("must validate one and only one schema (oneOf). Found {found} valid alternatives");
+                faults.push(composite(path, &rule));
+            }
+        }
+    }
+    if let Some(forbidden) = node.keyword("not")
+        && faults_of(forbidden, value, path).is_empty()
+    {
+        faults.push(composite(path, "must not validate the schema (not)"));
+    }
+}
+
+fn faults_of(branch: &Value, value: &Value, path: &str) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    walk(Node::inner(branch), value, path, &mut faults);
+    faults
+}
+
+fn results(branches: &[Value], value: &Value, path: &str) -> Vec<Vec<FieldFault>> {
+    branches.iter().map(|branch| faults_of(branch, value, path)).collect()
+}
+
+/// The faults of the branch that fits best: the person most likely meant that one.
+fn closest(results: Vec<Vec<FieldFault>>) -> Vec<FieldFault> {
+    results.into_iter().min_by_key(Vec::len).unwrap_or_default()
+}
+
+fn composite(path: &str, rule: &str) -> FieldFault {
+    FieldFault {
+        field: path.into(),
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: \"\": \"{path}\" {rule}"),
+    }
+}
