@@ -1,1 +1,213 @@
-//! (being written)
+//! The class of every field: what it takes to change it in a cluster that is there.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::cluster::{ClusterSpec, WorkerPool};
+
+/// What it takes to change a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Changed in place.
+    Live,
+    /// Machines are made anew one by one, drained, with their data kept.
+    Roll,
+    /// The cluster is made anew, with loss of its data.
+    Recreate,
+}
+
+impl Class {
+    /// The word used in every output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Roll => "roll",
+            Self::Recreate => "recreate",
+        }
+    }
+}
+
+/// One field that differs between two specs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Dotted path; pools are named, not numbered: `spec.workers[default].replicas`.
+    pub field: String,
+    /// What it takes.
+    pub class: Class,
+    /// Before, as JSON; `null` where it was not set.
+    pub from: Value,
+    /// After, as JSON; `null` where it is not set any more.
+    pub to: Value,
+}
+
+/// Every field that differs, in the order of the manifest. A default that was resolved at creation and is not named by
+/// the new spec does not count: nothing but naming it changes it.
+#[must_use]
+pub fn changes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
+    let mut found = Found::default();
+    found.resolved("spec.kubernetesVersion", Class::Recreate, &old.kubernetes_version, &new.kubernetes_version);
+    found.resolved("spec.image", Class::Roll, &old.image, &new.image);
+    found.resolved("spec.runtime", Class::Recreate, &old.runtime, &new.runtime.filter(|name| !name.is_auto()));
+    control_plane(&mut found, old, new);
+    workers(&mut found, &old.workers, &new.workers);
+    networking(&mut found, old, new);
+    found.always("spec.drift.mode", Class::Live, &old.drift.mode, &new.drift.mode);
+    found.always("spec.drift.interval", Class::Live, &old.drift.interval, &new.drift.interval);
+    found.always("spec.deletionPolicy", Class::Live, &old.deletion_policy, &new.deletion_policy);
+    found.always("spec.paused", Class::Live, &old.paused, &new.paused);
+    found.always("spec.protect", Class::Live, &old.protect, &new.protect);
+    found.always("spec.allowRecreate", Class::Live, &old.allow_recreate, &new.allow_recreate);
+    found.always("spec.ttl", Class::Live, &old.ttl, &new.ttl);
+    found.0
+}
+
+/// The heaviest class among the differences; `None` where nothing differs.
+#[must_use]
+pub fn heaviest(changes: &[Change]) -> Option<Class> {
+    changes.iter().map(|change| change.class).max()
+}
+
+/// `new` with the defaults that were resolved for `old` where it does not name them itself.
+#[must_use]
+pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
+    fn keep<T: Clone>(new: &mut Option<T>, old: &Option<T>) {
+        if new.is_none() {
+            new.clone_from(old);
+        }
+    }
+    keep(&mut new.kubernetes_version, &old.kubernetes_version);
+    keep(&mut new.image, &old.image);
+    if new.runtime.is_none_or(|name| name.is_auto()) {
+        new.runtime = old.runtime;
+    }
+    keep(&mut new.networking.pod_subnet, &old.networking.pod_subnet);
+    keep(&mut new.networking.service_subnet, &old.networking.service_subnet);
+    keep(&mut new.networking.node_subnet, &old.networking.node_subnet);
+    keep(&mut new.networking.cni, &old.networking.cni);
+    keep(&mut new.networking.api_server.address, &old.networking.api_server.address);
+    if new.networking.api_server.port.is_none_or(|port| port == 0) {
+        new.networking.api_server.port = old.networking.api_server.port;
+    }
+    new
+}
+
+#[derive(Default)]
+struct Found(Vec<Change>);
+
+impl Found {
+    fn always<T: Serialize>(&mut self, field: &str, class: Class, old: &T, new: &T) {
+        let json = |value: &T| serde_json::to_value(value).unwrap_or_default();
+        let (from, to) = (json(old), json(new));
+        if from != to {
+            self.0.push(Change { field: field.to_owned(), class, from, to });
+        }
+    }
+
+    fn resolved<T: Serialize>(&mut self, field: &str, class: Class, old: &Option<T>, new: &Option<T>) {
+        // Before resolution there is nothing on the host yet that a change could cost.
+        if old.is_some() && new.is_some() {
+            self.always(field, class, old, new);
+        }
+    }
+}
+
+fn control_plane(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
+    let (old, new) = (&old.control_plane, &new.control_plane);
+    found.always("spec.controlPlane.replicas", Class::Live, &old.replicas, &new.replicas);
+    found.always("spec.controlPlane.resources", Class::Roll, &old.resources, &new.resources);
+    found.always("spec.controlPlane.labels", Class::Live, &old.labels, &new.labels);
+    found.always("spec.controlPlane.taints", Class::Live, &old.taints, &new.taints);
+}
+
+fn workers(found: &mut Found, old: &[WorkerPool], new: &[WorkerPool]) {
+    let by_name = |pools: &[WorkerPool]| -> BTreeMap<String, WorkerPool> {
+        pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let field = |rest: &str| format!("spec.workers[{name}].{rest}");
+        let (old, new) = (old.get(name), new.get(name));
+        let replicas = |pool: Option<&WorkerPool>| pool.map(|pool| pool.replicas);
+        found.always(&field("replicas"), Class::Live, &replicas(old), &replicas(new));
+        if let (Some(old), Some(new)) = (old, new) {
+            found.always(&field("resources"), Class::Roll, &old.resources, &new.resources);
+            found.always(&field("labels"), Class::Live, &old.labels, &new.labels);
+            found.always(&field("taints"), Class::Live, &old.taints, &new.taints);
+        }
+    }
+}
+
+fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
+    let (old, new) = (&old.networking, &new.networking);
+    found.resolved("spec.networking.podSubnet", Class::Recreate, &old.pod_subnet, &new.pod_subnet);
+    found.resolved("spec.networking.serviceSubnet", Class::Recreate, &old.service_subnet, &new.service_subnet);
+    found.resolved("spec.networking.nodeSubnet", Class::Recreate, &old.node_subnet, &new.node_subnet);
+    found.resolved("spec.networking.cni", Class::Recreate, &old.cni, &new.cni);
+    let (old, new) = (&old.api_server, &new.api_server);
+    found.resolved("spec.networking.apiServer.address", Class::Recreate, &old.address, &new.address);
+    let port = new.port.filter(|&port| port != 0);
+    found.resolved("spec.networking.apiServer.port", Class::Recreate, &old.port, &port);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::{MachineResources, Quantity, RuntimeName};
+    use super::*;
+
+    fn resolved() -> ClusterSpec {
+        ClusterSpec {
+            kubernetes_version: Some("v1.35.5".into()),
+            runtime: Some(RuntimeName::Sim),
+            workers: vec![WorkerPool { name: "default".into(), replicas: 2, ..WorkerPool::default() }],
+            ..ClusterSpec::default()
+        }
+    }
+
+    fn classes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<(String, Class)> {
+        changes(old, new).into_iter().map(|change| (change.field, change.class)).collect()
+    }
+
+    #[test]
+    fn what_the_new_spec_does_not_name_stays_resolved() {
+        let mut named_less = resolved();
+        named_less.kubernetes_version = None;
+        named_less.runtime = Some(RuntimeName::Auto);
+        assert_eq!(classes(&resolved(), &named_less), []);
+        assert_eq!(keep_resolved(&resolved(), named_less), resolved());
+    }
+
+    #[test]
+    fn replicas_are_live_resources_roll_and_subnets_recreate() {
+        let mut new = resolved();
+        new.workers[0].replicas = 3;
+        new.control_plane.resources = Some(MachineResources { cpus: Some(Quantity("2".into())), memory: None });
+        new.kubernetes_version = Some("v1.34.1".into());
+        let found = changes(&resolved(), &new);
+        assert_eq!(
+            classes(&resolved(), &new),
+            [
+                ("spec.kubernetesVersion".to_owned(), Class::Recreate),
+                ("spec.controlPlane.resources".to_owned(), Class::Roll),
+                ("spec.workers[default].replicas".to_owned(), Class::Live),
+            ]
+        );
+        assert_eq!(heaviest(&found), Some(Class::Recreate));
+    }
+
+    #[test]
+    fn a_pool_that_comes_or_goes_is_a_live_change() {
+        let mut new = resolved();
+        new.workers[0].name = "other".into();
+        assert_eq!(
+            classes(&resolved(), &new),
+            [
+                ("spec.workers[default].replicas".to_owned(), Class::Live),
+                ("spec.workers[other].replicas".to_owned(), Class::Live),
+            ]
+        );
+    }
+}

@@ -86,6 +86,25 @@ pub enum RuntimeName {
     Sim,
 }
 
+impl RuntimeName {
+    /// Whether the choice is Kina's.
+    #[must_use]
+    pub fn is_auto(self) -> bool {
+        self == Self::Auto
+    }
+
+    /// As manifests spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Apple => "apple",
+            Self::Docker => "docker",
+            Self::Sim => "sim",
+        }
+    }
+}
+
 /// Control plane machines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,1 +1,151 @@
-//! (being written)
+//! Defaults that depend on the host or on Kina's version: resolved once, at creation, and stored in the spec.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::cidr::Cidr;
+use super::cluster::{ClusterSpec, Cni, RuntimeName};
+use super::quantity;
+use super::versions::{self, KubernetesVersion};
+
+/// Addresses of pods where the spec names none, as kind has them.
+pub const POD_SUBNET: &str = "10.244.0.0/16";
+/// Addresses of services where the spec names none, as kind has them.
+pub const SERVICE_SUBNET: &str = "10.96.0.0/16";
+/// Where /24s for machines are taken from: 8,192 of them, apart from the defaults for pods and services.
+pub const NODE_SUBNETS: &str = "10.160.0.0/11";
+
+/// What only the host can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostDefaults {
+    /// The runtime that `auto` means here; never `auto`.
+    pub runtime: RuntimeName,
+    /// A free /24 for machines.
+    pub node_subnet: Cidr,
+    /// A free port for the API endpoint.
+    pub api_port: u16,
+}
+
+/// Whether a default is still to be resolved.
+#[must_use]
+pub fn is_resolved(spec: &ClusterSpec) -> bool {
+    Resolved::of(spec).is_some()
+}
+
+/// The spec with every default in place. What is already there stays as it is.
+#[must_use]
+pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
+    let mut spec = spec.clone();
+    let version = spec.kubernetes_version.get_or_insert_with(|| versions::DEFAULT.to_string()).clone();
+    if spec.image.is_none() {
+        spec.image = KubernetesVersion::parse(&version).map(KubernetesVersion::node_image);
+    }
+    if spec.runtime.is_none_or(RuntimeName::is_auto) {
+        spec.runtime = Some(host.runtime);
+    }
+    let networking = &mut spec.networking;
+    networking.pod_subnet.get_or_insert_with(|| POD_SUBNET.to_owned());
+    networking.service_subnet.get_or_insert_with(|| SERVICE_SUBNET.to_owned());
+    networking.node_subnet.get_or_insert_with(|| host.node_subnet.to_string());
+    networking.cni.get_or_insert(Cni::Auto);
+    networking.api_server.address.get_or_insert_with(|| Ipv4Addr::LOCALHOST.to_string());
+    if networking.api_server.port.is_none_or(|port| port == 0) {
+        networking.api_server.port = Some(host.api_port);
+    }
+    spec
+}
+
+/// A spec whose defaults are all resolved, in types: what planners work with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// Kubernetes version.
+    pub version: KubernetesVersion,
+    /// Node image.
+    pub image: String,
+    /// Runtime, never `auto`.
+    pub runtime: RuntimeName,
+    /// Addresses of pods.
+    pub pod_subnet: Cidr,
+    /// Addresses of services.
+    pub service_subnet: Cidr,
+    /// Addresses of machines.
+    pub node_subnet: Cidr,
+    /// Pod network.
+    pub cni: Cni,
+    /// Where the API is reached from the host.
+    pub endpoint: SocketAddr,
+    /// Time between comparisons.
+    pub drift_interval: Duration,
+    /// Time until the Cluster is deleted by itself.
+    pub ttl: Option<Duration>,
+}
+
+impl Resolved {
+    /// The types of a spec; `None` while a default is missing, or a value is no valid one.
+    #[must_use]
+    pub fn of(spec: &ClusterSpec) -> Option<Self> {
+        let networking = &spec.networking;
+        let address: IpAddr = networking.api_server.address.as_ref()?.parse().ok()?;
+        Some(Self {
+            version: KubernetesVersion::parse(spec.kubernetes_version.as_ref()?)?,
+            image: spec.image.clone()?,
+            runtime: spec.runtime.filter(|name| !name.is_auto())?,
+            pod_subnet: networking.pod_subnet.as_ref()?.parse().ok()?,
+            service_subnet: networking.service_subnet.as_ref()?.parse().ok()?,
+            node_subnet: networking.node_subnet.as_ref()?.parse().ok()?,
+            cni: networking.cni?,
+            endpoint: SocketAddr::new(address, networking.api_server.port.filter(|&port| port != 0)?),
+            drift_interval: quantity::duration(&spec.drift.interval)?,
+            ttl: match &spec.ttl {
+                Some(ttl) => Some(quantity::duration(ttl)?),
+                None => None,
+            },
+        })
+    }
+
+    /// URL of the API as seen from the host.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> HostDefaults {
+        HostDefaults { runtime: RuntimeName::Sim, node_subnet: "10.160.3.0/24".parse().unwrap(), api_port: 40_001 }
+    }
+
+    #[test]
+    fn an_empty_spec_is_resolved_once_and_then_stays() {
+        let spec = ClusterSpec::default();
+        assert!(!is_resolved(&spec));
+        let resolved = resolve(&spec, &host());
+        assert_eq!(Resolved::of(&resolved).unwrap().url(), "https://127.0.0.1:40001");
+        assert_eq!(resolved.image.as_deref(), Some("docker.io/kindest/node:v1.35.5"));
+        let other = HostDefaults { runtime: RuntimeName::Docker, api_port: 1, ..host() };
+        assert_eq!(resolve(&resolved, &other), resolved);
+    }
+
+    #[test]
+    fn what_the_user_names_is_kept() {
+        let mut spec = ClusterSpec { runtime: Some(RuntimeName::Auto), ..Default::default() };
+        spec.networking.api_server.port = Some(7443);
+        spec.networking.pod_subnet = Some("10.1.0.0/16".into());
+        let resolved = Resolved::of(&resolve(&spec, &host())).unwrap();
+        assert_eq!(resolved.endpoint.port(), 7443);
+        assert_eq!(resolved.pod_subnet.to_string(), "10.1.0.0/16");
+        assert_eq!(resolved.runtime, RuntimeName::Sim);
+    }
+
+    #[test]
+    fn the_default_subnets_do_not_overlap() {
+        let subnets: Vec<Cidr> =
+            [POD_SUBNET, SERVICE_SUBNET, NODE_SUBNETS].iter().map(|text| text.parse().unwrap()).collect();
+        for (index, left) in subnets.iter().enumerate() {
+            assert!(subnets[index + 1..].iter().all(|right| !left.overlaps(*right)));
+        }
+    }
+}

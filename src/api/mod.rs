@@ -3,6 +3,7 @@
 //! Types, their rules, and pure functions over them. Nothing here performs I/O or knows how a kind is served.
 
 pub mod annotations;
+pub mod cidr;
 pub mod class;
 pub mod cluster;
 pub mod conditions;

@@ -1,4 +1,6 @@
-//! Amounts of CPU and memory as Kubernetes writes them.
+//! Amounts of CPU, memory and time as Kubernetes writes them.
+
+use std::time::Duration;
 
 /// Thousandths of a CPU: `2`, `0.5`, `1500m`. At least 1m, at most 1,024 CPUs.
 #[must_use]
@@ -31,6 +33,23 @@ pub fn bytes(text: &str) -> Option<u64> {
     ((1 << 20)..=(1 << 44)).contains(&bytes).then_some(bytes)
 }
 
+/// A duration as Go writes it, in whole units: `30s`, `5m`, `1h30m`, `500ms`. At most 10 years.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    const TEN_YEARS_MILLIS: u64 = 10 * 366 * 24 * 3_600_000;
+    let mut rest = text;
+    let mut millis = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at(digits);
+        let (unit, factor) = UNITS.iter().find(|(unit, _)| tail.starts_with(unit))?;
+        millis = millis.checked_add(number.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = &tail[unit.len()..];
+    }
+    (!text.is_empty() && millis <= TEN_YEARS_MILLIS).then(|| Duration::from_millis(millis))
+}
+
 fn whole(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -57,6 +76,16 @@ mod tests {
         assert_eq!(cpu_millis("1500m"), Some(1500));
         for bad in ["", "m", "-1", "0", "two", "1.", ".5", "9999999", "1e3"] {
             assert_eq!(cpu_millis(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        for bad in ["", "30", "s", "-1s", "1d", "1h ", "99999999h"] {
+            assert_eq!(duration(bad), None, "{bad}");
         }
     }
 

@@ -1,1 +1,312 @@
-//! (being written)
+//! Rules of a Cluster that its schema cannot say. Every fault is found at once, each at its field.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::cidr::Cidr;
+use super::cluster::{ClusterSpec, MachineResources, Taint, WorkerPool};
+use super::names::{ClusterName, PoolName};
+use super::quantity;
+use super::versions::{KubernetesVersion, NEWEST_MINOR, OLDEST_MINOR};
+
+/// One fault at one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Path as a sequence of keys and indices: `["spec", "workers", "0", "name"]`.
+    pub path: Vec<String>,
+    /// What is wrong and what was expected; lower case, no full stop.
+    pub message: String,
+}
+
+impl Fault {
+    /// Dotted path, `spec.workers[0].name`.
+    #[must_use]
+    pub fn field(&self) -> String {
+        let mut text = String::new();
+        for key in &self.path {
+            if key.bytes().all(|b| b.is_ascii_digit()) {
+                text.push_str(&format!("[{key}]"));
+            } else {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+        }
+        text
+    }
+
+    /// JSON pointer (RFC 6901), `/spec/workers/0/name`.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        self.path.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect()
+    }
+}
+
+/// Every fault of a Cluster with this name and spec.
+#[must_use]
+pub fn cluster(name: &str, spec: &ClusterSpec) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    if let Err(error) = ClusterName::parse(name) {
+        faults.add(&["metadata", "name"], error);
+    }
+    version(&mut faults, spec);
+    control_plane(&mut faults, spec);
+    workers(&mut faults, &spec.workers);
+    networking(&mut faults, spec);
+    times(&mut faults, spec);
+    faults.0
+}
+
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, path: &[&str], message: impl ToString) {
+        let path = path.iter().map(|&key| key.to_owned()).collect();
+        self.0.push(Fault { path, message: message.to_string() });
+    }
+}
+
+fn version(faults: &mut Faults, spec: &ClusterSpec) {
+    let Some(text) = &spec.kubernetes_version else { return };
+    let path = &["spec", "kubernetesVersion"];
+    match KubernetesVersion::parse(text) {
+        None => faults.add(path, format!("`{text}` is not a version such as `v1.35.5`")),
+        Some(version) if !version.is_supported() => faults.add(
+            path,
+            format!("Kubernetes {version} is not supported, only v1.{OLDEST_MINOR} to v1.{NEWEST_MINOR} are"),
+        ),
+        Some(_) => {}
+    }
+}
+
+fn control_plane(faults: &mut Faults, spec: &ClusterSpec) {
+    let replicas = spec.control_plane.replicas;
+    if replicas % 2 == 0 || replicas > 7 {
+        faults.add(
+            &["spec", "controlPlane", "replicas"],
+            format!("{replicas} control planes cannot keep a quorum: use 1, 3, 5 or 7"),
+        );
+    }
+    resources(faults, &["spec", "controlPlane"], spec.control_plane.resources.as_ref());
+    labels(faults, &["spec", "controlPlane"], spec.control_plane.labels.iter());
+    taints(faults, &["spec", "controlPlane"], &spec.control_plane.taints);
+}
+
+fn workers(faults: &mut Faults, pools: &[WorkerPool]) {
+    let mut seen = BTreeSet::new();
+    for (index, pool) in pools.iter().enumerate() {
+        let index = index.to_string();
+        let path = ["spec", "workers", &index];
+        if let Err(error) = PoolName::parse(&pool.name) {
+            faults.add(&[&path[..], &["name"]].concat(), error);
+        }
+        if !seen.insert(&pool.name) {
+            faults.add(&[&path[..], &["name"]].concat(), format!("a second pool is named `{}`", pool.name));
+        }
+        if pool.replicas > 1000 {
+            faults.add(&[&path[..], &["replicas"]].concat(), format!("{} is more than 1000", pool.replicas));
+        }
+        resources(faults, &path, pool.resources.as_ref());
+        labels(faults, &path, pool.labels.iter());
+        taints(faults, &path, &pool.taints);
+    }
+}
+
+fn resources(faults: &mut Faults, path: &[&str], resources: Option<&MachineResources>) {
+    let Some(resources) = resources else { return };
+    if let Some(cpus) = resources.cpus.as_ref().filter(|cpus| quantity::cpu_millis(&cpus.0).is_none()) {
+        let message = format!("`{}` is not an amount of CPUs such as `2`, `0.5` or `1500m`", cpus.0);
+        faults.add(&[path, &["resources", "cpus"]].concat(), message);
+    }
+    if let Some(memory) = resources.memory.as_ref().filter(|memory| quantity::bytes(&memory.0).is_none()) {
+        let message = format!("`{}` is not an amount of memory such as `4Gi` or `512Mi`", memory.0);
+        faults.add(&[path, &["resources", "memory"]].concat(), message);
+    }
+}
+
+/// Prefixes of labels that a kubelet may not set on its own Node (NodeRestriction admission plugin). Kina sets labels as
+/// an administrator, but those of the system's own prefixes belong to the system.
+const RESERVED_PREFIXES: [&str; 2] = ["kubernetes.io", "k8s.io"];
+
+fn labels<'a>(faults: &mut Faults, path: &[&str], labels: impl Iterator<Item = (&'a String, &'a String)>) {
+    for (key, value) in labels {
+        let here = [path, &["labels", key]].concat();
+        if !is_qualified_name(key) {
+            faults.add(&here, format!("`{key}` is not a label key such as `tier` or `example.com/tier`"));
+        } else if let Some(prefix) = reserved_prefix(key) {
+            faults.add(&here, format!("labels of `{prefix}` belong to Kubernetes itself"));
+        }
+        if !is_label_value(value) {
+            let message = format!(
+                "`{value}` is not a label value: at most 63 letters, digits, `-`, `_` or `.`, with a letter or digit at both ends"
+            );
+            faults.add(&here, message);
+        }
+    }
+}
+
+fn reserved_prefix(key: &str) -> Option<&'static str> {
+    let (prefix, _) = key.split_once('/')?;
+    // node-role and the like are what people set by hand on kind, too.
+    if prefix == "node-role.kubernetes.io" || prefix == "node.kubernetes.io" {
+        return None;
+    }
+    RESERVED_PREFIXES
+        .into_iter()
+        .find(|reserved| prefix == *reserved || prefix.strip_suffix(reserved).is_some_and(|rest| rest.ends_with('.')))
+}
+
+fn taints(faults: &mut Faults, path: &[&str], taints: &[Taint]) {
+    let mut seen = BTreeSet::new();
+    for (index, taint) in taints.iter().enumerate() {
+        let index = index.to_string();
+        let here = [path, &["taints", &index]].concat();
+        if !is_qualified_name(&taint.key) {
+            let message = format!("`{}` is not a taint key such as `dedicated`", taint.key);
+            faults.add(&[&here[..], &["key"]].concat(), message);
+        }
+        if !is_label_value(&taint.value) {
+            faults.add(&[&here[..], &["value"]].concat(), format!("`{}` is not a taint value", taint.value));
+        }
+        if !seen.insert((&taint.key, taint.effect)) {
+            faults.add(&here, format!("a second taint has the key `{}` and this effect", taint.key));
+        }
+    }
+}
+
+fn networking(faults: &mut Faults, spec: &ClusterSpec) {
+    let networking = &spec.networking;
+    let mut known: Vec<(&str, Cidr)> = Vec::new();
+    let subnets = [
+        ("podSubnet", &networking.pod_subnet, 8..=24),
+        ("serviceSubnet", &networking.service_subnet, 8..=27),
+        ("nodeSubnet", &networking.node_subnet, 24..=24),
+    ];
+    for (field, text, lengths) in subnets {
+        let Some(text) = text else { continue };
+        let path = ["spec", "networking", field];
+        match text.parse::<Cidr>() {
+            Err(error) => faults.add(&path, error),
+            Ok(cidr) if !lengths.contains(&cidr.length()) => faults.add(
+                &path,
+                format!(
+                    "`{cidr}` has length {}, from {} to {} are allowed",
+                    cidr.length(),
+                    lengths.start(),
+                    lengths.end()
+                ),
+            ),
+            Ok(cidr) => {
+                if let Some((other, taken)) = known.iter().find(|(_, taken)| taken.overlaps(cidr)) {
+                    faults.add(&path, format!("`{cidr}` overlaps with {other} `{taken}`"));
+                }
+                known.push((field, cidr));
+            }
+        }
+    }
+    if let Some(address) = &networking.api_server.address {
+        let path = ["spec", "networking", "apiServer", "address"];
+        match address.parse::<IpAddr>() {
+            Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) | Err(_) => {
+                faults.add(&path, format!("`{address}` is not an address of this host such as `127.0.0.1`"));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn times(faults: &mut Faults, spec: &ClusterSpec) {
+    if let Some(ttl) = &spec.ttl {
+        if quantity::duration(ttl).is_none_or(|ttl| ttl.is_zero()) {
+            faults.add(&["spec", "ttl"], format!("`{ttl}` is not a duration such as `8h` or `30m`"));
+        }
+    }
+    let interval = &spec.drift.interval;
+    if quantity::duration(interval).is_none_or(|interval| interval.as_secs() < 5) {
+        faults.add(
+            &["spec", "drift", "interval"],
+            format!("`{interval}` is not a duration of at least 5 seconds, such as `30s`"),
+        );
+    }
+}
+
+/// `[PREFIX/]NAME` as for labels: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>.
+fn is_qualified_name(text: &str) -> bool {
+    match text.split_once('/') {
+        None => is_name_part(text),
+        Some((prefix, name)) => {
+            let labels = prefix.split('.').all(|label| {
+                let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+                let bytes = label.as_bytes();
+                bytes.first().copied().is_some_and(inner)
+                    && bytes.last().copied().is_some_and(inner)
+                    && bytes.iter().all(|&b| inner(b) || b == b'-')
+            });
+            prefix.len() <= 253 && labels && is_name_part(name)
+        }
+    }
+}
+
+fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_name_part(text)
+}
+
+fn is_name_part(text: &str) -> bool {
+    let ends = |b: u8| b.is_ascii_alphanumeric();
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().copied().is_some_and(ends)
+        && bytes.last().copied().is_some_and(ends)
+        && bytes.iter().all(|&b| ends(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::{Quantity, TaintEffect};
+    use super::*;
+
+    fn messages(name: &str, spec: &ClusterSpec) -> Vec<String> {
+        cluster(name, spec).into_iter().map(|fault| format!("{}: {}", fault.field(), fault.message)).collect()
+    }
+
+    #[test]
+    fn the_default_spec_has_no_fault() {
+        assert_eq!(messages("dev", &ClusterSpec::default()), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_is_found_at_once_with_its_field() {
+        let mut spec =
+            ClusterSpec { kubernetes_version: Some("1.35".into()), ttl: Some("soon".into()), ..Default::default() };
+        spec.control_plane.replicas = 2;
+        spec.control_plane.labels.insert("kubernetes.io/arch".into(), "z80".into());
+        let resources = MachineResources { cpus: Some(Quantity("many".into())), memory: Some(Quantity("4gi".into())) };
+        let taint = Taint { key: "a b".into(), value: String::new(), effect: TaintEffect::NoSchedule };
+        let pool = WorkerPool {
+            name: "control-plane".into(),
+            replicas: 1,
+            resources: Some(resources),
+            taints: vec![taint],
+            ..Default::default()
+        };
+        spec.workers = vec![pool];
+        spec.networking.pod_subnet = Some("10.96.0.0/12".into());
+        spec.networking.service_subnet = Some("10.96.0.0/16".into());
+        spec.networking.api_server.address = Some("localhost".into());
+        insta::assert_snapshot!(messages("Dev_1", &spec).join("\n"), @r"
+        metadata.name: `Dev_1` must consist of lower case letters, digits and `-`, and start and end with a letter or digit (such as `dev` or `team-a`)
+        spec.kubernetesVersion: `1.35` is not a version such as `v1.35.5`
+        spec.controlPlane.replicas: 2 control planes cannot keep a quorum: use 1, 3, 5 or 7
+        spec.controlPlane.labels.kubernetes.io/arch: labels of `kubernetes.io` belong to Kubernetes itself
+        spec.workers[0].name: `control-plane` is reserved
+        spec.workers[0].resources.cpus: `many` is not an amount of CPUs such as `2`, `0.5` or `1500m`
+        spec.workers[0].resources.memory: `4gi` is not an amount of memory such as `4Gi` or `512Mi`
+        spec.workers[0].taints[0].key: `a b` is not a taint key such as `dedicated`
+        spec.networking.serviceSubnet: `10.96.0.0/16` overlaps with podSubnet `10.96.0.0/12`
+        spec.networking.apiServer.address: `localhost` is not an address of this host such as `127.0.0.1`
+        spec.ttl: `soon` is not a duration such as `8h` or `30m`
+        ");
+    }
+}
