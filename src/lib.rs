@@ -10,5 +10,7 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod home;
 pub mod runtime;
+pub mod system;
 pub mod world;

@@ -128,13 +128,7 @@ text!(ClusterName, PoolName, MachineName);
 #[must_use]
 pub fn collide(left: (&str, &[&str]), right: (&str, &[&str])) -> Option<String> {
     let names = |(cluster, pools): (&str, &[&str])| -> Vec<String> {
-        pools
-            .iter()
-            .copied()
-            .chain([CONTROL_PLANE_POOL])
-            .map(|pool| format!("{cluster}-{pool}"))
-            .chain([format!("{cluster}-lb")])
-            .collect()
+        pools.iter().copied().chain([CONTROL_PLANE_POOL]).map(|pool| format!("{cluster}-{pool}")).collect()
     };
     let right = names(right);
     names(left).into_iter().find(|name| right.contains(name))
