@@ -3,6 +3,7 @@
 //! It knows nothing of clusters: it serves the kinds that are registered with it.
 
 pub mod admission;
+pub mod apply;
 pub mod core;
 pub mod jsonpath;
 pub mod kind;
