@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
@@ -90,6 +91,20 @@ pub struct FieldFault {
     pub message: String,
 }
 
+/// Seconds of grace by default for the deletion of this object, such as `spec.terminationGracePeriodSeconds`.
+pub type GracePeriod = Arc<dyn Fn(&Value) -> u32 + Send + Sync>;
+
+/// Another kind's objects, seen in another form: `events.k8s.io/v1` over core `v1` Events.
+#[derive(Clone, Debug)]
+pub struct StoredAs {
+    /// The kind that is stored.
+    pub resource: ResourceId,
+    /// Turns an object of this kind into one of the stored kind.
+    pub to_stored: fn(&mut Value),
+    /// Turns a stored object into one of this kind.
+    pub from_stored: fn(&mut Value),
+}
+
 /// Everything the server needs to know of a kind. Made from a `CustomResourceDefinition` with [`Kind::from_crd`], or
 /// by hand for the built-in kinds in [`super::core`].
 #[derive(Clone)]
@@ -122,6 +137,14 @@ pub struct Kind {
     pub admission: Vec<Arc<dyn Admission>>,
     /// Called after the schema held.
     pub validation: Option<Validation>,
+    /// Set where objects of this kind are another view of another kind's objects.
+    pub stored_as: Option<StoredAs>,
+    /// How long an object lives after its last write; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// Seconds of grace for an object whose deletion names none; without it, or at 0, deletion is immediate.
+    pub grace: Option<GracePeriod>,
+    /// Keep the status that a creation brings, as for Node; otherwise it is dropped where `/status` is a subresource.
+    pub status_on_create: bool,
 }
 
 impl fmt::Debug for Kind {
@@ -200,6 +223,10 @@ impl Kind {
                 .collect(),
             admission: Vec::new(),
             validation: None,
+            stored_as: None,
+            ttl: None,
+            grace: None,
+            status_on_create: false,
         })
     }
 

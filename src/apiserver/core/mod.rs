@@ -10,17 +10,19 @@ mod structural;
 mod tests;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events_v1;
 use k8s_openapi::schemars::JsonSchema;
+use serde_json::Value;
 
 pub use events::{event_to_core, event_to_events};
 pub(crate) use structural::structural;
 
-use super::kind::{Flavor, Kind, Printer, ResourceId, Scope};
+use super::kind::{Flavor, Kind, Printer, ResourceId, Scope, StoredAs};
 
 /// What Kina's own API serves besides its own kinds: Event (in both groups), Lease and Namespace.
 pub fn control() -> Vec<Kind> {
@@ -66,6 +68,10 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         selectable_fields: Vec::new(),
         admission: Vec::new(),
         validation: None,
+        stored_as: None,
+        ttl: None,
+        grace: None,
+        status_on_create: false,
     }
 }
 
@@ -93,8 +99,13 @@ fn namespace() -> Kind {
         .selectable(&["status.phase"])
 }
 
+/// How long events live (kube-apiserver's `--event-ttl`).
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+
 fn event() -> Kind {
-    built_in::<core::Event>("", "Event", Scope::Namespaced, &["ev"], columns::event()).selectable(&[
+    let mut kind = built_in::<core::Event>("", "Event", Scope::Namespaced, &["ev"], columns::event());
+    kind.ttl = Some(EVENT_TTL);
+    kind.selectable(&[
         "involvedObject.kind",
         "involvedObject.namespace",
         "involvedObject.name",
@@ -109,7 +120,11 @@ fn event() -> Kind {
 }
 
 fn event_in_group() -> Kind {
-    built_in::<events_v1::Event>("events.k8s.io", "Event", Scope::Namespaced, &["ev"], columns::event()).selectable(&[
+    let mut kind = built_in::<events_v1::Event>("events.k8s.io", "Event", Scope::Namespaced, &["ev"], columns::event());
+    kind.ttl = Some(EVENT_TTL);
+    kind.stored_as =
+        Some(StoredAs { resource: event().resource, to_stored: event_to_core, from_stored: event_to_events });
+    kind.selectable(&[
         "regarding.kind",
         "regarding.namespace",
         "regarding.name",
@@ -128,13 +143,25 @@ fn lease() -> Kind {
 }
 
 fn node() -> Kind {
-    built_in::<core::Node>("", "Node", Scope::Cluster, &["no"], columns::node())
-        .with_status()
-        .selectable(&["spec.unschedulable"])
+    let mut kind = built_in::<core::Node>("", "Node", Scope::Cluster, &["no"], columns::node());
+    // A kubelet registers itself with its capacity (nodeStrategy.PrepareForCreate leaves the status).
+    kind.status_on_create = true;
+    kind.with_status().selectable(&["spec.unschedulable"])
+}
+
+/// podStrategy.CheckGracefulDelete: a Pod that no kubelet runs needs no grace.
+fn pod_grace(pod: &Value) -> u32 {
+    let unscheduled = pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    if unscheduled || matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return 0;
+    }
+    pod["spec"]["terminationGracePeriodSeconds"].as_u64().and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(30)
 }
 
 fn pod() -> Kind {
-    built_in::<core::Pod>("", "Pod", Scope::Namespaced, &["po"], columns::pod()).with_status().in_all().selectable(&[
+    let mut kind = built_in::<core::Pod>("", "Pod", Scope::Namespaced, &["po"], columns::pod());
+    kind.grace = Some(Arc::new(pod_grace));
+    kind.with_status().in_all().selectable(&[
         "spec.nodeName",
         "spec.restartPolicy",
         "spec.schedulerName",

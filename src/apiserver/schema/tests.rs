@@ -192,6 +192,10 @@ fn kind(scope: crate::apiserver::kind::Scope) -> crate::apiserver::kind::Kind {
         selectable_fields: Vec::new(),
         admission: Vec::new(),
         validation: None,
+        stored_as: None,
+        ttl: None,
+        grace: None,
+        status_on_create: false,
     }
 }
 

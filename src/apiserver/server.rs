@@ -1,0 +1,185 @@
+//! The server: what it is built from, and the handle of one tenant.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::body::Body;
+use super::gc::WorkQueue;
+use super::hub::{History, Hub};
+use super::kind::Kind;
+use super::registry::Registry;
+use super::service::{self, TenantService};
+use super::status::ApiError;
+use super::store::{Store, StoreError};
+use super::user::User;
+use super::writer::{self, Core, QUEUE, Request};
+use crate::world::{Clock, Random};
+
+/// A Kubernetes-style API server over a store. Cloning is cheap; it ends when the last clone, tenant, client and watch
+/// is dropped, or with [`ApiServer::shutdown`].
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub core: Arc<Core>,
+    pub queue: mpsc::Sender<Request>,
+    pub closing: CancellationToken,
+    _ends_tasks: DropGuard,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("store", &self.shared.core.store.id()).finish_non_exhaustive()
+    }
+}
+
+/// What a server is built from.
+pub struct Builder {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    kinds: Vec<Arc<Kind>>,
+    history: History,
+    threaded: bool,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("store", &self.store.id())
+            .field("threaded", &self.threaded)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Serves a kind, to every tenant.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kinds.push(Arc::new(kind));
+        self
+    }
+
+    /// Serves kinds, to every tenant.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
+        self.kinds.extend(kinds.into_iter().map(Arc::new));
+        self
+    }
+
+    /// How much history watches can resume from.
+    #[must_use]
+    pub fn history(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Writes on a thread of its own, so that the runtime's threads never wait for the disk. Without it the writer is
+    /// a task like any other, and one thread gives one order of events.
+    #[must_use]
+    pub fn threaded_writer(mut self) -> Self {
+        self.threaded = true;
+        self
+    }
+
+    /// Starts the server on the current tokio runtime.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or no thread can be started.
+    pub fn build(self) -> Result<ApiServer, StoreError> {
+        let revision = self.store.snapshot()?.revision();
+        let core = Arc::new(Core {
+            store: self.store,
+            hub: Hub::new(self.history, revision),
+            kinds: Registry::new(self.kinds),
+            clock: self.clock,
+            random: self.random,
+            work: WorkQueue::default(),
+        });
+        let (queue, requests) = mpsc::channel(QUEUE);
+        if self.threaded {
+            let core = Arc::clone(&core);
+            let writer = std::thread::Builder::new().name("apiserver-writer".to_owned());
+            writer
+                .spawn(move || writer::run_as_thread(&core, requests))
+                .map_err(|error| StoreError::Write(error.into()))?;
+        } else {
+            tokio::spawn(writer::run_as_task(Arc::clone(&core), requests));
+        }
+        let closing = CancellationToken::new();
+        let shared = Shared { core, queue, _ends_tasks: closing.clone().drop_guard(), closing };
+        Ok(ApiServer { shared: Arc::new(shared) })
+    }
+}
+
+impl ApiServer {
+    /// Begins a server over a store, with a clock for time stamps and randomness for names and UIDs.
+    pub fn builder(store: impl Store + 'static, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Builder {
+        Builder {
+            store: Arc::new(store),
+            clock,
+            random,
+            kinds: Vec::new(),
+            history: History::default(),
+            threaded: false,
+        }
+    }
+
+    /// The handle of a tenant: its own world of objects under the server's kinds. It exists by having objects.
+    pub fn tenant(&self, name: &str) -> Tenant {
+        Tenant { shared: Arc::clone(&self.shared), name: Arc::from(escape(name)) }
+    }
+
+    /// Ends all watches and follow-up work; what was accepted is still written.
+    pub fn shutdown(&self) {
+        self.shared.closing.cancel();
+    }
+}
+
+/// Tenants are prefixes of keys: what separates keys must not be in their names.
+fn escape(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F").replace('~', "%7E")
+}
+
+/// One tenant of a server. Cloning is cheap.
+#[derive(Clone)]
+pub struct Tenant {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) name: Arc<str>,
+}
+
+impl std::fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenant").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Tenant {
+    /// Answers one HTTP request in the name of a user. Never fails: errors are `Status` objects.
+    pub async fn handle(&self, user: &User, request: http::Request<Bytes>) -> http::Response<Body> {
+        service::handle(self, user, request).await
+    }
+
+    /// The tenant as a service for in-process clients, in the name of a user.
+    pub fn service(&self, user: User) -> TenantService {
+        TenantService::new(self.clone(), user)
+    }
+
+    /// A client of this tenant without a socket, whose default namespace is `default`.
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(self.service(user), "default")
+    }
+
+    /// Removes everything of this tenant, without finalizers or events; its watches end as expired.
+    ///
+    /// # Errors
+    /// Where the store fails, or the server is gone.
+    pub async fn drop_all(&self) -> Result<(), ApiError> {
+        writer::drop_tenant(&self.shared.queue, self.name.to_string()).await
+    }
+}

@@ -1,0 +1,367 @@
+//! From an HTTP request to its answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::kind::Scope;
+use super::object::{meta, set_meta};
+use super::registry::Served;
+use super::render::Renderer;
+use super::request::accept::negotiate;
+use super::request::body::{self, LIMIT, media_type};
+use super::request::path::{self, ObjectPath, Target};
+use super::request::query::{Query, Verb, WriteOptions};
+use super::server::Tenant;
+use super::status::ApiError;
+use super::user::User;
+use super::verbs::delete::{DeleteOptions, Deleted};
+use super::verbs::list::{ListOptions, Selection};
+use super::verbs::patch::Patch;
+use super::verbs::watch::WatchOptions;
+use super::verbs::{Write, Written, create, delete, list, patch, update, watch};
+use super::writer::transact;
+
+/// A tenant as a [`tower::Service`] for `kube::Client`, in the name of one user.
+#[derive(Clone, Debug)]
+pub struct TenantService {
+    tenant: Tenant,
+    user: User,
+}
+
+impl TenantService {
+    pub(super) fn new(tenant: Tenant, user: User) -> Self {
+        Self { tenant, user }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for TenantService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let (head, content) = request.into_parts();
+            match Limited::new(content, LIMIT).collect().await {
+                Ok(content) => {
+                    let request = Request::from_parts(head, content.to_bytes());
+                    Ok(handle(&this.tenant, &this.user, request).await)
+                }
+                Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                    Ok(refusal(&ApiError::too_large(LIMIT)))
+                }
+                Err(error) => Ok(refusal(&ApiError::bad_request(format!("cannot read the body: {error}")))),
+            }
+        })
+    }
+}
+
+/// Answers one request in the name of a user.
+pub(crate) async fn handle(tenant: &Tenant, user: &User, request: Request<Bytes>) -> Response<Body> {
+    if request.body().len() > LIMIT {
+        return refusal(&ApiError::too_large(LIMIT));
+    }
+    answer(tenant, user, &request).await.unwrap_or_else(|error| refusal(&error))
+}
+
+async fn answer(tenant: &Tenant, user: &User, request: &Request<Bytes>) -> Result<Response<Body>, ApiError> {
+    match path::parse(request.uri().path()).ok_or_else(ApiError::no_such_path)? {
+        Target::Service(_) => Err(ApiError::no_such_path()),
+        Target::Objects(path) => {
+            let call = Call::new(tenant, user, request, path)?;
+            call.answer().await
+        }
+    }
+}
+
+/// A request for objects.
+struct Call<'a> {
+    tenant: &'a Tenant,
+    user: &'a User,
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
+    served: Served,
+    path: ObjectPath,
+    query: Query,
+    verb: Verb,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        tenant: &'a Tenant,
+        user: &'a User,
+        request: &'a Request<Bytes>,
+        path: ObjectPath,
+    ) -> Result<Self, ApiError> {
+        let served = tenant.shared.core.kinds.get(&path.resource).ok_or_else(ApiError::no_such_path)?.clone();
+        let fits = match served.kind.scope {
+            Scope::Cluster => path.namespace.is_none(),
+            Scope::Namespaced => path.namespace.is_some() || path.name.is_none(),
+        };
+        let subresource = match path.subresource.as_deref() {
+            None => true,
+            Some(name) => name == "status" && served.kind.has_status,
+        };
+        if !fits || !subresource {
+            return Err(ApiError::no_such_path());
+        }
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let verb = verb(request.method(), &path, &query)?;
+        if served.kind.scope == Scope::Namespaced && path.namespace.is_none() && verb == Verb::Create {
+            return Err(ApiError::method_not_allowed());
+        }
+        query.check(verb)?;
+        Ok(Self { tenant, user, headers: request.headers(), body: request.body(), served, path, query, verb })
+    }
+
+    async fn answer(&self) -> Result<Response<Body>, ApiError> {
+        let renderer = Renderer { served: self.served.clone(), form: negotiate(self.header(&ACCEPT))? };
+        let core = &self.tenant.shared.core;
+        match self.verb {
+            Verb::Get => {
+                let selection = self.selection()?;
+                let bytes = list::get(core, &selection, self.name(), &self.query).await?;
+                Ok(whole(StatusCode::OK, renderer.object(bytes)?))
+            }
+            Verb::List => {
+                let listed = list::list(core, &self.selection()?, &ListOptions::parse(&self.query)?).await?;
+                Ok(whole(StatusCode::OK, renderer.list(&listed)?))
+            }
+            Verb::Watch => {
+                let options = WatchOptions::parse(&self.query)?;
+                let closing = self.tenant.shared.closing.clone();
+                let selection = self.selection()?;
+                let stream = watch::watch(Arc::clone(core), closing, selection, renderer, options).await?;
+                Ok(json_response(StatusCode::OK, Body::stream(stream)))
+            }
+            Verb::Create => self.create(&renderer).await,
+            Verb::Update => self.update(&renderer).await,
+            Verb::Patch => self.patch(&renderer).await,
+            Verb::Delete => self.delete(&renderer).await,
+            Verb::DeleteCollection => self.delete_collection(&renderer).await,
+        }
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&'a str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn name(&self) -> &str {
+        self.path.name.as_deref().unwrap_or_default()
+    }
+
+    fn selection(&self) -> Result<Selection, ApiError> {
+        let namespace = match self.served.kind.scope {
+            Scope::Cluster => Some(String::new()),
+            Scope::Namespaced => self.path.namespace.clone(),
+        };
+        Selection::parse(&self.tenant.name, &self.served, namespace, self.path.name.as_deref(), &self.query)
+    }
+
+    fn write(&self, options: WriteOptions) -> Write {
+        // As in Kubernetes, a client that names no field manager is known by what stands before the slash.
+        let agent = self.header(&USER_AGENT).and_then(|agent| agent.split('/').next()).filter(|name| !name.is_empty());
+        let manager = options.field_manager.as_deref().or(agent).unwrap_or(&self.user.name);
+        Write {
+            tenant: Arc::clone(&self.tenant.name),
+            served: self.served.clone(),
+            user: self.user.clone(),
+            namespace: self.path.namespace.clone(),
+            name: self.name().to_owned(),
+            status: self.path.subresource.is_some(),
+            manager: manager.to_owned(),
+            options,
+        }
+    }
+
+    /// The object in the body, which has to be of this kind, namespace and name.
+    fn object(&self) -> Result<Value, ApiError> {
+        let mut object = body::object(self.header(&CONTENT_TYPE), self.body)?;
+        check_type(&self.served, &object)?;
+        let (wanted, found) =
+            (self.path.namespace.as_deref().unwrap_or_default(), meta(&object, "namespace").to_owned());
+        if wanted.is_empty() {
+            set_meta(&mut object, "namespace", None);
+        } else if !found.is_empty() && found != wanted {
+            return Err(ApiError::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request ({found}, {wanted})"
+            )));
+        }
+        let name = meta(&object, "name");
+        if self.path.name.as_deref().is_some_and(|wanted| wanted != name) {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                self.name()
+            )));
+        }
+        Ok(object)
+    }
+
+    async fn create(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
+        let write = self.write(WriteOptions::parse(&self.query, "CreateOptions")?);
+        let object = self.object()?;
+        let queue = &self.tenant.shared.queue;
+        let done = transact(queue, write.options.dry_run, move |txn| create::create(txn, &write, object)).await?;
+        written(renderer, done)
+    }
+
+    async fn update(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
+        let write = self.write(WriteOptions::parse(&self.query, "UpdateOptions")?);
+        let object = self.object()?;
+        let queue = &self.tenant.shared.queue;
+        let done = transact(queue, write.options.dry_run, move |txn| update::update(txn, &write, object)).await?;
+        written(renderer, done)
+    }
+
+    async fn patch(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
+        let write = self.write(WriteOptions::parse(&self.query, "PatchOptions")?);
+        let patch = Patch::parse(media_type(self.header(&CONTENT_TYPE)), self.body)?;
+        let queue = &self.tenant.shared.queue;
+        let done = transact(queue, write.options.dry_run, move |txn| patch::patch(txn, &write, &patch)).await?;
+        written(renderer, done)
+    }
+
+    async fn delete(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
+        let options = DeleteOptions::parse(&self.query, self.header(&CONTENT_TYPE), self.body)?;
+        let done =
+            self.delete_one(self.write_for_deletion(self.name(), &self.path.namespace, &options), options).await?;
+        deleted(&self.served, renderer, done)
+    }
+
+    async fn delete_one(&self, write: Write, options: DeleteOptions) -> Result<Deleted, ApiError> {
+        transact(&self.tenant.shared.queue, options.dry_run, move |txn| delete::delete(txn, &write, &options)).await
+    }
+
+    fn write_for_deletion(&self, name: &str, namespace: &Option<String>, options: &DeleteOptions) -> Write {
+        let mut write = self.write(WriteOptions::for_deletion(options.dry_run));
+        (write.name, write.namespace) = (name.to_owned(), namespace.clone());
+        write
+    }
+
+    /// Deletes what a list shows, one object at a time as Kubernetes does; what is gone meanwhile is no error.
+    async fn delete_collection(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
+        let options = DeleteOptions::parse(&self.query, self.header(&CONTENT_TYPE), self.body)?;
+        let listed =
+            list::list(&self.tenant.shared.core, &self.selection()?, &ListOptions::parse(&self.query)?).await?;
+        let mut warnings = Vec::new();
+        for item in &listed.items {
+            let object: Value = super::object::from_bytes(item)?;
+            let namespace = Some(meta(&object, "namespace").to_owned()).filter(|namespace| !namespace.is_empty());
+            let write = self.write_for_deletion(meta(&object, "name"), &namespace, &options);
+            match self.delete_one(write, options.clone()).await {
+                Ok(done) => warnings.extend(done.warnings),
+                Err(error) if error.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(with_warnings(whole(StatusCode::OK, renderer.list(&listed)?), &warnings))
+    }
+}
+
+fn verb(method: &Method, path: &ObjectPath, query: &Query) -> Result<Verb, ApiError> {
+    let named = path.name.is_some();
+    Ok(match (method.as_str(), named) {
+        ("GET", _) if query.flag("watch")? == Some(true) && path.subresource.is_none() => Verb::Watch,
+        ("GET", true) => Verb::Get,
+        ("GET", false) => Verb::List,
+        ("POST", false) => Verb::Create,
+        ("PUT", true) => Verb::Update,
+        ("PATCH", true) => Verb::Patch,
+        ("DELETE", true) if path.subresource.is_none() => Verb::Delete,
+        ("DELETE", false) => Verb::DeleteCollection,
+        _ => return Err(ApiError::method_not_allowed()),
+    })
+}
+
+fn check_type(served: &Served, object: &Value) -> Result<(), ApiError> {
+    let kind = &served.kind;
+    let (version, name) = (kind.resource.api_version(), &kind.kind);
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    if !text("apiVersion").is_empty() && text("apiVersion") != version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({version})",
+            text("apiVersion")
+        )));
+    }
+    if !text("kind").is_empty() && text("kind") != name {
+        return Err(ApiError::bad_request(format!(
+            "the kind in the data ({}) does not match the expected kind ({name})",
+            text("kind")
+        )));
+    }
+    Ok(())
+}
+
+fn written(renderer: &Renderer, done: Written) -> Result<Response<Body>, ApiError> {
+    let code = if done.created { StatusCode::CREATED } else { StatusCode::OK };
+    let bytes = super::object::to_bytes(&done.object)?;
+    Ok(with_warnings(whole(code, renderer.object(bytes)?), &done.warnings))
+}
+
+fn deleted(served: &Served, renderer: &Renderer, done: Deleted) -> Result<Response<Body>, ApiError> {
+    if !done.gone {
+        let bytes = super::object::to_bytes(&done.object)?;
+        return Ok(with_warnings(whole(StatusCode::OK, renderer.object(bytes)?), &done.warnings));
+    }
+    let resource = &served.kind.resource;
+    let mut details =
+        json!({ "name": meta(&done.object, "name"), "kind": resource.plural, "uid": meta(&done.object, "uid") });
+    if !resource.group.is_empty() {
+        details["group"] = json!(resource.group);
+    }
+    let status =
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details });
+    Ok(with_warnings(whole(StatusCode::OK, status.to_string()), &done.warnings))
+}
+
+fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    for warning in warnings {
+        // RFC 7234 section 5.5, with the code and agent that Kubernetes uses.
+        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let value = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            response.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+    response
+}
+
+pub(crate) fn whole(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
+    json_response(code, Body::whole(bytes))
+}
+
+fn json_response(code: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The answer that says what went wrong.
+pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
+    let mut response = whole(error.status_code(), error.to_status().to_string());
+    let retry = error.details.as_ref().and_then(|details| details.retry_after_seconds);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

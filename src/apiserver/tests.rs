@@ -1,0 +1,5 @@
+//! What a client of the API would see, with real `kube` clients and in virtual time.
+
+mod crud;
+mod runtime;
+mod support;

@@ -1,0 +1,108 @@
+//! A small kind and a server that serves it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kube::CustomResourceExt;
+use kube::api::Api;
+use serde_json::{Value, json};
+
+use crate::apiserver::kind::{Flavor, Kind, ResourceId, Scope};
+use crate::apiserver::store::RedbStore;
+use crate::apiserver::user::User;
+use crate::apiserver::{ApiServer, Builder, Tenant};
+use crate::world::World;
+
+#[derive(kube::CustomResource, Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[kube(
+    group = "example.dev",
+    version = "v1",
+    kind = "Garden",
+    status = "GardenStatus",
+    selectable = ".spec.soil",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GardenSpec {
+    pub trees: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soil: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct GardenStatus {
+    #[serde(default)]
+    pub phase: String,
+}
+
+pub fn garden() -> Kind {
+    Kind::from_crd(&Garden::crd()).unwrap()
+}
+
+/// A namespaced built-in kind without a status.
+pub fn plain(group: &str, kind: &str, scope: Scope) -> Kind {
+    let mut made = garden();
+    made.resource =
+        ResourceId { group: group.into(), version: "v1".into(), plural: format!("{}s", kind.to_lowercase()) };
+    made.kind = kind.into();
+    made.singular = kind.to_lowercase();
+    made.scope = scope;
+    made.flavor = Flavor::BuiltIn;
+    made.schema = Arc::new(json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }));
+    made.has_status = false;
+    made.selectable_fields = Vec::new();
+    made
+}
+
+pub fn builder() -> Builder {
+    let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
+    ApiServer::builder(RedbStore::in_memory("store").unwrap(), world.clock, world.random).kind(garden())
+}
+
+pub fn server() -> ApiServer {
+    builder().build().unwrap()
+}
+
+pub fn gardens(tenant: &Tenant) -> Api<Garden> {
+    Api::all(tenant.client(User::named("tester")))
+}
+
+pub fn trees(count: u32) -> GardenSpec {
+    GardenSpec { trees: count, soil: None }
+}
+
+/// One request, its code and its body as JSON.
+pub async fn call(tenant: &Tenant, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    call_as(tenant, method, path, content_type, body).await
+}
+
+pub async fn call_as(tenant: &Tenant, method: &str, path: &str, content_type: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+    let request = http::Request::builder().method(method).uri(path).header("content-type", content_type);
+    let answer = tenant.handle(&User::named("tester"), request.body(body).unwrap()).await;
+    let code = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))))
+}
+
+/// The lines of a watch that ends by itself.
+pub async fn watch_lines(tenant: &Tenant, path: &str) -> Vec<Value> {
+    let request = http::Request::get(path).body(Bytes::new()).unwrap();
+    let answer = tenant.handle(&User::named("tester"), request).await;
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8_lossy(&bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// `TYPE name@resourceVersion` for each line.
+pub fn briefly(lines: &[Value]) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| {
+            let metadata = &line["object"]["metadata"];
+            let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+            format!("{} {}@{}", text(&line["type"]), text(&metadata["name"]), text(&metadata["resourceVersion"]))
+        })
+        .collect()
+}

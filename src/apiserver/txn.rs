@@ -1,0 +1,277 @@
+//! One operation inside the writer's transaction: it sees what operations before it in the same batch wrote, and
+//! stages its own writes, events and follow-up work, which are dropped as one if it fails.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::admission::Reader;
+use super::gc::Work;
+use super::hub::{Change, Event};
+use super::kind::ResourceId;
+use super::object::{from_bytes, is_deleting, later, meta, owners, set_meta, to_bytes};
+use super::registry::{Registry, Served};
+use super::status::ApiError;
+use super::store::{Snapshot, visit_over};
+use crate::world::Random;
+
+/// Where an object is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub tenant: Arc<str>,
+    pub served: Served,
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Place {
+    pub fn key(&self) -> String {
+        object_key(&self.tenant, &self.served.stored, &self.namespace, &self.name)
+    }
+}
+
+pub(crate) fn object_key(tenant: &str, stored: &str, namespace: &str, name: &str) -> String {
+    format!("{tenant}/{stored}/{namespace}/{name}")
+}
+
+/// The prefix of a resource, or of its objects in one namespace.
+pub(crate) fn resource_prefix(tenant: &str, stored: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{tenant}/{stored}/{namespace}/"),
+        None => format!("{tenant}/{stored}/"),
+    }
+}
+
+/// Rows `TENANT/~owners/UID/RESOURCE/NAMESPACE/NAME`: which objects name the owner with this UID. No resource's name
+/// begins with a tilde.
+pub(crate) fn owner_prefix(tenant: &str, uid: &str) -> String {
+    format!("{tenant}/~owners/{uid}/")
+}
+
+/// Rows `~ttl/SECONDS/KEY` with the revision that was written: when the object is due, unless written again. No
+/// tenant's prefix begins with a tilde.
+pub(crate) const TTL_PREFIX: &str = "~ttl/";
+
+pub(crate) fn ttl_key(expires: Timestamp, key: &str) -> String {
+    format!("{TTL_PREFIX}{:020}/{key}", expires.as_second().max(0))
+}
+
+/// What an operation, or the batch so far, wants to write.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    pub writes: BTreeMap<String, Option<Bytes>>,
+    pub events: Vec<((Arc<str>, Arc<str>), Event)>,
+    pub work: Vec<Work>,
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.events.is_empty()
+    }
+
+    /// Takes over what a successful operation staged.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.writes.append(&mut other.writes);
+        self.events.append(&mut other.events);
+        self.work.append(&mut other.work);
+    }
+}
+
+/// A transaction in progress.
+pub(crate) struct Txn<'a> {
+    snapshot: &'a dyn Snapshot,
+    before: &'a Staged,
+    staged: Staged,
+    revision: u64,
+    pub kinds: &'a Registry,
+    pub now: Timestamp,
+    pub random: &'a dyn Random,
+}
+
+impl<'a> Txn<'a> {
+    pub fn new(
+        snapshot: &'a dyn Snapshot,
+        before: &'a Staged,
+        revision: u64,
+        kinds: &'a Registry,
+        now: Timestamp,
+        random: &'a dyn Random,
+    ) -> Self {
+        Self { snapshot, before, staged: Staged::default(), revision, kinds, now, random }
+    }
+
+    /// What was staged and the revision reached, or nothing where nothing was written.
+    pub fn into_staged(self) -> (Staged, u64) {
+        let revision = self.revision;
+        (self.staged, revision)
+    }
+
+    /// Whether the operation has written anything yet.
+    pub fn is_clean(&self) -> bool {
+        self.staged.is_empty()
+    }
+
+    /// The value of a key as this operation sees it.
+    pub fn read(&self, key: &str) -> Result<Option<Bytes>, ApiError> {
+        if let Some(value) = self.staged.writes.get(key).or_else(|| self.before.writes.get(key)) {
+            return Ok(value.clone());
+        }
+        Ok(self.snapshot.get(key)?)
+    }
+
+    /// Up to `limit` keys with a prefix, from a key on, in order, as this operation sees them.
+    pub fn scan(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, ApiError> {
+        let mut overlay = BTreeMap::new();
+        for staged in [self.before, &self.staged] {
+            let rows = staged.writes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+            overlay.extend(rows.map(|(key, value)| (key.as_str(), value.as_deref())));
+        }
+        let mut out = Vec::new();
+        visit_over(self.snapshot, overlay, prefix, from, &mut |key, value| {
+            if out.len() < limit {
+                out.push((key.to_owned(), Bytes::copy_from_slice(value)));
+            }
+            if out.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(out)
+    }
+
+    /// The object at a place, parsed.
+    pub fn object(&self, place: &Place) -> Result<Option<Stored>, ApiError> {
+        self.read(&place.key())?.map(|bytes| Ok(Stored { value: from_bytes(&bytes)?, bytes })).transpose()
+    }
+
+    /// Writes an object under a new revision, which is set in its metadata. `old` is the object as it is stored now.
+    pub fn put(&mut self, place: &Place, old: Option<&Stored>, object: &mut Value) -> Result<(), ApiError> {
+        self.revision += 1;
+        set_meta(object, "resourceVersion", Some(json!(self.revision.to_string())));
+        let bytes = to_bytes(object)?;
+        let key = place.key();
+        self.index_owners(place, old.map(|old| &old.value), Some(object));
+        if let Some(ttl) = place.served.kind.ttl {
+            let due = later(self.now, i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+            self.staged.writes.insert(ttl_key(due, &key), Some(Bytes::from(self.revision.to_string())));
+            self.staged.work.push(Work::Expire);
+        }
+        let change = if old.is_some() { Change::Modified } else { Change::Added };
+        self.emit(place, change, bytes.clone(), old.map(|old| old.bytes.clone()));
+        self.staged.writes.insert(key, Some(bytes));
+        if is_deleting(object) {
+            self.staged.work.extend(Work::after_marking(place, object));
+        }
+        Ok(())
+    }
+
+    /// Removes an object under a new revision, which its last state is given.
+    pub fn remove(&mut self, place: &Place, old: &Stored, last: &mut Value) -> Result<(), ApiError> {
+        self.revision += 1;
+        set_meta(last, "resourceVersion", Some(json!(self.revision.to_string())));
+        let bytes = to_bytes(last)?;
+        self.index_owners(place, Some(&old.value), None);
+        self.emit(place, Change::Deleted, bytes, Some(old.bytes.clone()));
+        self.staged.writes.insert(place.key(), None);
+        self.staged.work.extend(Work::after_removal(place, &old.value, self.kinds));
+        Ok(())
+    }
+
+    /// Asks for follow-up work after the commit.
+    pub fn follow_up(&mut self, work: Work) {
+        self.staged.work.push(work);
+    }
+
+    /// Removes a row that is no object.
+    pub fn remove_row(&mut self, key: String) {
+        self.staged.writes.insert(key, None);
+    }
+
+    fn emit(&mut self, place: &Place, change: Change, object: Bytes, previous: Option<Bytes>) {
+        let event = Event {
+            revision: self.revision,
+            change,
+            namespace: place.namespace.as_str().into(),
+            name: place.name.as_str().into(),
+            object,
+            previous,
+        };
+        self.staged.events.push(((Arc::clone(&place.tenant), Arc::clone(&place.served.stored)), event));
+    }
+
+    fn index_owners(&mut self, place: &Place, old: Option<&Value>, new: Option<&Value>) {
+        let (before, after) = (old.map(owners).unwrap_or_default(), new.map(owners).unwrap_or_default());
+        if before == after {
+            return;
+        }
+        let row = |uid: &str| {
+            let prefix = owner_prefix(&place.tenant, uid);
+            format!("{prefix}{}/{}/{}", place.served.stored, place.namespace, place.name)
+        };
+        for owner in &before {
+            self.staged.writes.insert(row(&owner.uid), None);
+        }
+        for owner in &after {
+            self.staged.writes.insert(row(&owner.uid), Some(Bytes::new()));
+        }
+        if !after.is_empty() {
+            self.staged.work.push(Work::dependent(place));
+        }
+    }
+}
+
+/// An object as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub value: Value,
+    pub bytes: Bytes,
+}
+
+impl Stored {
+    pub fn uid(&self) -> &str {
+        meta(&self.value, "uid")
+    }
+}
+
+/// Other objects for admission functions. A failed read is remembered and fails the operation: an object that could
+/// not be read must never look absent.
+pub(crate) struct TxnReader<'a, 'b> {
+    txn: &'a Txn<'b>,
+    tenant: &'a str,
+    failure: RefCell<Option<ApiError>>,
+}
+
+impl<'a, 'b> TxnReader<'a, 'b> {
+    pub fn new(txn: &'a Txn<'b>, tenant: &'a str) -> Self {
+        Self { txn, tenant, failure: RefCell::new(None) }
+    }
+
+    pub fn finish(self) -> Result<(), ApiError> {
+        self.failure.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn note<T: Default>(&self, result: Result<T, ApiError>) -> T {
+        result.unwrap_or_else(|error| {
+            self.failure.replace(Some(error));
+            T::default()
+        })
+    }
+}
+
+impl Reader for TxnReader<'_, '_> {
+    fn get(&self, resource: &ResourceId, namespace: Option<&str>, name: &str) -> Option<Value> {
+        let served = self.txn.kinds.get(resource)?;
+        let key = object_key(self.tenant, &served.stored, namespace.unwrap_or_default(), name);
+        self.note(self.txn.read(&key).and_then(|bytes| bytes.map(|bytes| from_bytes(&bytes)).transpose()))
+    }
+
+    fn list(&self, resource: &ResourceId) -> Vec<Value> {
+        let Some(served) = self.txn.kinds.get(resource) else { return Vec::new() };
+        let prefix = resource_prefix(self.tenant, &served.stored, None);
+        let rows = self.txn.scan(&prefix, "", usize::MAX);
+        self.note(rows.and_then(|rows| rows.iter().map(|(_, bytes)| from_bytes(bytes)).collect()))
+    }
+}

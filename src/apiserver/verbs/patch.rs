@@ -1,0 +1,169 @@
+//! Patch: JSON patch, merge patch, server-side apply.
+
+use bytes::Bytes;
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use super::{Write, Written, to_served, update};
+use crate::apiserver::object::meta;
+use crate::apiserver::request::query::option_fault;
+use crate::apiserver::status::ApiError;
+use crate::apiserver::txn::Txn;
+
+pub(crate) const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+/// Operations in one JSON patch (apiserver's maxJSONPatchOperations).
+const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that the `copy` operations of one patch may add together (apiserver's JSONPatchMaxCopyBytes).
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// A patch as it was sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Patch {
+    Json(Vec<PatchOperation>),
+    Merge(Value),
+    Apply(Value),
+}
+
+impl Patch {
+    /// Reads a patch of a content type.
+    pub fn parse(content_type: &str, body: &Bytes) -> Result<Self, ApiError> {
+        match content_type {
+            "application/json-patch+json" => {
+                let operations: Vec<PatchOperation> = serde_json::from_slice(body)
+                    .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+                if operations.len() > MAX_OPERATIONS {
+                    let mut error = ApiError::too_large(MAX_OPERATIONS);
+                    error.message = format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+                        operations.len()
+                    );
+                    return Err(error);
+                }
+                Ok(Self::Json(operations))
+            }
+            "application/merge-patch+json" => {
+                let patch: Value = serde_json::from_slice(body)
+                    .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+                if !patch.is_object() {
+                    return Err(ApiError::bad_request("error decoding patch: a merge patch of an object is an object"));
+                }
+                Ok(Self::Merge(patch))
+            }
+            "application/apply-patch+yaml" | "application/apply-patch" => {
+                let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+                crate::apiserver::request::body::from_yaml(text).map(Self::Apply)
+            }
+            _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
+        }
+    }
+}
+
+/// Patches one object.
+pub(crate) fn patch(txn: &mut Txn<'_>, write: &Write, patch: &Patch) -> Result<Written, ApiError> {
+    if let Patch::Apply(config) = patch {
+        return apply(txn, write, config);
+    }
+    if write.options.force.is_some() {
+        let message = "Forbidden: may not be specified for non-apply patch";
+        return Err(option_fault("PatchOptions", "force", "FieldValueForbidden", message));
+    }
+    let place = write.place(&write.name);
+    let Some(stored) = txn.object(&place)? else { return Err(ApiError::not_found(write.kind(), &write.name)) };
+    let mut object = to_served(write.kind(), stored.value.clone());
+    match patch {
+        Patch::Json(operations) => json_patch(&mut object, operations)?,
+        Patch::Merge(patch) => json_patch::merge(&mut object, patch),
+        Patch::Apply(_) => {}
+    }
+    check_identity(write, &object)?;
+    update::replace(txn, write, &stored, object)
+}
+
+fn apply(_txn: &mut Txn<'_>, _write: &Write, _config: &Value) -> Result<Written, ApiError> {
+    Err(ApiError::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))
+}
+
+fn check_identity(write: &Write, object: &Value) -> Result<(), ApiError> {
+    if !object.is_object() {
+        return Err(ApiError::bad_request("the patched object is no object"));
+    }
+    let name = meta(object, "name");
+    if name != write.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            write.name
+        )));
+    }
+    Ok(())
+}
+
+/// RFC 6902, with the rule of Kubernetes' library (evanphx/json-patch) that `test` for null passes where the key is
+/// missing: kube-rs' `finalizer()` relies on it.
+fn json_patch(object: &mut Value, operations: &[PatchOperation]) -> Result<(), ApiError> {
+    let mut copied = 0;
+    for operation in operations {
+        match operation {
+            PatchOperation::Test(test) if test.value.is_null() && key_is_missing(object, test.path.as_str()) => {
+                continue;
+            }
+            PatchOperation::Copy(copy) => {
+                copied += object.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+                if copied > MAX_COPIED {
+                    return Err(ApiError::too_large(MAX_COPIED));
+                }
+            }
+            _ => {}
+        }
+        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|error| {
+            let mut refused = ApiError::bad_request(format!(
+                "the server rejected our request due to an error in our request: {error}"
+            ));
+            (refused.code, refused.reason) = (422, "Invalid");
+            refused
+        })?;
+    }
+    Ok(())
+}
+
+fn key_is_missing(object: &Value, path: &str) -> bool {
+    let Some((parent, key)) = path.rsplit_once('/') else { return false };
+    let key = key.replace("~1", "/").replace("~0", "~");
+    matches!(object.pointer(parent), Some(Value::Object(map)) if !map.contains_key(&key))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(mut object: Value, operations: Value) -> Result<Value, u16> {
+        let patch = Patch::parse("application/json-patch+json", &Bytes::from(operations.to_string()));
+        let Patch::Json(operations) = patch.map_err(|error| error.code)? else { return Err(0) };
+        json_patch(&mut object, &operations).map_err(|error| error.code)?;
+        Ok(object)
+    }
+
+    #[test]
+    fn testing_a_missing_key_for_null_passes() {
+        let object = json!({ "metadata": { "a/b": 1 } });
+        let test = |path: &str, value: Value| json!([{ "op": "test", "path": path, "value": value }]);
+        assert!(patched(object.clone(), test("/metadata/finalizers", json!(null))).is_ok());
+        assert!(patched(object.clone(), test("/metadata/a~1b", json!(1))).is_ok());
+        assert_eq!(patched(object.clone(), test("/metadata/a~1b", json!(null))), Err(422));
+        assert_eq!(patched(object.clone(), test("/metadata/finalizers", json!([]))), Err(422));
+        assert_eq!(patched(object, test("/spec/finalizers", json!(null))), Err(422));
+    }
+
+    #[test]
+    fn a_patch_that_grows_without_bound_is_refused() {
+        let big = "x".repeat(1024 * 1024);
+        let copy = |n: u32| json!({ "op": "copy", "from": "/a", "path": format!("/b{n}") });
+        assert!(patched(json!({ "a": big }), json!([copy(1), copy(2)])).is_ok());
+        assert_eq!(patched(json!({ "a": big }), json!([copy(1), copy(2), copy(3)])), Err(413));
+        let many: Vec<Value> = (0..10_001).map(|_| json!({ "op": "test", "path": "/a", "value": 1 })).collect();
+        assert_eq!(patched(json!({ "a": 1 }), json!(many)), Err(413));
+        assert_eq!(patched(json!({}), json!({ "op": "add" })), Err(400));
+    }
+}
