@@ -13,5 +13,6 @@ pub mod apiserver;
 pub mod home;
 pub mod kubeconfig;
 pub mod runtime;
+pub mod sources;
 pub mod system;
 pub mod world;

@@ -8,6 +8,8 @@ pub const SOURCE_PATH: &str = "kina.dev/source-path";
 pub const SOURCE_LINE: &str = "kina.dev/source-line";
 /// On a Cluster: SHA-256 of the declaring document. Written by sources only.
 pub const SOURCE_HASH: &str = "kina.dev/source-hash";
+/// On a Cluster: git commit that was checked out when the declaring document was last applied. Written by sources only.
+pub const SOURCE_COMMIT: &str = "kina.dev/source-commit";
 /// On a Cluster: asks its Source to let go of it (`kina detach`). The value is ignored.
 pub const DETACH: &str = "kina.dev/detach";
 /// On a Source: the id of a held set to carry out (`kina approve`).
