@@ -11,6 +11,7 @@
 pub mod api;
 pub mod apiserver;
 pub mod home;
+pub mod kubeadm;
 pub mod kubeconfig;
 pub mod runtime;
 pub mod sources;

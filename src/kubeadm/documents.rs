@@ -1,0 +1,247 @@
+//! kubeadm's documents, `kubeadm.k8s.io/v1beta4`, with the fields that Kina sets.
+//!
+//! Source: <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and its neighbours for kubelet and
+//! kube-proxy.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// API version of kubeadm's own documents.
+pub const KUBEADM: &str = "kubeadm.k8s.io/v1beta4";
+
+/// An argument of a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Argument {
+    /// Name, without dashes.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+impl Argument {
+    /// An argument.
+    pub fn new(name: &str, value: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), value: value.into() }
+    }
+}
+
+/// What holds for the whole cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterConfiguration {
+    /// Always [`KUBEADM`].
+    pub api_version: &'static str,
+    /// Always `ClusterConfiguration`.
+    pub kind: &'static str,
+    /// Version to install: no look-up on the network.
+    pub kubernetes_version: String,
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// `HOST:PORT` that every node uses.
+    pub control_plane_endpoint: String,
+    /// Subnets.
+    pub networking: Networking,
+    /// API server.
+    pub api_server: ApiServer,
+    /// Controller manager.
+    pub controller_manager: Component,
+    /// etcd.
+    pub etcd: Etcd,
+}
+
+/// Subnets of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Networking {
+    /// Of pods.
+    pub pod_subnet: String,
+    /// Of services.
+    pub service_subnet: String,
+}
+
+/// Settings of the API server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServer {
+    /// Names and addresses in its certificate besides kubeadm's own.
+    #[serde(rename = "certSANs")]
+    pub cert_sans: Vec<String>,
+}
+
+/// Settings of a component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Component {
+    /// Arguments.
+    pub extra_args: Vec<Argument>,
+}
+
+/// Settings of etcd.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Etcd {
+    /// The member on the node itself.
+    pub local: Component,
+}
+
+/// How the first control planes start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitConfiguration {
+    /// Always [`KUBEADM`].
+    pub api_version: &'static str,
+    /// Always `InitConfiguration`.
+    pub kind: &'static str,
+    /// Where the node's API server listens.
+    #[serde(rename = "localAPIEndpoint")]
+    pub local_api_endpoint: ApiEndpoint,
+    /// How the node registers.
+    pub node_registration: NodeRegistration,
+    /// Phases left out.
+    pub skip_phases: Vec<&'static str>,
+}
+
+/// How a node joins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinConfiguration {
+    /// Always [`KUBEADM`].
+    pub api_version: &'static str,
+    /// Always `JoinConfiguration`.
+    pub kind: &'static str,
+    /// How the node learns whom to trust.
+    pub discovery: Discovery,
+    /// How the node registers.
+    pub node_registration: NodeRegistration,
+    /// For control planes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<JoinControlPlane>,
+    /// Phases left out.
+    pub skip_phases: Vec<&'static str>,
+}
+
+/// What a joining control plane adds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinControlPlane {
+    /// Where the node's API server listens.
+    #[serde(rename = "localAPIEndpoint")]
+    pub local_api_endpoint: ApiEndpoint,
+}
+
+/// Address and port of an API server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiEndpoint {
+    /// The node's address.
+    pub advertise_address: String,
+    /// Port.
+    pub bind_port: u16,
+}
+
+/// How a joining node learns whom to trust.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Discovery {
+    /// By a token and the hash of the cluster's CA.
+    pub bootstrap_token: TokenDiscovery,
+}
+
+/// Discovery by token.
+#[derive(Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenDiscovery {
+    /// `HOST:PORT` of the control plane.
+    pub api_server_endpoint: String,
+    /// The token, a secret.
+    pub token: String,
+    /// `sha256:…` of the CA's public key.
+    pub ca_cert_hashes: Vec<String>,
+}
+
+impl std::fmt::Debug for TokenDiscovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenDiscovery").field("api_server_endpoint", &self.api_server_endpoint).finish_non_exhaustive()
+    }
+}
+
+/// How a node registers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRegistration {
+    /// Name of the Node.
+    pub name: String,
+    /// containerd's socket.
+    pub cri_socket: &'static str,
+    /// Taints; an empty list means none, not kubeadm's default.
+    pub taints: Vec<Taint>,
+    /// Arguments of the kubelet.
+    pub kubelet_extra_args: Vec<Argument>,
+}
+
+/// A taint of a Node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value, maybe empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// Settings of every kubelet, as kind has them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletConfiguration {
+    /// `kubelet.config.k8s.io/v1beta1`.
+    pub api_version: &'static str,
+    /// `KubeletConfiguration`.
+    pub kind: &'static str,
+    /// `systemd`.
+    pub cgroup_driver: &'static str,
+    /// Below the node's own tree, so that nothing escapes to the host's.
+    pub cgroup_root: &'static str,
+    /// Hosts have swap.
+    #[serde(rename = "failSwapOn")]
+    pub fail_swap_on: bool,
+    /// The kubelet sees the host's disk, which is not its to tidy.
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: u8,
+    /// For the same reason.
+    pub eviction_hard: BTreeMap<&'static str, &'static str>,
+}
+
+/// Settings of kube-proxy, as kind has them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeProxyConfiguration {
+    /// `kubeproxy.config.k8s.io/v1alpha1`.
+    pub api_version: &'static str,
+    /// `KubeProxyConfiguration`.
+    pub kind: &'static str,
+    /// `iptables`.
+    pub mode: &'static str,
+    /// iptables mode.
+    pub iptables: ProxyIptables,
+    /// Connection tracking.
+    pub conntrack: ProxyConntrack,
+}
+
+/// iptables mode of kube-proxy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyIptables {
+    /// Shortest time between two syncs.
+    pub min_sync_period: &'static str,
+}
+
+/// Connection tracking of kube-proxy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyConntrack {
+    /// 0: the host-wide setting is not kube-proxy's to write.
+    pub max_per_core: u32,
+}

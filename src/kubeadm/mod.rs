@@ -1,0 +1,32 @@
+//! What kubeadm is told, and how: configuration documents, commands inside nodes, certificates, tokens, and the load
+//! balancer in front of the API servers.
+//!
+//! Nothing here performs I/O but through its arguments, and nothing knows controllers or runtimes' objects: plain data
+//! in, files and argument arrays out.
+
+pub mod commands;
+pub mod config;
+pub mod documents;
+pub mod envoy;
+pub mod pki;
+pub mod token;
+pub mod units;
+
+pub use config::{ClusterFacts, NodeFacts, TaintFacts};
+pub use pki::{Pki, PkiError};
+pub use token::BootstrapToken;
+
+/// Port of every API server inside its node, and of the load balancer in front of them.
+pub const API_PORT: u16 = 6443;
+/// Port on which etcd members speak to each other.
+pub const ETCD_PEER_PORT: u16 = 2380;
+/// Where nodes find kubeadm's configuration; kind's entrypoint looks for it there, too.
+pub const CONFIG_PATH: &str = "/kind/kubeadm.conf";
+/// Exists on a node's volume once kubeadm has succeeded there.
+pub const MARKER_PATH: &str = "/etc/kubernetes/kina-bootstrapped";
+/// The pod network that comes with a node image.
+pub const CNI_MANIFEST_PATH: &str = "/kind/manifests/default-cni.yaml";
+/// The storage class that comes with a node image.
+pub const STORAGE_MANIFEST_PATH: &str = "/kind/manifests/default-storage.yaml";
+/// The taint that kubeadm puts on control planes.
+pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
