@@ -1,28 +1,51 @@
 //! Objects in the form that a client accepts.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
-use super::object::from_bytes;
+use super::object::{from_bytes, meta, to_bytes};
 use super::registry::Served;
 use super::request::accept::Form;
 use super::status::ApiError;
+use super::table::{self, IncludeObject};
 use super::verbs::list::Listed;
+use crate::world::Clock;
 
 /// Writes objects of one kind in one form.
 #[derive(Clone, Debug)]
 pub(crate) struct Renderer {
-    pub served: Served,
-    pub form: Form,
+    served: Served,
+    form: Form,
+    include: IncludeObject,
+    clock: Arc<dyn Clock>,
+    /// Column definitions go with the first event of a watch alone.
+    headers: bool,
 }
 
 impl Renderer {
+    pub fn new(served: Served, form: Form, include: IncludeObject, clock: Arc<dyn Clock>) -> Self {
+        Self { served, form, include, clock, headers: true }
+    }
+
+    /// One object, from its bytes.
+    pub fn stored(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
+        if self.form == Form::Object { Ok(bytes) } else { self.object(&from_bytes(&bytes)?) }
+    }
+
     /// One object.
-    pub fn object(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
+    pub fn object(&self, object: &Value) -> Result<Bytes, ApiError> {
         match self.form {
-            Form::Object | Form::Table => Ok(bytes),
-            Form::Metadata => Ok(Bytes::from(partial(&bytes)?.to_string())),
+            Form::Object => to_bytes(object),
+            Form::Metadata => to_bytes(&partial(object)),
+            Form::Table => to_bytes(&self.table(&[object], version_of(object), true)),
         }
+    }
+
+    fn table(&self, objects: &[&Value], metadata: Value, headers: bool) -> Value {
+        let objects = objects.iter().copied();
+        table::table(&self.served.kind, objects, metadata, self.include, headers, self.clock.now())
     }
 
     /// A list: the stored bytes are joined, not parsed.
@@ -34,6 +57,11 @@ impl Renderer {
         }
         if let Some(remaining) = listed.remaining {
             metadata.insert("remainingItemCount".to_owned(), json!(remaining));
+        }
+        if self.form == Form::Table {
+            let objects = listed.items.iter().map(|item| from_bytes(item)).collect::<Result<Vec<_>, _>>()?;
+            let objects: Vec<&Value> = objects.iter().collect();
+            return to_bytes(&self.table(&objects, Value::Object(metadata), true));
         }
         let (kind, version) = match self.form {
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
@@ -52,7 +80,7 @@ impl Renderer {
                 out.put_u8(b',');
             }
             match self.form {
-                Form::Metadata => out.put_slice(partial(item)?.to_string().as_bytes()),
+                Form::Metadata => out.put_slice(partial(&from_bytes(item)?).to_string().as_bytes()),
                 Form::Object | Form::Table => out.put_slice(item),
             }
         }
@@ -61,16 +89,22 @@ impl Renderer {
     }
 
     /// One line of a watch.
-    pub fn event(&self, out: &mut BytesMut, change: &str, object: &Bytes) {
-        let partial = match self.form {
-            Form::Metadata => partial(object).ok().map(|object| object.to_string()),
-            Form::Object | Form::Table => None,
+    pub fn event(&mut self, out: &mut BytesMut, change: &str, object: &Bytes) -> Result<(), ApiError> {
+        let rendered = match self.form {
+            Form::Object => None,
+            Form::Metadata => Some(partial(&from_bytes(object)?).to_string()),
+            Form::Table => {
+                let object = from_bytes(object)?;
+                let headers = std::mem::replace(&mut self.headers, false);
+                Some(self.table(&[&object], version_of(&object), headers).to_string())
+            }
         };
         out.put_slice(b"{\"type\":\"");
         out.put_slice(change.as_bytes());
         out.put_slice(b"\",\"object\":");
-        out.put_slice(partial.as_ref().map_or(object, String::as_bytes));
+        out.put_slice(rendered.as_ref().map_or(object, String::as_bytes));
         out.put_slice(b"}\n");
+        Ok(())
     }
 
     /// The line of a bookmark.
@@ -79,8 +113,11 @@ impl Renderer {
     }
 }
 
-fn partial(bytes: &[u8]) -> Result<Value, ApiError> {
-    let object = from_bytes(bytes)?;
+fn partial(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
-    Ok(json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata }))
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+}
+
+fn version_of(object: &Value) -> Value {
+    json!({ "resourceVersion": meta(object, "resourceVersion") })
 }

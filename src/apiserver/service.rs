@@ -20,13 +20,17 @@ use super::render::Renderer;
 use super::request::accept::negotiate;
 use super::request::body::{self, LIMIT, media_type};
 use super::request::path::{self, ObjectPath, Target};
-use super::request::query::{Query, Verb, WriteOptions};
+use super::request::query::{Query, Verb, WriteOptions, unsupported};
+use super::schema;
 use super::server::Tenant;
 use super::status::ApiError;
+use super::table::IncludeObject;
+use super::txn::Txn;
 use super::user::User;
 use super::verbs::delete::{DeleteOptions, Deleted};
 use super::verbs::list::{ListOptions, Selection};
 use super::verbs::patch::Patch;
+use super::verbs::pipeline::{self, Ownership};
 use super::verbs::watch::WatchOptions;
 use super::verbs::{Write, Written, create, delete, list, patch, update, watch};
 use super::writer::transact;
@@ -134,13 +138,18 @@ impl<'a> Call<'a> {
     }
 
     async fn answer(&self) -> Result<Response<Body>, ApiError> {
-        let renderer = Renderer { served: self.served.clone(), form: negotiate(self.header(&ACCEPT))? };
         let core = &self.tenant.shared.core;
+        let include = self.query.get("includeObject").unwrap_or_default();
+        let include = IncludeObject::parse(include).ok_or_else(|| {
+            unsupported("TableOptions", "includeObject", include, "\"Metadata\", \"None\", \"Object\"")
+        })?;
+        let form = negotiate(self.header(&ACCEPT))?;
+        let renderer = Renderer::new(self.served.clone(), form, include, Arc::clone(&core.clock));
         match self.verb {
             Verb::Get => {
                 let selection = self.selection()?;
                 let bytes = list::get(core, &selection, self.name(), &self.query).await?;
-                Ok(whole(StatusCode::OK, renderer.object(bytes)?))
+                Ok(whole(StatusCode::OK, renderer.stored(bytes)?))
             }
             Verb::List => {
                 let listed = list::list(core, &self.selection()?, &ListOptions::parse(&self.query)?).await?;
@@ -188,24 +197,17 @@ impl<'a> Call<'a> {
             namespace: self.path.namespace.clone(),
             name: self.name().to_owned(),
             status: self.path.subresource.is_some(),
+            is_patch: false,
             manager: manager.to_owned(),
             options,
         }
     }
 
-    /// The object in the body, which has to be of this kind, namespace and name.
-    fn object(&self) -> Result<Value, ApiError> {
-        let mut object = body::object(self.header(&CONTENT_TYPE), self.body)?;
-        check_type(&self.served, &object)?;
-        let (wanted, found) =
-            (self.path.namespace.as_deref().unwrap_or_default(), meta(&object, "namespace").to_owned());
-        if wanted.is_empty() {
-            set_meta(&mut object, "namespace", None);
-        } else if !found.is_empty() && found != wanted {
-            return Err(ApiError::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request ({found}, {wanted})"
-            )));
-        }
+    /// The object in the body, which has to be of this kind, namespace and name, and warnings about the body.
+    fn object(&self, write: &Write) -> Result<(Value, Vec<String>), ApiError> {
+        let content_type = self.header(&CONTENT_TYPE);
+        let mut object = body::object(content_type, self.body)?;
+        self.check_identity(&mut object)?;
         let name = meta(&object, "name");
         if self.path.name.as_deref().is_some_and(|wanted| wanted != name) {
             return Err(ApiError::bad_request(format!(
@@ -213,31 +215,85 @@ impl<'a> Call<'a> {
                 self.name()
             )));
         }
-        Ok(object)
+        let is_json = media_type(content_type) != "application/yaml";
+        let twice = if is_json { schema::duplicate_fields(self.body) } else { Vec::new() };
+        let twice = twice.iter().map(|field| format!("duplicate field {field:?}")).collect();
+        Ok((object, pipeline::field_faults(write, twice)?))
+    }
+
+    /// Refuses an object of another kind or namespace.
+    fn check_identity(&self, object: &mut Value) -> Result<(), ApiError> {
+        check_type(&self.served, object)?;
+        let (wanted, found) =
+            (self.path.namespace.as_deref().unwrap_or_default(), meta(object, "namespace").to_owned());
+        if wanted.is_empty() {
+            set_meta(object, "namespace", None);
+        } else if !found.is_empty() && found != wanted {
+            return Err(ApiError::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request ({found}, {wanted})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The patch in the body. A configuration to apply is a whole object and has to name itself rightly.
+    fn patch_body(&self) -> Result<Patch, ApiError> {
+        let mut patch = Patch::parse(media_type(self.header(&CONTENT_TYPE)), self.body)?;
+        if let Patch::Apply(config) = &mut patch {
+            self.check_identity(config)?;
+            for field in ["apiVersion", "kind"] {
+                if config.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
+                    return Err(ApiError::bad_request(format!("{field} must be set in a configuration to apply")));
+                }
+            }
+            if meta(config, "name").is_empty() {
+                set_meta(config, "name", Some(json!(self.name())));
+            }
+            if meta(config, "name") != self.name() {
+                return Err(ApiError::bad_request(format!(
+                    "metadata.name {:?} does not match the name on the URL {:?}",
+                    meta(config, "name"),
+                    self.name()
+                )));
+            }
+        }
+        Ok(patch)
     }
 
     async fn create(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
         let write = self.write(WriteOptions::parse(&self.query, "CreateOptions")?);
-        let object = self.object()?;
-        let queue = &self.tenant.shared.queue;
-        let done = transact(queue, write.options.dry_run, move |txn| create::create(txn, &write, object)).await?;
-        written(renderer, done)
+        let (object, warnings) = self.object(&write)?;
+        let body = move |txn: &mut Txn<'_>| create::create(txn, &write, object, Ownership::Track);
+        self.written(renderer, warnings, body).await
     }
 
     async fn update(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
         let write = self.write(WriteOptions::parse(&self.query, "UpdateOptions")?);
-        let object = self.object()?;
-        let queue = &self.tenant.shared.queue;
-        let done = transact(queue, write.options.dry_run, move |txn| update::update(txn, &write, object)).await?;
-        written(renderer, done)
+        let (object, warnings) = self.object(&write)?;
+        self.written(renderer, warnings, move |txn: &mut Txn<'_>| update::update(txn, &write, object)).await
     }
 
     async fn patch(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
-        let write = self.write(WriteOptions::parse(&self.query, "PatchOptions")?);
-        let patch = Patch::parse(media_type(self.header(&CONTENT_TYPE)), self.body)?;
-        let queue = &self.tenant.shared.queue;
-        let done = transact(queue, write.options.dry_run, move |txn| patch::patch(txn, &write, &patch)).await?;
-        written(renderer, done)
+        let mut write = self.write(WriteOptions::parse(&self.query, "PatchOptions")?);
+        write.is_patch = true;
+        let patch = self.patch_body()?;
+        self.written(renderer, Vec::new(), move |txn: &mut Txn<'_>| patch::patch(txn, &write, &patch)).await
+    }
+
+    /// Runs a write and answers with its object.
+    async fn written<F>(
+        &self,
+        renderer: &Renderer,
+        mut warnings: Vec<String>,
+        body: F,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        F: FnOnce(&mut Txn<'_>) -> Result<Written, ApiError> + Send + 'static,
+    {
+        let done = transact(&self.tenant.shared.queue, body).await?;
+        warnings.extend(done.warnings);
+        let code = if done.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(with_warnings(whole(code, renderer.object(&done.object)?), &warnings))
     }
 
     async fn delete(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
@@ -248,7 +304,7 @@ impl<'a> Call<'a> {
     }
 
     async fn delete_one(&self, write: Write, options: DeleteOptions) -> Result<Deleted, ApiError> {
-        transact(&self.tenant.shared.queue, options.dry_run, move |txn| delete::delete(txn, &write, &options)).await
+        transact(&self.tenant.shared.queue, move |txn| delete::delete(txn, &write, &options)).await
     }
 
     fn write_for_deletion(&self, name: &str, namespace: &Option<String>, options: &DeleteOptions) -> Write {
@@ -311,16 +367,9 @@ fn check_type(served: &Served, object: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn written(renderer: &Renderer, done: Written) -> Result<Response<Body>, ApiError> {
-    let code = if done.created { StatusCode::CREATED } else { StatusCode::OK };
-    let bytes = super::object::to_bytes(&done.object)?;
-    Ok(with_warnings(whole(code, renderer.object(bytes)?), &done.warnings))
-}
-
 fn deleted(served: &Served, renderer: &Renderer, done: Deleted) -> Result<Response<Body>, ApiError> {
     if !done.gone {
-        let bytes = super::object::to_bytes(&done.object)?;
-        return Ok(with_warnings(whole(StatusCode::OK, renderer.object(bytes)?), &done.warnings));
+        return Ok(with_warnings(whole(StatusCode::OK, renderer.object(&done.object)?), &done.warnings));
     }
     let resource = &served.kind.resource;
     let mut details =

@@ -71,10 +71,6 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.events.is_empty()
-    }
-
     /// Takes over what a successful operation staged.
     pub fn absorb(&mut self, mut other: Self) {
         self.writes.append(&mut other.writes);
@@ -110,11 +106,6 @@ impl<'a> Txn<'a> {
     pub fn into_staged(self) -> (Staged, u64) {
         let revision = self.revision;
         (self.staged, revision)
-    }
-
-    /// Whether the operation has written anything yet.
-    pub fn is_clean(&self) -> bool {
-        self.staged.is_empty()
     }
 
     /// The value of a key as this operation sees it.
@@ -228,12 +219,6 @@ impl<'a> Txn<'a> {
 pub(crate) struct Stored {
     pub value: Value,
     pub bytes: Bytes,
-}
-
-impl Stored {
-    pub fn uid(&self) -> &str {
-        meta(&self.value, "uid")
-    }
 }
 
 /// Other objects for admission functions. A failed read is remembered and fails the operation: an object that could

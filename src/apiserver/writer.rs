@@ -48,7 +48,6 @@ pub(crate) trait Operation: Send {
 
 struct Call<F, T> {
     body: Option<F>,
-    dry_run: bool,
     outcome: Option<Result<T, ApiError>>,
     reply: oneshot::Sender<Result<T, ApiError>>,
 }
@@ -60,7 +59,7 @@ where
 {
     fn run(&mut self, txn: &mut Txn<'_>) -> bool {
         let outcome = self.body.take().map(|body| body(txn));
-        let keep = !self.dry_run && matches!(outcome, Some(Ok(_)));
+        let keep = matches!(outcome, Some(Ok(_)));
         self.outcome = outcome;
         keep
     }
@@ -73,13 +72,13 @@ where
 }
 
 /// Hands an operation to the writer and waits for its commit.
-pub(crate) async fn transact<T, F>(queue: &mpsc::Sender<Request>, dry_run: bool, body: F) -> Result<T, ApiError>
+pub(crate) async fn transact<T, F>(queue: &mpsc::Sender<Request>, body: F) -> Result<T, ApiError>
 where
     F: FnOnce(&mut Txn<'_>) -> Result<T, ApiError> + Send + 'static,
     T: Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    let call = Call { body: Some(body), dry_run, outcome: None, reply };
+    let call = Call { body: Some(body), outcome: None, reply };
     queue.send(Request::Operation(Box::new(call))).await.map_err(|_| ApiError::shutting_down())?;
     answer.await.map_err(|_| ApiError::shutting_down())?
 }

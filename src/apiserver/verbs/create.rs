@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Write, Written, pipeline, to_served, to_stored};
+use super::pipeline::{self, Ownership};
+use super::{Write, Written, to_served, to_stored};
 use crate::apiserver::object::{is_deleting, meta, meta_value, rfc3339, set_field, set_meta};
 use crate::apiserver::status::{ApiError, Cause};
 use crate::apiserver::txn::{Place, Txn};
@@ -15,7 +16,12 @@ const GENERATED_BASE: usize = 63 - 5;
 /// How often another name is drawn where the first exists (registry/generic store).
 const NAME_TRIES: usize = 8;
 
-pub(crate) fn create(txn: &mut Txn<'_>, write: &Write, mut object: Value) -> Result<Written, ApiError> {
+pub(crate) fn create(
+    txn: &mut Txn<'_>,
+    write: &Write,
+    mut object: Value,
+    ownership: Ownership,
+) -> Result<Written, ApiError> {
     if !meta(&object, "resourceVersion").is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
@@ -35,7 +41,7 @@ pub(crate) fn create(txn: &mut Txn<'_>, write: &Write, mut object: Value) -> Res
         begin_namespace(&mut object, &place.name);
     }
     let warnings = pipeline::admit_and_check(txn, write, None, &mut object)?;
-    pipeline::track(write, txn.now, None, &mut object);
+    pipeline::track(write, ownership, txn.now, None, &mut object);
     if txn.object(&place)?.is_some() {
         return Err(ApiError::already_exists(write.kind(), &place.name));
     }

@@ -29,6 +29,8 @@ pub(crate) struct Write {
     pub name: String,
     /// To `/status`.
     pub status: bool,
+    /// By a patch.
+    pub is_patch: bool,
     pub options: WriteOptions,
     /// The field manager: as asked for, or named after the client.
     pub manager: String,

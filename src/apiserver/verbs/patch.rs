@@ -4,10 +4,12 @@ use bytes::Bytes;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
-use super::{Write, Written, to_served, update};
-use crate::apiserver::object::meta;
+use super::pipeline::Ownership;
+use super::{Write, Written, create, to_served, update};
+use crate::apiserver::apply::{self, ApplyError};
+use crate::apiserver::object::{meta, set_field};
 use crate::apiserver::request::query::option_fault;
-use crate::apiserver::status::ApiError;
+use crate::apiserver::status::{ApiError, Cause, Details};
 use crate::apiserver::txn::Txn;
 
 pub(crate) const ACCEPTED: &str =
@@ -77,11 +79,65 @@ pub(crate) fn patch(txn: &mut Txn<'_>, write: &Write, patch: &Patch) -> Result<W
         Patch::Apply(_) => {}
     }
     check_identity(write, &object)?;
-    update::replace(txn, write, &stored, object)
+    update::replace(txn, write, &stored, object, Ownership::Track)
 }
 
-fn apply(_txn: &mut Txn<'_>, _write: &Write, _config: &Value) -> Result<Written, ApiError> {
-    Err(ApiError::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))
+/// Server-side apply: makes the object where there is none.
+fn apply(txn: &mut Txn<'_>, write: &Write, config: &Value) -> Result<Written, ApiError> {
+    let kind = write.kind();
+    if kind.stored_as.is_some() {
+        return Err(ApiError::unsupported_media_type("application/json-patch+json, application/merge-patch+json"));
+    }
+    if write.options.field_manager.is_none() {
+        let message = "Required value: is required for apply patch";
+        return Err(option_fault("PatchOptions", "fieldManager", "FieldValueRequired", message));
+    }
+    let stored = txn.object(&write.place(&write.name))?;
+    let live = stored.as_ref().map(|stored| &stored.value);
+    if live.is_none() && write.status {
+        return Err(ApiError::not_found(kind, &write.name));
+    }
+    check_preconditions(write, live, config)?;
+    let mut config = config.clone();
+    if kind.has_status && !write.status {
+        set_field(&mut config, "status", None);
+    }
+    let force = write.options.force.unwrap_or(false);
+    let manager = &write.manager;
+    let applied = apply::apply(&kind.schema, live, &config, manager, force, write.subresource(), txn.now);
+    let object = applied.map_err(|error| refused(&error))?;
+    match &stored {
+        Some(stored) => update::replace(txn, write, stored, object, Ownership::Applied),
+        None => create::create(txn, write, object, Ownership::Applied),
+    }
+}
+
+fn check_preconditions(write: &Write, live: Option<&Value>, config: &Value) -> Result<(), ApiError> {
+    let Some(live) = live else {
+        let uid = meta(config, "uid");
+        if uid.is_empty() {
+            return Ok(());
+        }
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        return Err(ApiError::conflict(write.kind(), &write.name, &why));
+    };
+    for field in ["uid", "resourceVersion"] {
+        let wanted = meta(config, field);
+        if !wanted.is_empty() && wanted != meta(live, field) {
+            return Err(ApiError::modified(write.kind(), &write.name));
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: &ApplyError) -> ApiError {
+    let mut refused = ApiError::bad_request(error.to_string());
+    if let ApplyError::Conflicts(_) = error {
+        (refused.code, refused.reason) = (409, "Conflict");
+        let causes = error.causes().into_iter().map(Cause::from).collect();
+        refused.details = Some(Box::new(Details { causes, ..Details::default() }));
+    }
+    refused
 }
 
 fn check_identity(write: &Write, object: &Value) -> Result<(), ApiError> {

@@ -7,55 +7,100 @@ use serde_json::{Value, json};
 use super::Write;
 use crate::apiserver::admission::{Operation, Request};
 use crate::apiserver::kind::{FieldFault, Flavor};
-use crate::apiserver::object::{copy_meta, finalizers, is_deleting, meta, meta_value, set_field};
+use crate::apiserver::object::{meta, meta_value, set_field};
+use crate::apiserver::request::query::FieldValidation;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::txn::{Txn, TxnReader};
+use crate::apiserver::{apply, schema};
 
 /// Completes, admits and checks an object that is about to be stored. `old` is the stored object, for updates. Returns
-/// the warnings of admission.
+/// the warnings.
 pub(crate) fn admit_and_check(
     txn: &Txn<'_>,
     write: &Write,
     old: Option<&Value>,
     object: &mut Value,
 ) -> Result<Vec<String>, ApiError> {
+    set_field(object, "apiVersion", Some(json!(write.kind().resource.api_version())));
+    set_field(object, "kind", Some(json!(write.kind().kind)));
+    let mut warnings = unknown_fields(write, object)?;
     complete(write, object);
     check(write, old, object)?;
     let before = object.clone();
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-    let warnings = admit(txn, write, operation, old, object)?;
+    warnings.extend(admit(txn, write, operation, old, object)?);
     if *object != before {
         complete(write, object);
         check(write, old, object)?;
     }
     if let Some(validation) = &write.kind().validation {
-        refuse(write, object, validation(object))?;
+        refuse_new(write, object, validation(object), || old.map(|old| validation(old)).unwrap_or_default())?;
     }
     Ok(warnings)
 }
 
+/// What is wrong with a body, by the client's wish an error, a warning or nothing.
+pub(crate) fn field_faults(write: &Write, faults: Vec<String>) -> Result<Vec<String>, ApiError> {
+    match write.options.field_validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(faults),
+        FieldValidation::Strict if faults.is_empty() => Ok(Vec::new()),
+        FieldValidation::Strict => {
+            let kind = write.kind();
+            let error = format!("strict decoding error: {}", faults.join(", "));
+            if write.is_patch {
+                let fault = FieldFault {
+                    field: "patch".to_owned(),
+                    reason: "FieldValueInvalid",
+                    message: format!("Invalid value: {error}"),
+                };
+                return Err(ApiError::invalid(kind, &write.name, vec![fault]));
+            }
+            Err(ApiError::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: {error}",
+                kind.kind, kind.resource.version, kind.kind
+            )))
+        }
+    }
+}
+
+fn unknown_fields(write: &Write, object: &Value) -> Result<Vec<String>, ApiError> {
+    if write.options.field_validation == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    let unknown = schema::unknown_fields(&write.kind().schema, object);
+    field_faults(write, unknown.iter().map(|field| format!("unknown field {field:?}")).collect())
+}
+
 fn complete(write: &Write, object: &mut Value) {
-    set_field(object, "apiVersion", Some(json!(write.kind().resource.api_version())));
-    set_field(object, "kind", Some(json!(write.kind().kind)));
+    schema::prune(&write.kind().schema, object);
+    schema::default(&write.kind().schema, object);
 }
 
 fn check(write: &Write, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
-    let Some(old) = old.filter(|old| is_deleting(old)) else { return Ok(()) };
-    let known = finalizers(old);
-    let added: Vec<String> =
-        finalizers(object).iter().filter(|name| !known.contains(name)).map(|name| format!("{name:?}")).collect();
-    if added.is_empty() {
-        return Ok(());
-    }
-    let fault = FieldFault {
-        field: "metadata.finalizers".to_owned(),
-        reason: "FieldValueForbidden",
-        message: format!(
-            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.join(", ")
-        ),
+    let kind = write.kind();
+    let faults = |object: &Value| {
+        let mut faults = schema::validate(&kind.schema, object);
+        faults.extend(schema::validate_metadata(kind, object));
+        faults
     };
-    refuse(write, object, vec![fault])
+    refuse_new(write, object, faults(object), || old.map(faults).unwrap_or_default())?;
+    refuse(write, object, old.map(|old| schema::validate_metadata_update(old, object)).unwrap_or_default())
+}
+
+/// Refuses what is wrong and was not before: an object stored under older rules can still be changed elsewhere, and its
+/// status written (as CRD validation ratcheting does).
+fn refuse_new(
+    write: &Write,
+    object: &Value,
+    mut faults: Vec<FieldFault>,
+    before: impl FnOnce() -> Vec<FieldFault>,
+) -> Result<(), ApiError> {
+    if !faults.is_empty() {
+        let before = before();
+        faults.retain(|fault| !before.contains(fault));
+    }
+    refuse(write, object, faults)
 }
 
 fn refuse(write: &Write, object: &Value, faults: Vec<FieldFault>) -> Result<(), ApiError> {
@@ -116,39 +161,23 @@ fn same_desire(live: &Value, new: &Value) -> bool {
         && live.iter().filter(|(key, _)| desire(key)).all(|(key, value)| new.get(key) == Some(value))
 }
 
-/// Records who set which fields.
-pub(crate) fn track(_write: &Write, _now: Timestamp, old: Option<&Value>, new: &mut Value) {
-    if meta_value(new, "managedFields").is_none() {
-        if let Some(old) = old {
-            copy_meta(old, new, "managedFields");
+/// How a write's fields come to be owned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// Whoever writes owns what it changes.
+    Track,
+    /// An apply has set the owners.
+    Applied,
+}
+
+/// Records who set which fields. Objects that soon expire are not tracked: it would double their size to no use.
+pub(crate) fn track(write: &Write, ownership: Ownership, now: Timestamp, old: Option<&Value>, new: &mut Value) {
+    match (ownership, old) {
+        (Ownership::Track, _) if write.kind().ttl.is_some() => {}
+        (Ownership::Track, _) => {
+            apply::track_update(&write.kind().schema, old, new, &write.manager, write.subresource(), now);
         }
+        (Ownership::Applied, Some(old)) => apply::keep_times_if_unchanged(old, new),
+        (Ownership::Applied, None) => {}
     }
-}
-
-/// Whether a write changes nothing: then the stored object, and its resourceVersion, stay. The time at which a manager
-/// last set its fields alone is no change.
-pub(crate) fn unchanged(live: &Value, new: &Value) -> bool {
-    let (Value::Object(left), Value::Object(right)) = (live, new) else { return live == new };
-    let empty = Value::Null;
-    left.keys().eq(right.keys())
-        && left.iter().all(|(key, value)| {
-            let other = right.get(key).unwrap_or(&empty);
-            if key == "metadata" { unchanged_metadata(value, other) } else { value == other }
-        })
-}
-
-fn unchanged_metadata(live: &Value, new: &Value) -> bool {
-    let (Value::Object(left), Value::Object(right)) = (live, new) else { return live == new };
-    let plain = |key: &&String| key.as_str() != "managedFields";
-    left.keys().filter(plain).eq(right.keys().filter(plain))
-        && left.iter().filter(|(key, _)| plain(key)).all(|(key, value)| right.get(key) == Some(value))
-        && without_times(left.get("managedFields")) == without_times(right.get("managedFields"))
-}
-
-fn without_times(entries: Option<&Value>) -> Vec<Value> {
-    let mut entries = entries.and_then(Value::as_array).cloned().unwrap_or_default();
-    for entry in &mut entries {
-        set_field(entry, "time", None);
-    }
-    entries
 }

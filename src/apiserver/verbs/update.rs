@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Write, Written, pipeline, to_served, to_stored};
+use super::pipeline::{self, Ownership};
+use super::{Write, Written, to_served, to_stored};
 use crate::apiserver::kind::{FieldFault, Flavor};
 use crate::apiserver::object::{
     copy_meta, finalizers, grace_seconds, is_deleting, meta, meta_value, set_field, set_meta,
@@ -23,12 +24,18 @@ pub(crate) fn update(txn: &mut Txn<'_>, write: &Write, object: Value) -> Result<
         };
         return Err(ApiError::invalid(kind, &write.name, vec![fault]));
     }
-    replace(txn, write, &stored, object)
+    replace(txn, write, &stored, object, Ownership::Track)
 }
 
 /// Stores `new` in place of `stored`, by the rules of the resource or its subresource. `new` is in the form of the
 /// kind asked for.
-pub(crate) fn replace(txn: &mut Txn<'_>, write: &Write, stored: &Stored, new: Value) -> Result<Written, ApiError> {
+pub(crate) fn replace(
+    txn: &mut Txn<'_>,
+    write: &Write,
+    stored: &Stored,
+    new: Value,
+    ownership: Ownership,
+) -> Result<Written, ApiError> {
     let kind = write.kind();
     let live = to_served(kind, stored.value.clone());
     check_preconditions(write, &live, &new)?;
@@ -36,8 +43,8 @@ pub(crate) fn replace(txn: &mut Txn<'_>, write: &Write, stored: &Stored, new: Va
     let warnings = pipeline::admit_and_check(txn, write, Some(&live), &mut new)?;
     let generation = pipeline::next_generation(write, &live, &new);
     set_meta(&mut new, "generation", generation);
-    pipeline::track(write, txn.now, Some(&live), &mut new);
-    if pipeline::unchanged(&live, &new) {
+    pipeline::track(write, ownership, txn.now, Some(&live), &mut new);
+    if live == new {
         return Ok(Written { object: live, created: false, warnings });
     }
     let place = write.place(&write.name);

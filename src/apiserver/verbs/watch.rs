@@ -160,7 +160,8 @@ impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         while !self.done {
             if !self.initial.is_empty() || self.initial_end {
-                return Some(self.initial_piece());
+                let piece = self.initial_piece();
+                return Some(piece.unwrap_or_else(|error| self.fail(&error)));
             }
             self.wake.borrow_and_update();
             let seen = self.core.hub.published();
@@ -209,16 +210,16 @@ impl Watcher {
         }
     }
 
-    fn initial_piece(&mut self) -> Bytes {
+    fn initial_piece(&mut self) -> Result<Bytes, ApiError> {
         let mut out = BytesMut::new();
         for object in self.initial.drain(..CHUNK.min(self.initial.len())) {
-            self.renderer.event(&mut out, "ADDED", &object);
+            self.renderer.event(&mut out, "ADDED", &object)?;
         }
         if self.initial.is_empty() && self.initial_end {
             self.initial_end = false;
             out.put(self.bookmark(true));
         }
-        out.freeze()
+        Ok(out.freeze())
     }
 
     fn pieces(&mut self, events: &[Arc<Event>]) -> Result<Bytes, ApiError> {
@@ -233,9 +234,12 @@ impl Watcher {
                 None => None,
             };
             match (before, now) {
-                (None, Some(object)) => self.renderer.event(&mut out, "ADDED", &object),
-                (Some(_), Some(object)) => self.renderer.event(&mut out, "MODIFIED", &object),
-                (Some(before), None) => self.renderer.event(&mut out, "DELETED", &self.last_state(event, before)?),
+                (None, Some(object)) => self.renderer.event(&mut out, "ADDED", &object)?,
+                (Some(_), Some(object)) => self.renderer.event(&mut out, "MODIFIED", &object)?,
+                (Some(before), None) => {
+                    let last = self.last_state(event, before)?;
+                    self.renderer.event(&mut out, "DELETED", &last)?;
+                }
                 (None, None) => {}
             }
         }
