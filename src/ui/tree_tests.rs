@@ -1,0 +1,152 @@
+use super::super::fixtures::{busy_house, now};
+use super::*;
+
+fn shown(view: &View, width: usize, style: Style, only: &[&str]) -> String {
+    let only = only.iter().map(|name| (*name).to_owned()).collect();
+    let options = Options { width, style, now: now(), only, events: 5 };
+    lines(view, &options).iter().map(|line| line.render(style)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_whole_picture_reads_well_at_80_columns() {
+    let style = Style { colour: false, unicode: true };
+    insta::assert_snapshot!(shown(&busy_house(), 80, style, &[]), @r"
+    … new  Provisioning  v1.35.5  docker  1/3 machines  2m5s
+      │  waiting  MachinesJoining: 2 of 2 workers are joining (12s)
+      ├─ control-plane  1/1 ready
+      │  └─ ✓ new-control-plane-0  Running  10.160.0.2
+      └─ default  0/2 ready
+         ├─ … new-default-0  Bootstrapping  10.160.0.2
+         │    waiting  Joining: kubeadm join runs in the node (9s)
+         └─ … new-default-1  Bootstrapping  10.160.0.3
+              waiting  Joining: kubeadm join runs in the node (9s)
+    ✗ prod  Degraded  v1.35.5  apple  2/3 machines  2m5s
+      │  not Ready  MachineFailed: machine prod-default-1 cannot be started (8s)
+      │  Stalled  ForeignContainer: a container named prod-default-1 belongs to
+      │    somebody else (8s)
+      │  drift  warning: subnet of kina-prod is 10.160.9.0/24, wanted 10.160.1.0/24;
+      │    reported (60s)
+      ├─ control-plane  1/1 ready
+      │  └─ ✓ prod-control-plane-0  Running  10.160.0.2
+      └─ default  1/2 ready
+         ├─ ✓ prod-default-0  Running  10.160.0.2
+         └─ ✗ prod-default-1  Failed  10.160.0.3
+              failed  NameTaken: creating container prod-default-1: a container of
+                that name exists and is not Kina's, 3 times, needs a person (5m)
+              drift  critical: state of prod-default-1 is gone, wanted running
+                (5m1s)
+    ✓ toy  Running  v1.35.5  simulated  12/13 machines  2m5s
+      │  https://127.0.0.1:40001
+      ├─ control-plane  1/1 ready
+      │  └─ ✓ toy-control-plane-0  Running  10.160.0.2
+      └─ default  11/2 ready
+         └─ ! toy-default-11  NotReady  10.160.0.13
+
+    Sources
+    ! clusters  /home/me/.kina/clusters  3 clusters, 1 error, 1 held
+        ✗ team/broken.yaml:7:12  `replicas` must be a number from 0 to 1000, found a
+          text
+            7 |   replicas: three
+              |             ^^^^^ expected a number
+          the last good state stays: prod
+        ! held deletion of old, older  2 of 5 clusters are more than may go within
+          an hour (3m20s)
+          kina approve h-3f2c
+        let-go in let-go.yaml was detached: it is not applied until the file changes
+
+    Recent events
+        5s  normal   Machine/new-default-0  Bootstrapping: kubeadm join has started
+      5m1s  warning  Machine/prod-default-1  ContainerGone: container prod-default-1
+                     is gone
+     6m40s  warning  Source/clusters  FileInvalid: team/broken.yaml:7:12: `replicas`
+                     must be a number
+    ");
+}
+
+#[test]
+fn the_whole_picture_at_120_columns_in_plain_ascii() {
+    insta::assert_snapshot!(shown(&busy_house(), 120, Style::default(), &[]), @r"
+    ~ new  Provisioning  v1.35.5  docker  1/3 machines  2m5s
+      |  waiting  MachinesJoining: 2 of 2 workers are joining (12s)
+      |- control-plane  1/1 ready
+      |  `- + new-control-plane-0  Running  10.160.0.2
+      `- default  0/2 ready
+         |- ~ new-default-0  Bootstrapping  10.160.0.2
+         |    waiting  Joining: kubeadm join runs in the node (9s)
+         `- ~ new-default-1  Bootstrapping  10.160.0.3
+              waiting  Joining: kubeadm join runs in the node (9s)
+    x prod  Degraded  v1.35.5  apple  2/3 machines  2m5s
+      |  not Ready  MachineFailed: machine prod-default-1 cannot be started (8s)
+      |  Stalled  ForeignContainer: a container named prod-default-1 belongs to somebody else (8s)
+      |  drift  warning: subnet of kina-prod is 10.160.9.0/24, wanted 10.160.1.0/24; reported (60s)
+      |- control-plane  1/1 ready
+      |  `- + prod-control-plane-0  Running  10.160.0.2
+      `- default  1/2 ready
+         |- + prod-default-0  Running  10.160.0.2
+         `- x prod-default-1  Failed  10.160.0.3
+              failed  NameTaken: creating container prod-default-1: a container of that name exists and is not Kina's, 3
+                times, needs a person (5m)
+              drift  critical: state of prod-default-1 is gone, wanted running (5m1s)
+    + toy  Running  v1.35.5  simulated  12/13 machines  2m5s
+      |  https://127.0.0.1:40001
+      |- control-plane  1/1 ready
+      |  `- + toy-control-plane-0  Running  10.160.0.2
+      `- default  11/2 ready
+         `- ! toy-default-11  NotReady  10.160.0.13
+
+    Sources
+    ! clusters  /home/me/.kina/clusters  3 clusters, 1 error, 1 held
+        x team/broken.yaml:7:12  `replicas` must be a number from 0 to 1000, found a text
+            7 |   replicas: three
+              |             ^^^^^ expected a number
+          the last good state stays: prod
+        ! held deletion of old, older  2 of 5 clusters are more than may go within an hour (3m20s)
+          kina approve h-3f2c
+        let-go in let-go.yaml was detached: it is not applied until the file changes
+
+    Recent events
+        5s  normal   Machine/new-default-0  Bootstrapping: kubeadm join has started
+      5m1s  warning  Machine/prod-default-1  ContainerGone: container prod-default-1 is gone
+     6m40s  warning  Source/clusters  FileInvalid: team/broken.yaml:7:12: `replicas` must be a number
+    ");
+}
+
+#[test]
+fn colour_adds_no_meaning() {
+    let style = Style { colour: true, unicode: true };
+    let coloured = shown(&busy_house(), 80, style, &["new"]);
+    insta::assert_snapshot!(coloured.replace('\x1b', "^"), @r"
+    ^[36m… ^[0m^[1mnew^[0m^[36m  Provisioning^[0m  v1.35.5  docker  1/3 machines  2m5s
+    ^[2m  │  ^[0m^[36mwaiting^[0m  MachinesJoining: 2 of 2 workers are joining^[2m (12s)^[0m
+    ^[2m  ├─ ^[0m^[1mcontrol-plane^[0m  1/1 ready
+    ^[2m  │  └─ ^[0m^[32m✓ ^[0mnew-control-plane-0^[32m  Running^[0m^[2m  10.160.0.2^[0m
+    ^[2m  └─ ^[0m^[1mdefault^[0m  0/2 ready
+    ^[2m     ├─ ^[0m^[36m… ^[0mnew-default-0^[36m  Bootstrapping^[0m^[2m  10.160.0.2^[0m
+    ^[2m     │    ^[0m^[36mwaiting^[0m  Joining: kubeadm join runs in the node^[2m (9s)^[0m
+    ^[2m     └─ ^[0m^[36m… ^[0mnew-default-1^[36m  Bootstrapping^[0m^[2m  10.160.0.3^[0m
+    ^[2m          ^[0m^[36mwaiting^[0m  Joining: kubeadm join runs in the node^[2m (9s)^[0m
+
+    ^[1mRecent events^[0m
+    ^[2m    5s  ^[0mnormal   ^[1mMachine/new-default-0^[0m  Bootstrapping: kubeadm join has started
+    ");
+    let plain = shown(&busy_house(), 80, Style { colour: false, unicode: true }, &["new"]);
+    assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
+}
+
+#[test]
+fn an_empty_house_says_so() {
+    let empty = View::of(vec![], vec![], vec![], vec![]);
+    assert_eq!(shown(&empty, 80, Style::default(), &[]), "No clusters.");
+}
+
+#[test]
+fn a_thousand_clusters_are_drawn() {
+    let one = super::super::fixtures::cluster("c", "sim", serde_json::json!({}));
+    let cluster = |n: usize| {
+        let mut value = one.clone();
+        value["metadata"]["name"] = format!("c{n}").into();
+        serde_json::from_value(value).unwrap()
+    };
+    let view = View::of((0..1000).map(cluster).collect(), vec![], vec![], vec![]);
+    assert_eq!(shown(&view, 80, Style::default(), &[]).lines().count(), 1000);
+}
