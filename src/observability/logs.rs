@@ -104,8 +104,7 @@ mod tests {
             tracing::debug!(target: "kina::test", "detail");
             tracing::info!(target: "hyper", "noise");
         });
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-        text
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }
 
     #[test]
