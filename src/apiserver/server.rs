@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::Body;
-use super::gc::WorkQueue;
+use super::gc::{self, WorkQueue};
 use super::hub::{History, Hub};
 use super::kind::Kind;
 use super::registry::Registry;
@@ -112,6 +112,7 @@ impl Builder {
             tokio::spawn(writer::run_as_task(Arc::clone(&core), requests));
         }
         let closing = CancellationToken::new();
+        tokio::spawn(gc::run(Arc::clone(&core), queue.downgrade(), closing.clone()));
         let shared = Shared { core, queue, _ends_tasks: closing.clone().drop_guard(), closing };
         Ok(ApiServer { shared: Arc::new(shared) })
     }

@@ -1,5 +1,7 @@
 //! What a client of the API would see, with real `kube` clients and in virtual time.
 
 mod crud;
+mod gc;
+mod pipeline;
 mod runtime;
 mod support;

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::admission::Reader;
-use super::gc::Work;
+use super::gc::{ObjectRef, OwnerState, Work, owner_state};
 use super::hub::{Change, Event};
 use super::kind::ResourceId;
-use super::object::{from_bytes, is_deleting, later, meta, owners, set_meta, to_bytes};
+use super::object::{FOREGROUND, ORPHAN, finalizers, from_bytes, is_deleting, later, meta, owners, set_meta, to_bytes};
 use super::registry::{Registry, Served};
 use super::status::ApiError;
 use super::store::{Snapshot, visit_over};
@@ -51,7 +51,8 @@ pub(crate) fn resource_prefix(tenant: &str, stored: &str, namespace: Option<&str
 /// Rows `TENANT/~owners/UID/RESOURCE/NAMESPACE/NAME`: which objects name the owner with this UID. No resource's name
 /// begins with a tilde.
 pub(crate) fn owner_prefix(tenant: &str, uid: &str) -> String {
-    format!("{tenant}/~owners/{uid}/")
+    // A client chooses the UID it names; a slash in it must not reach other rows.
+    format!("{tenant}/~owners/{}/", uid.replace('/', "%2F"))
 }
 
 /// Rows `~ttl/SECONDS/KEY` with the revision that was written: when the object is due, unless written again. No
@@ -144,18 +145,16 @@ impl<'a> Txn<'a> {
         set_meta(object, "resourceVersion", Some(json!(self.revision.to_string())));
         let bytes = to_bytes(object)?;
         let key = place.key();
-        self.index_owners(place, old.map(|old| &old.value), Some(object));
+        self.index_owners(place, old.map(|old| &old.value), Some(object))?;
         if let Some(ttl) = place.served.kind.ttl {
             let due = later(self.now, i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
             self.staged.writes.insert(ttl_key(due, &key), Some(Bytes::from(self.revision.to_string())));
-            self.staged.work.push(Work::Expire);
+            self.follow_up(Work::Expiry);
         }
         let change = if old.is_some() { Change::Modified } else { Change::Added };
         self.emit(place, change, bytes.clone(), old.map(|old| old.bytes.clone()));
         self.staged.writes.insert(key, Some(bytes));
-        if is_deleting(object) {
-            self.staged.work.extend(Work::after_marking(place, object));
-        }
+        self.after_marking(place, object);
         Ok(())
     }
 
@@ -164,16 +163,53 @@ impl<'a> Txn<'a> {
         self.revision += 1;
         set_meta(last, "resourceVersion", Some(json!(self.revision.to_string())));
         let bytes = to_bytes(last)?;
-        self.index_owners(place, Some(&old.value), None);
+        self.index_owners(place, Some(&old.value), None)?;
         self.emit(place, Change::Deleted, bytes, Some(old.bytes.clone()));
         self.staged.writes.insert(place.key(), None);
-        self.staged.work.extend(Work::after_removal(place, &old.value, self.kinds));
-        Ok(())
+        self.after_removal(place, &old.value)
     }
 
     /// Asks for follow-up work after the commit.
-    pub fn follow_up(&mut self, work: Work) {
+    fn follow_up(&mut self, work: Work) {
+        if let Some(row) = work.row() {
+            self.staged.writes.insert(row, Some(Bytes::new()));
+        }
         self.staged.work.push(work);
+    }
+
+    /// An object that is marked for deletion may wait for its dependents, or its contents.
+    fn after_marking(&mut self, place: &Place, object: &Value) {
+        if !is_deleting(object) {
+            return;
+        }
+        if finalizers(object).iter().any(|name| [FOREGROUND, ORPHAN].contains(name)) {
+            self.follow_up(Work::Waiting(ObjectRef::of(place)));
+        }
+        if &*place.served.stored == "namespaces" {
+            self.follow_up(Work::Namespace { tenant: place.tenant.to_string(), name: place.name.clone() });
+        }
+    }
+
+    /// An object that is gone may leave dependents, and a namespace that waited for it.
+    fn after_removal(&mut self, place: &Place, old: &Value) -> Result<(), ApiError> {
+        let (tenant, uid) = (place.tenant.to_string(), meta(old, "uid").to_owned());
+        if !self.scan(&owner_prefix(&tenant, &uid), "", 1)?.is_empty() {
+            self.follow_up(Work::OwnerGone { tenant: tenant.clone(), uid });
+        }
+        if place.namespace.is_empty() {
+            return Ok(());
+        }
+        let Some(served) = self.kinds.namespaces() else { return Ok(()) };
+        let namespace = Place {
+            tenant: Arc::clone(&place.tenant),
+            served: served.clone(),
+            namespace: String::new(),
+            name: place.namespace.clone(),
+        };
+        if self.object(&namespace)?.is_some_and(|stored| is_deleting(&stored.value)) {
+            self.follow_up(Work::Namespace { tenant, name: place.namespace.clone() });
+        }
+        Ok(())
     }
 
     /// Removes a row that is no object.
@@ -193,10 +229,11 @@ impl<'a> Txn<'a> {
         self.staged.events.push(((Arc::clone(&place.tenant), Arc::clone(&place.served.stored)), event));
     }
 
-    fn index_owners(&mut self, place: &Place, old: Option<&Value>, new: Option<&Value>) {
+    /// Keeps the rows that lead from owners to dependents, and looks at what a change of owners leaves to do.
+    fn index_owners(&mut self, place: &Place, old: Option<&Value>, new: Option<&Value>) -> Result<(), ApiError> {
         let (before, after) = (old.map(owners).unwrap_or_default(), new.map(owners).unwrap_or_default());
         if before == after {
-            return;
+            return Ok(());
         }
         let row = |uid: &str| {
             let prefix = owner_prefix(&place.tenant, uid);
@@ -208,9 +245,24 @@ impl<'a> Txn<'a> {
         for owner in &after {
             self.staged.writes.insert(row(&owner.uid), Some(Bytes::new()));
         }
-        if !after.is_empty() {
-            self.staged.work.push(Work::dependent(place));
+        for owner in before.iter().filter(|owner| owner.blocks && !after.contains(owner)) {
+            if owner_state(self, place, owner)? == OwnerState::Waiting
+                && let Some(served) = self.kinds.by_kind(&owner.group, &owner.kind)
+            {
+                self.follow_up(Work::Waiting(ObjectRef {
+                    tenant: place.tenant.to_string(),
+                    stored: served.stored.to_string(),
+                    namespace: served.namespace_for(&place.namespace),
+                    name: owner.name.clone(),
+                }));
+            }
         }
+        for owner in after.iter().filter(|owner| !before.contains(owner)) {
+            if owner_state(self, place, owner)? != OwnerState::Solid {
+                self.follow_up(Work::Dependent(ObjectRef::of(place)));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -156,7 +156,8 @@ impl Core {
 
     fn drop_tenant(&self, tenant: &str) -> Result<(), ApiError> {
         let revision = self.store.snapshot()?.revision();
-        self.store.commit(Batch { revision, dropped: vec![format!("{tenant}/")], writes: Vec::new() })?;
+        let prefix = format!("{tenant}/");
+        self.store.commit(Batch { revision, dropped: vec![prefix], writes: Vec::new() })?;
         self.hub.drop_tenant(tenant);
         Ok(())
     }

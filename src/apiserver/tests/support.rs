@@ -1,14 +1,12 @@
 //! A small kind and a server that serves it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use kube::CustomResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
 
-use crate::apiserver::kind::{Flavor, Kind, ResourceId, Scope};
+use crate::apiserver::kind::Kind;
 use crate::apiserver::store::RedbStore;
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, Builder, Tenant};
@@ -40,21 +38,6 @@ pub fn garden() -> Kind {
     Kind::from_crd(&Garden::crd()).unwrap()
 }
 
-/// A namespaced built-in kind without a status.
-pub fn plain(group: &str, kind: &str, scope: Scope) -> Kind {
-    let mut made = garden();
-    made.resource =
-        ResourceId { group: group.into(), version: "v1".into(), plural: format!("{}s", kind.to_lowercase()) };
-    made.kind = kind.into();
-    made.singular = kind.to_lowercase();
-    made.scope = scope;
-    made.flavor = Flavor::BuiltIn;
-    made.schema = Arc::new(json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }));
-    made.has_status = false;
-    made.selectable_fields = Vec::new();
-    made
-}
-
 pub fn builder() -> Builder {
     let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
     ApiServer::builder(RedbStore::in_memory("store").unwrap(), world.clock, world.random).kind(garden())
@@ -62,6 +45,24 @@ pub fn builder() -> Builder {
 
 pub fn server() -> ApiServer {
     builder().build().unwrap()
+}
+
+/// A tenant with the built-in kinds of a cluster, the namespace `default` and gardens.
+pub async fn cluster() -> Tenant {
+    let tenant = builder().kinds(crate::apiserver::core::workload()).build().unwrap().tenant("cluster");
+    let namespace = json!({ "metadata": { "name": "default" } });
+    assert_eq!(call(&tenant, "POST", "/api/v1/namespaces", namespace).await.0, 201);
+    tenant
+}
+
+/// Lets follow-up work happen.
+pub async fn settle() {
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+}
+
+pub async fn get(tenant: &Tenant, path: &str) -> Option<Value> {
+    let (code, body) = call(tenant, "GET", path, json!(null)).await;
+    (code == 200).then_some(body)
 }
 
 pub fn gardens(tenant: &Tenant) -> Api<Garden> {
