@@ -100,7 +100,8 @@ impl Topic {
     }
 }
 
-type TopicKey = (Arc<str>, Arc<str>);
+/// Tenant and stored resource.
+pub(crate) type TopicKey = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Topics {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::admission::Reader;
 use super::gc::{ObjectRef, OwnerState, Work, owner_state};
-use super::hub::{Change, Event};
+use super::hub::{Change, Event, TopicKey};
 use super::kind::ResourceId;
 use super::object::{FOREGROUND, ORPHAN, finalizers, from_bytes, is_deleting, later, meta, owners, set_meta, to_bytes};
 use super::registry::{Registry, Served};
@@ -67,7 +67,7 @@ pub(crate) fn ttl_key(expires: Timestamp, key: &str) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     pub writes: BTreeMap<String, Option<Bytes>>,
-    pub events: Vec<((Arc<str>, Arc<str>), Event)>,
+    pub events: Vec<(TopicKey, Event)>,
     pub work: Vec<Work>,
 }
 

@@ -179,7 +179,7 @@ fn release(txn: &mut Txn<'_>, dependent: &Place, uids: &[&str]) -> Result<(), Ap
         meta_value(&stored.value, "ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
     references.retain(|reference| !reference.get("uid").and_then(Value::as_str).is_some_and(|uid| uids.contains(&uid)));
     let mut object = stored.value.clone();
-    set_meta(&mut object, "ownerReferences", (!references.is_empty()).then(|| Value::Array(references)));
+    set_meta(&mut object, "ownerReferences", (!references.is_empty()).then_some(Value::Array(references)));
     if object != stored.value {
         txn.put(dependent, Some(&stored), &mut object)?;
     }

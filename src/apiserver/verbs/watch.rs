@@ -253,10 +253,10 @@ impl Watcher {
     /// What a watcher is told of an object that is gone, or no longer selected: its last state that was selected, with
     /// the revision of the change.
     fn last_state(&self, event: &Event, before: Bytes) -> Result<Bytes, ApiError> {
-        if event.change == Change::Deleted {
-            if let Some(last) = self.selected(event, &event.object)? {
-                return Ok(last);
-            }
+        if event.change == Change::Deleted
+            && let Some(last) = self.selected(event, &event.object)?
+        {
+            return Ok(last);
         }
         let mut last: Value = from_bytes(&before)?;
         set_meta(&mut last, "resourceVersion", Some(json!(event.revision.to_string())));
