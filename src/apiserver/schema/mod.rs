@@ -25,7 +25,7 @@ pub use defaults::default;
 pub use duplicates::duplicate_fields;
 pub use metadata::{validate_metadata, validate_metadata_update};
 pub use names::{is_dns1035_label, is_dns1123_label, is_dns1123_subdomain, is_label_value, is_qualified_name};
-pub(crate) use node::{Additional, Node};
+pub(crate) use node::{Additional, Node, object_meta_schema};
 pub use prune::prune;
 pub use supported::unsupported;
 pub use unknown::unknown_fields;
