@@ -45,6 +45,7 @@ mod registry;
 mod render;
 mod request;
 pub mod schema;
+pub mod serve;
 mod server;
 mod service;
 pub mod status;
