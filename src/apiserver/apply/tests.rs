@@ -34,7 +34,11 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn object(spec: Value) -> Value {
-    json!({"apiVersion": "a.dev/v1", "kind": "A", "metadata": {"name": "x"}, "spec": spec})
+    let mut object = json!({"apiVersion": "a.dev/v1", "kind": "A", "metadata": {"name": "x"}});
+    if spec != json!({}) {
+        object["spec"] = spec;
+    }
+    object
 }
 
 /// An object as it passes through a server: applies and updates, one per second.
@@ -53,6 +57,8 @@ impl Story {
         let config = object(spec);
         let mut new = apply(&schema(), self.live.as_ref(), &config, manager, force, None, at(self.second))?;
         new["metadata"]["uid"] = "1".into();
+        // What is emptied is left as null, which the schema then takes away.
+        crate::apiserver::schema::default(&schema(), &mut new);
         if let Some(old) = &self.live {
             keep_times_if_unchanged(old, &mut new);
         }
