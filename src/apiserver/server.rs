@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::Body;
+use super::documents::Documents;
 use super::gc::{self, WorkQueue};
 use super::hub::{History, Hub};
 use super::kind::Kind;
@@ -17,6 +18,9 @@ use super::store::{Store, StoreError};
 use super::user::User;
 use super::writer::{self, Core, QUEUE, Request};
 use crate::world::{Clock, Random};
+
+/// The version of Kubernetes whose API this server follows (that of `k8s-openapi`'s types), and its own.
+const VERSION: &str = concat!("v1.37.0+kina-", env!("CARGO_PKG_VERSION"));
 
 /// A Kubernetes-style API server over a store. Cloning is cheap; it ends when the last clone, tenant, client and watch
 /// is dropped, or with [`ApiServer::shutdown`].
@@ -93,10 +97,13 @@ impl Builder {
     /// Where the store cannot be read, or no thread can be started.
     pub fn build(self) -> Result<ApiServer, StoreError> {
         let revision = self.store.snapshot()?.revision();
+        let kinds = Registry::new(self.kinds);
+        let documents = Documents::new(kinds.kinds());
         let core = Arc::new(Core {
             store: self.store,
             hub: Hub::new(self.history, revision),
-            kinds: Registry::new(self.kinds),
+            kinds,
+            documents,
             clock: self.clock,
             random: self.random,
             work: WorkQueue::default(),
@@ -133,7 +140,7 @@ impl ApiServer {
 
     /// The handle of a tenant: its own world of objects under the server's kinds. It exists by having objects.
     pub fn tenant(&self, name: &str) -> Tenant {
-        Tenant { shared: Arc::clone(&self.shared), name: Arc::from(escape(name)) }
+        Tenant { shared: Arc::clone(&self.shared), name: Arc::from(escape(name)), version: Arc::from(VERSION) }
     }
 
     /// Ends all watches and follow-up work; what was accepted is still written.
@@ -152,6 +159,7 @@ fn escape(name: &str) -> String {
 pub struct Tenant {
     pub(crate) shared: Arc<Shared>,
     pub(crate) name: Arc<str>,
+    pub(crate) version: Arc<str>,
 }
 
 impl std::fmt::Debug for Tenant {
@@ -161,6 +169,13 @@ impl std::fmt::Debug for Tenant {
 }
 
 impl Tenant {
+    /// What `/version` says, such as `v1.35.5`; without it, the Kubernetes version whose API the server follows.
+    #[must_use]
+    pub fn reporting_version(mut self, git_version: &str) -> Self {
+        self.version = Arc::from(git_version);
+        self
+    }
+
     /// Answers one HTTP request in the name of a user. Never fails: errors are `Status` objects.
     pub async fn handle(&self, user: &User, request: http::Request<Bytes>) -> http::Response<Body> {
         service::handle(self, user, request).await

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
@@ -89,12 +89,31 @@ pub(crate) async fn handle(tenant: &Tenant, user: &User, request: Request<Bytes>
 
 async fn answer(tenant: &Tenant, user: &User, request: &Request<Bytes>) -> Result<Response<Body>, ApiError> {
     match path::parse(request.uri().path()).ok_or_else(ApiError::no_such_path)? {
-        Target::Service(_) => Err(ApiError::no_such_path()),
+        Target::Service(_) => document(tenant, request),
         Target::Objects(path) => {
             let call = Call::new(tenant, user, request, path)?;
             call.answer().await
         }
     }
+}
+
+/// Answers with what the server says of itself.
+fn document(tenant: &Tenant, request: &Request<Bytes>) -> Result<Response<Body>, ApiError> {
+    let header = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let documents = &tenant.shared.core.documents;
+    let accept = header(&ACCEPT).unwrap_or_default();
+    let found = documents.get(request.uri().path(), accept, &tenant.version).ok_or_else(ApiError::no_such_path)?;
+    if request.method() != Method::GET {
+        return Err(ApiError::method_not_allowed());
+    }
+    let unchanged = found.etag.is_some() && found.etag.as_deref() == header(&IF_NONE_MATCH);
+    let code = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let mut response = whole(code, if unchanged { Bytes::new() } else { found.bytes });
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(found.content_type));
+    if let Some(etag) = found.etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    Ok(response)
 }
 
 /// A request for objects.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::documents::Documents;
 use super::gc::WorkQueue;
 use super::hub::Hub;
 use super::registry::Registry;
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub kinds: Registry,
+    pub documents: Documents,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub work: WorkQueue,
