@@ -61,7 +61,7 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         categories: Vec::new(),
         scope,
         flavor: Flavor::BuiltIn,
-        schema: Arc::new(structural::<T>()),
+        schema: Arc::new(schema_of::<T>()),
         has_status: false,
         columns: Vec::new(),
         printer: Some(printer),
@@ -73,6 +73,16 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         grace: None,
         status_on_create: false,
     }
+}
+
+/// The schema of a built-in kind. In a status nothing is required: `required` stands for fields that Go always
+/// writes, and a server takes a status without them.
+fn schema_of<T: JsonSchema>() -> Value {
+    let mut schema = structural::<T>();
+    if let Some(status) = schema.pointer_mut("/properties/status") {
+        structural::require_nothing(status);
+    }
+    schema
 }
 
 impl Kind {

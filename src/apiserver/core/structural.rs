@@ -71,6 +71,14 @@ fn inline<'d>(schema: &mut Value, definitions: &'d BTreeMap<String, Value>, open
     }
 }
 
+/// Removes `required` from a schema and everything below it.
+pub(super) fn require_nothing(schema: &mut Value) {
+    if let Value::Object(keywords) = schema {
+        keywords.remove("required");
+        children(keywords, require_nothing);
+    }
+}
+
 fn children(keywords: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
     for (keyword, value) in keywords.iter_mut() {
         match (keyword.as_str(), value) {

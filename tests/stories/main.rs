@@ -1,0 +1,4 @@
+//! What a user would see; one file a story.
+
+mod api_kubectl;
+mod kubectl;
