@@ -165,6 +165,11 @@ pub enum IgnoredReason {
 pub struct SpentBudget {
     /// The Cluster.
     pub cluster: String,
+    /// What was granted.
+    pub action: HeldAction,
+    /// What exactly: the UID of the Cluster for a deletion, the hash of the document for a recreation. With it a deletion
+    /// that a crash interrupted goes on, and another one of the same name is not granted along.
+    pub key: String,
     /// When.
     pub at: Time,
 }

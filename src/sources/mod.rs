@@ -7,5 +7,6 @@
 
 mod git;
 pub mod manifest;
+pub mod plan;
 pub mod scan;
 pub mod settle;

@@ -12,7 +12,7 @@
 mod faults;
 mod object;
 mod scalar;
-mod schema;
+pub(super) mod schema;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::tree::{Node, Shape, Span};
 use crate::api::Cluster;
 
 /// The schema of `spec` of a Cluster, as its definition carries it.
-pub(super) fn cluster_spec() -> &'static Value {
+pub(in crate::sources) fn cluster_spec() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let definition = serde_json::to_value(Cluster::crd()).unwrap_or_default();
