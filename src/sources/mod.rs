@@ -5,6 +5,7 @@
 //!               files    quiet?     documents    rules           apply, delete, status, events
 //! ```
 
+pub mod admission;
 mod git;
 pub mod manifest;
 pub mod plan;
