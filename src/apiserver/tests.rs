@@ -2,6 +2,7 @@
 
 mod crud;
 mod gc;
+mod model;
 mod pipeline;
 mod runtime;
 mod support;
