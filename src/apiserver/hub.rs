@@ -109,14 +109,21 @@ struct Topics {
     /// Topics in the order of their events, to find the oldest event of all when memory runs short.
     order: VecDeque<(Arc<Topic>, u64)>,
     bytes: usize,
+    /// The revision the server started at: what happened before is not known here.
+    started: u64,
+}
+
+impl Topics {
+    fn topic(&mut self, key: TopicKey) -> Arc<Topic> {
+        let started = self.started;
+        Arc::clone(self.by_key.entry(key).or_insert_with(|| Arc::new(Topic::new(started))))
+    }
 }
 
 /// All topics. One that was never written or watched costs nothing.
 #[derive(Debug)]
 pub(crate) struct Hub {
     limits: History,
-    /// The revision the server started at: what happened before is not known here.
-    started: u64,
     topics: Mutex<Topics>,
     /// Everything up to this revision has been appended.
     published: watch::Sender<u64>,
@@ -124,8 +131,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub fn new(limits: History, revision: u64) -> Self {
-        let topics = Topics { by_key: BTreeMap::new(), order: VecDeque::new(), bytes: 0 };
-        Self { limits, started: revision, topics: Mutex::new(topics), published: watch::channel(revision).0 }
+        let topics = Topics { by_key: BTreeMap::new(), order: VecDeque::new(), bytes: 0, started: revision };
+        Self { limits, topics: Mutex::new(topics), published: watch::channel(revision).0 }
     }
 
     fn topics(&self) -> MutexGuard<'_, Topics> {
@@ -134,7 +141,7 @@ impl Hub {
 
     pub fn topic(&self, tenant: &str, resource: &str) -> Arc<Topic> {
         let key = (Arc::from(tenant), Arc::from(resource));
-        Arc::clone(self.topics().by_key.entry(key).or_insert_with(|| Arc::new(Topic::new(self.started))))
+        self.topics().topic(key)
     }
 
     /// The revision up to which every event can be seen here.
@@ -152,7 +159,7 @@ impl Hub {
         {
             let mut topics = self.topics();
             for (key, event) in events {
-                let topic = Arc::clone(topics.by_key.entry(key).or_insert_with(|| Arc::new(Topic::new(self.started))));
+                let topic = topics.topic(key);
                 self.append(&mut topics, &topic, event);
                 touched.push((topic, revision));
             }
@@ -184,6 +191,23 @@ impl Hub {
         if topics.order.len() > 1024 && topics.order.len() > 2 * (topics.bytes / 160) {
             topics.order.retain(|(topic, revision)| topic.ring().floor < *revision);
         }
+    }
+
+    /// Forgets all history up to a revision, where events are missing from it: every watcher behind has to list again.
+    pub fn reset(&self, revision: u64) {
+        let mut topics = self.topics();
+        for topic in topics.by_key.values() {
+            let mut ring = topic.ring();
+            ring.events.clear();
+            ring.floor = ring.floor.max(revision);
+            drop(ring);
+            topic.wake.send_replace(revision);
+        }
+        topics.order.clear();
+        topics.bytes = 0;
+        topics.started = revision;
+        drop(topics);
+        self.published.send_replace(revision);
     }
 
     /// Forgets everything of a tenant. Its watchers find their history gone.

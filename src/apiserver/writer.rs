@@ -135,6 +135,10 @@ impl Core {
 
     fn run_and_commit(&self, operations: &mut [Box<dyn Operation>]) -> Result<(), ApiError> {
         let snapshot = self.store.snapshot()?;
+        if snapshot.revision() > self.hub.published() {
+            // A commit that was reported as failed has been made after all: nobody was told of its events.
+            self.hub.reset(snapshot.revision());
+        }
         let mut all = Staged::default();
         let mut revision = snapshot.revision();
         for operation in operations {

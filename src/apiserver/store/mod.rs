@@ -3,7 +3,10 @@
 //! The server knows the store by this synchronous trait alone. Keys are `TENANT/RESOURCE/NAMESPACE/NAME`, so one store
 //! holds many tenants and a tenant goes with its prefix.
 
+mod overlay;
 mod redb;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
     StorageError, TableDefinition,
 };
 
+use super::overlay::Overlay;
 use super::{Batch, Snapshot, Store, StoreError};
 
 /// The format this program writes, and the newest that it reads.
@@ -23,15 +24,32 @@ const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects"
 /// `format` and `revision` as decimal text, `id` as text.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 
-type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+/// How the medium is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Writable,
+    /// What recovery writes stays in memory: for a medium that takes no writes.
+    ReadOnly,
+}
+
+type Opener = Box<dyn Fn(Access) -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// A [`Store`] in one redb database.
+///
+/// redb refuses all use after an I/O error until it is opened again, which restores the last commit. The store does so
+/// by itself, so that a full disk costs no more than the writes that did not fit.
 pub struct RedbStore {
     path: PathBuf,
     id: String,
-    database: RwLock<Option<Arc<Database>>>,
-    /// Opens the same medium again after redb closed itself on an I/O error; absent where that cannot be done.
+    open: RwLock<Open>,
+    /// Opens the same medium again; absent where that cannot be done.
     reopen: Option<Opener>,
+}
+
+struct Open {
+    /// Absent while the medium cannot be read at all.
+    database: Option<Arc<Database>>,
+    access: Access,
 }
 
 impl std::fmt::Debug for RedbStore {
@@ -54,8 +72,14 @@ impl RedbStore {
             Err(error) => return Err(StoreError::Open { path: path.to_owned(), source: error.into() }),
         }
         let file = path.to_owned();
-        let opener: Opener = Box::new(move || builder(cache_bytes).open(&file));
-        let database = opener().map_err(|error| open_error(path, error))?;
+        let opener: Opener = Box::new(move |access| match access {
+            Access::Writable => builder(cache_bytes).open(&file),
+            Access::ReadOnly => {
+                let file = fs::OpenOptions::new().read(true).write(true).open(&file)?;
+                builder(cache_bytes).create_with_backend(Overlay::new(FileBackend::new(file)?)?)
+            }
+        });
+        let database = opener(Access::Writable).map_err(|error| open_error(path, error))?;
         Self::check(path.to_owned(), database, Some(opener))
     }
 
@@ -74,9 +98,8 @@ impl RedbStore {
     /// As for [`RedbStore::open`].
     pub fn with_backend(backend: impl StorageBackend, cache_bytes: usize, new_id: &str) -> Result<Self, StoreError> {
         let path = PathBuf::from("(memory)");
-        let empty = backend.len().map_err(|error| StoreError::Open { path: path.clone(), source: error.into() })? == 0;
         let database = builder(cache_bytes).create_with_backend(backend).map_err(|error| open_error(&path, error))?;
-        if empty {
+        if is_blank(&database).map_err(|error| damaged(&path, error))? {
             initialise(&path, &database, new_id)?;
         }
         Self::check(path, database, None)
@@ -93,7 +116,10 @@ impl RedbStore {
         new_id: &str,
     ) -> Result<Self, StoreError> {
         let mut store = Self::with_backend(backends(), cache_bytes, new_id)?;
-        store.reopen = Some(Box::new(move || builder(cache_bytes).create_with_backend(backends())));
+        store.reopen = Some(Box::new(move |access| match access {
+            Access::Writable => builder(cache_bytes).create_with_backend(backends()),
+            Access::ReadOnly => builder(cache_bytes).create_with_backend(Overlay::new(backends())?),
+        }));
         Ok(store)
     }
 
@@ -110,42 +136,69 @@ impl RedbStore {
             let id = meta.get("id").map_err(|error| damaged(&path, error))?;
             id.map(|id| id.value().to_owned()).ok_or_else(|| damaged(&path, "it has no identifier"))?
         };
-        Ok(Self { path, id, database: RwLock::new(Some(Arc::new(database))), reopen })
+        let open = Open { database: Some(Arc::new(database)), access: Access::Writable };
+        Ok(Self { path, id, open: RwLock::new(open), reopen })
     }
 
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        database.clone().ok_or_else(|| StoreError::Read("the store is closed after a failed write".into()))
+    fn database(&self) -> Option<(Arc<Database>, Access)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.database.clone().map(|database| (database, open.access))
     }
 
-    /// redb refuses all use after an I/O error until it is opened again; that runs its recovery, which restores the
-    /// last commit.
-    fn recover(&self) {
-        let Some(reopen) = &self.reopen else { return };
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *database = None;
-        match reopen() {
-            Ok(opened) => *database = Some(Arc::new(opened)),
-            Err(error) => tracing::error!(path = %self.path.display(), %error, "cannot reopen the store"),
+    /// Opens the medium again in place of `failed`, unless another thread has done so, for writing where it can be
+    /// written.
+    fn recover(&self, failed: Option<Arc<Database>>) -> Result<(), StoreError> {
+        let closed = || StoreError::Read("the store is closed after a failed write".into());
+        let reopen = self.reopen.as_ref().ok_or_else(closed)?;
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if failed.as_ref().map(Arc::as_ptr) != open.database.as_ref().map(Arc::as_ptr) {
+            return Ok(());
+        }
+        // The medium's lock is free only when the database is closed.
+        drop(failed);
+        open.database = None;
+        let (database, access) = match reopen(Access::Writable) {
+            Ok(database) => (database, Access::Writable),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "the store cannot be written");
+                (reopen(Access::ReadOnly).map_err(read_error)?, Access::ReadOnly)
+            }
+        };
+        *open = Open { database: Some(Arc::new(database)), access };
+        Ok(())
+    }
+
+    /// The database for writing; where it was opened for reading only, that is tried again.
+    fn writable(&self) -> Result<Arc<Database>, StoreError> {
+        match self.database() {
+            Some((database, Access::Writable)) => return Ok(database),
+            other => self.recover(other.map(|(database, _)| database))?,
+        }
+        match self.database() {
+            Some((database, Access::Writable)) => Ok(database),
+            _ => Err(StoreError::Full("it can be read only".into())),
         }
     }
 }
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        match self.database().and_then(|database| RedbSnapshot::new(&database)) {
-            Ok(snapshot) => Ok(Box::new(snapshot)),
-            Err(_) => {
-                self.recover();
-                Ok(Box::new(RedbSnapshot::new(&*self.database()?)?))
-            }
+        let database = self.database().map(|(database, _)| database);
+        if let Some(snapshot) = database.as_ref().and_then(|database| RedbSnapshot::new(database).ok()) {
+            return Ok(Box::new(snapshot));
         }
+        self.recover(database)?;
+        let (database, _) = self.database().ok_or_else(|| StoreError::Read("the store is closed".into()))?;
+        Ok(Box::new(RedbSnapshot::new(&database)?))
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let result = self.database().and_then(|database| write(&database, batch));
-        if result.is_err() {
-            self.recover();
+        let database = self.writable()?;
+        let result = write(&database, batch);
+        if result.is_err()
+            && let Err(error) = self.recover(Some(database))
+        {
+            tracing::error!(path = %self.path.display(), %error, "the store cannot be read");
         }
         result
     }
@@ -221,6 +274,12 @@ fn create_file(path: &Path, cache_bytes: usize, new_id: &str) -> Result<(), Stor
     fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(open)
 }
 
+/// Whether nothing was ever committed: a medium whose first use was interrupted is like an empty one.
+fn is_blank(database: &Database) -> Result<bool, redb::Error> {
+    let read = database.begin_read()?;
+    Ok(read.list_tables()?.next().is_none())
+}
+
 fn initialise(path: &Path, database: &Database, new_id: &str) -> Result<(), StoreError> {
     let fill = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
@@ -288,4 +347,13 @@ fn open_error(path: &Path, error: DatabaseError) -> StoreError {
         }
         other => damaged(path, other),
     }
+}
+
+/// Rewrites the format of a store, as a newer program would have.
+#[cfg(test)]
+pub(super) fn tests_only_set_format(path: &Path, format: &str) {
+    let database = Database::open(path).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(META).unwrap().insert("format", format).unwrap();
+    write.commit().unwrap();
 }
