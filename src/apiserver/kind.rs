@@ -8,6 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::Value;
 
 use super::admission::Admission;
+use super::jsonpath::{JsonPath, JsonPathError};
+use super::schema;
 
 /// Group, version and plural name of a resource: what a request path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +164,22 @@ pub enum KindError {
         /// Name of the definition.
         name: String,
     },
+    /// The schema demands what this server does not enforce.
+    #[error("the definition of {name} has rules that are not enforced: {}", .rules.join(", "))]
+    Unsupported {
+        /// Name of the definition.
+        name: String,
+        /// Each with its path.
+        rules: Vec<String>,
+    },
+    /// A column or selectable field has a path that is not understood.
+    #[error("the definition of {name} has a path that is not understood")]
+    Path {
+        /// Name of the definition.
+        name: String,
+        /// Which, and where.
+        source: JsonPathError,
+    },
     /// The version carries no schema.
     #[error("the definition of {name} has no schema")]
     NoSchema {
@@ -185,7 +203,16 @@ impl Kind {
             .as_ref()
             .and_then(|schema| schema.open_api_v3_schema.as_ref())
             .and_then(|schema| serde_json::to_value(schema).ok())
-            .ok_or(KindError::NoSchema { name })?;
+            .ok_or_else(|| KindError::NoSchema { name: name.clone() })?;
+        let rules = schema::unsupported(&schema);
+        if !rules.is_empty() {
+            return Err(KindError::Unsupported { name, rules });
+        }
+        let columns = version.additional_printer_columns.iter().flatten().map(|column| &column.json_path);
+        let selectable = version.selectable_fields.iter().flatten().map(|field| &field.json_path);
+        for path in columns.chain(selectable) {
+            JsonPath::parse(path).map_err(|source| KindError::Path { name: name.clone(), source })?;
+        }
         let names = &crd.spec.names;
         Ok(Self {
             resource: ResourceId {

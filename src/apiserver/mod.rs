@@ -50,6 +50,7 @@ mod server;
 mod service;
 pub mod status;
 pub mod store;
+pub mod strategic;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -295,12 +295,10 @@ async fn explain_tells_what_a_field_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn built_in_kinds_look_as_in_any_cluster() {
     let Some(served) = Served::start().await else { return };
-    served.file(
-        "web.yaml",
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec:\n  replicas: 2\n  \
+    let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec:\n  replicas: 2\n  \
         selector: { matchLabels: { app: web } }\n  template:\n    metadata: { labels: { app: web } }\n    spec:\n      \
-        containers:\n      - name: web\n        image: nginx\n        ports: [{ containerPort: 80 }]\n",
-    );
+        containers:\n      - name: web\n        image: nginx\n        ports: [{ containerPort: 80 }]\n";
+    served.file("web.yaml", web);
     served.kubectl("apply -f web.yaml").await.ok();
     let deployments = lines(&served.kubectl("get deploy").await.ok());
     assert_eq!(deployments[0], "NAME READY UP-TO-DATE AVAILABLE AGE");
@@ -314,6 +312,13 @@ async fn built_in_kinds_look_as_in_any_cluster() {
     served.kubectl("apply --server-side --field-manager=sidecar -f side.yaml").await.ok();
     let images = served.kubectl("get deploy web -o jsonpath={.spec.template.spec.containers[*].image}").await.ok();
     assert_eq!(images, "nginx busybox");
+    // Client-side apply, label and set change built-in kinds with strategic merge patches.
+    served.file("web.yaml", &web.replace("image: nginx", "image: nginx:2"));
+    assert_eq!(served.kubectl("apply -f web.yaml").await.ok(), "deployment.apps/web configured\n");
+    served.kubectl("set image deploy/web side=busybox:2").await.ok();
+    served.kubectl("label deploy web tier=front").await.ok();
+    let images = served.kubectl("get deploy -l tier=front -o jsonpath={..image}").await.ok();
+    assert_eq!(images, "nginx:2 busybox:2");
     let nodes = served.kubectl("get nodes").await.ok();
     assert_eq!(nodes, "");
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-1",

@@ -1,4 +1,4 @@
-//! Patch: JSON patch, merge patch, server-side apply.
+//! Patch: JSON patch, merge patch, strategic merge patch, server-side apply.
 
 use bytes::Bytes;
 use json_patch::PatchOperation;
@@ -7,13 +7,17 @@ use serde_json::Value;
 use super::pipeline::Ownership;
 use super::{Write, Written, create, to_served, update};
 use crate::apiserver::apply::{self, ApplyError};
+use crate::apiserver::kind::Flavor;
 use crate::apiserver::object::{meta, set_field};
 use crate::apiserver::request::query::option_fault;
 use crate::apiserver::status::{ApiError, Cause, Details};
+use crate::apiserver::strategic::strategic_merge;
 use crate::apiserver::txn::Txn;
 
 pub(crate) const ACCEPTED: &str =
     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+/// What built-in kinds take besides.
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Operations in one JSON patch (apiserver's maxJSONPatchOperations).
 const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that the `copy` operations of one patch may add together (apiserver's JSONPatchMaxCopyBytes).
@@ -24,6 +28,7 @@ const MAX_COPIED: usize = 3 * 1024 * 1024;
 pub(crate) enum Patch {
     Json(Vec<PatchOperation>),
     Merge(Value),
+    Strategic(Value),
     Apply(Value),
 }
 
@@ -44,13 +49,13 @@ impl Patch {
                 }
                 Ok(Self::Json(operations))
             }
-            "application/merge-patch+json" => {
+            "application/merge-patch+json" | STRATEGIC => {
                 let patch: Value = serde_json::from_slice(body)
                     .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
                 if !patch.is_object() {
                     return Err(ApiError::bad_request("error decoding patch: a merge patch of an object is an object"));
                 }
-                Ok(Self::Merge(patch))
+                Ok(if content_type == STRATEGIC { Self::Strategic(patch) } else { Self::Merge(patch) })
             }
             "application/apply-patch+yaml" | "application/apply-patch" => {
                 let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -76,6 +81,11 @@ pub(crate) fn patch(txn: &mut Txn<'_>, write: &Write, patch: &Patch) -> Result<W
     match patch {
         Patch::Json(operations) => json_patch(&mut object, operations)?,
         Patch::Merge(patch) => json_patch::merge(&mut object, patch),
+        Patch::Strategic(_) if write.kind().flavor == Flavor::Custom => {
+            return Err(ApiError::unsupported_media_type(ACCEPTED));
+        }
+        Patch::Strategic(patch) => strategic_merge(&write.kind().schema, &mut object, patch)
+            .map_err(|error| ApiError::bad_request(error.to_string()))?,
         Patch::Apply(_) => {}
     }
     check_identity(write, &object)?;
