@@ -41,6 +41,7 @@ pub mod jsonpath;
 pub mod kind;
 mod object;
 mod openapi;
+pub mod protobuf;
 mod registry;
 mod render;
 mod request;

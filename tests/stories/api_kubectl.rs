@@ -331,3 +331,20 @@ async fn built_in_kinds_look_as_in_any_cluster() {
     let namespaces = lines(&served.kubectl("get ns").await.ok());
     assert!(namespaces[1].starts_with("default Active "), "{namespaces:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kubectl_sends_as_protobuf_is_understood() {
+    let Some(served) = Served::start().await else { return };
+    served.kubectl("create ns x").await.ok();
+    served.kubectl("create configmap c -n x --from-literal=a=b").await.ok();
+    assert_eq!(served.kubectl("get cm c -n x -o jsonpath={.data.a}").await.ok(), "b");
+    served.kubectl("create secret generic s --from-literal=a=b").await.ok();
+    assert_eq!(served.kubectl("get secret s -o jsonpath={.data.a}/{.type}").await.ok(), "Yg==/Opaque");
+    served.kubectl("create sa robot").await.ok();
+    served.kubectl("create deployment web --image=nginx --replicas=0 --port=80").await.ok();
+    let path = "{.spec.replicas} {.spec.template.spec.containers[0].image} {.spec.strategy.rollingUpdate.maxSurge}";
+    let got = served.kubectl_with(&["get", "deploy", "web", "-o", &format!("jsonpath={path}")], &[]).await.ok();
+    assert_eq!(got, "0 nginx 25%");
+    served.kubectl("create service clusterip web --tcp=80:8080").await.ok();
+    assert_eq!(served.kubectl("get svc web -o jsonpath={.spec.ports[0].targetPort}").await.ok(), "8080");
+}

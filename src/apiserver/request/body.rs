@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::apiserver::protobuf;
 use crate::apiserver::status::ApiError;
 
 /// Bytes of one request body (apiserver's default MaxRequestBodyBytes).
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// The media type of a header, without parameters; JSON where there is none.
 pub(crate) fn media_type(header: Option<&str>) -> &str {
@@ -25,6 +26,9 @@ pub(crate) fn object(content_type: Option<&str>, body: &Bytes) -> Result<Value, 
         "application/yaml" => {
             let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
             from_yaml(text)?
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            protobuf::decode(body).map_err(|error| ApiError::bad_request(error.to_string()))?
         }
         _ => return Err(ApiError::unsupported_media_type(ACCEPTED)),
     };
