@@ -96,6 +96,10 @@ pub struct FieldFault {
 /// Seconds of grace by default for the deletion of this object, such as `spec.terminationGracePeriodSeconds`.
 pub type GracePeriod = Arc<dyn Fn(&Value) -> u32 + Send + Sync>;
 
+/// Changes an object of a tenant as readers see it, after it was read and before it is selected: for fields that would
+/// otherwise have to be written all the time, such as heartbeats. What is stored, and its resourceVersion, stay.
+pub type View = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
+
 /// Another kind's objects, seen in another form: `events.k8s.io/v1` over core `v1` Events.
 #[derive(Clone, Debug)]
 pub struct StoredAs {
@@ -147,6 +151,8 @@ pub struct Kind {
     pub grace: Option<GracePeriod>,
     /// Keep the status that a creation brings, as for Node; otherwise it is dropped where `/status` is a subresource.
     pub status_on_create: bool,
+    /// What readers see in place of what is stored.
+    pub view: Option<View>,
 }
 
 impl fmt::Debug for Kind {
@@ -254,6 +260,7 @@ impl Kind {
             ttl: None,
             grace: None,
             status_on_create: false,
+            view: None,
         })
     }
 

@@ -31,6 +31,7 @@
 
 pub mod admission;
 pub mod apply;
+pub mod batch;
 pub mod body;
 pub mod core;
 mod discovery;
@@ -61,6 +62,6 @@ mod verbs;
 mod writer;
 
 pub use hub::History;
-pub use server::{ApiServer, Builder, Tenant};
+pub use server::{ApiServer, Builder, Observer, Tenant};
 pub use service::TenantService;
 pub use status::ApiError;

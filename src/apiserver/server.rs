@@ -50,7 +50,12 @@ pub struct Builder {
     kinds: Vec<Arc<Kind>>,
     history: History,
     threaded: bool,
+    observer: Option<Observer>,
 }
+
+/// Told, after a commit, of each object that it changed: its tenant and its resource (`pods`, `deployments.apps`).
+/// Called by the writer: it must be quick, and must not call the server.
+pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,6 +96,13 @@ impl Builder {
         self
     }
 
+    /// Tells of every change, of all tenants.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -107,6 +119,7 @@ impl Builder {
             clock: self.clock,
             random: self.random,
             work: WorkQueue::default(),
+            observer: self.observer,
         });
         let (queue, requests) = mpsc::channel(QUEUE);
         if self.threaded {
@@ -135,6 +148,7 @@ impl ApiServer {
             kinds: Vec::new(),
             history: History::default(),
             threaded: false,
+            observer: None,
         }
     }
 

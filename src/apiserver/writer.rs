@@ -1,6 +1,7 @@
 //! The one writer: operations wait in a bounded queue, run one after another in a transaction that takes all that
 //! wait, are committed once, seen by watchers, and only then answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::documents::Documents;
 use super::gc::WorkQueue;
 use super::hub::Hub;
 use super::registry::Registry;
+use super::server::Observer;
 use super::status::ApiError;
 use super::store::{Batch, Store};
 use super::txn::{Staged, Txn};
@@ -31,6 +33,7 @@ pub(crate) struct Core {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub work: WorkQueue,
+    pub observer: Option<Observer>,
 }
 
 /// Something the writer does.
@@ -154,7 +157,14 @@ impl Core {
             let writes: Vec<(String, Option<Bytes>)> = all.writes.into_iter().collect();
             drop(snapshot);
             self.store.commit(Batch { revision, dropped: Vec::new(), writes })?;
+            let touched: BTreeSet<_> = match self.observer {
+                Some(_) => all.events.iter().map(|(topic, _)| topic.clone()).collect(),
+                None => BTreeSet::new(),
+            };
             self.hub.publish(all.events, revision);
+            if let Some(observer) = &self.observer {
+                touched.iter().for_each(|(tenant, resource)| observer(tenant, resource));
+            }
         }
         self.work.add(all.work);
         Ok(())

@@ -6,6 +6,7 @@
 mod connect;
 mod error;
 mod labels;
+pub mod sim;
 mod spec;
 
 use std::fmt::Debug;

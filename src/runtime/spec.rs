@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::labels::{Labels, OwnerLabels};
@@ -40,7 +41,7 @@ impl fmt::Display for ContainerId {
 }
 
 /// Limits of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Thousandths of a CPU; `None` for no limit.
     pub cpu_millis: Option<u64>,
@@ -49,7 +50,7 @@ pub struct Resources {
 }
 
 /// A directory of a named volume inside a container.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mount {
     /// Name of the volume.
     pub volume: String,
@@ -60,7 +61,7 @@ pub struct Mount {
 }
 
 /// A port of a container, reachable from the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// Address of the host to listen on.
     pub host_address: IpAddr,
@@ -71,7 +72,7 @@ pub struct PublishedPort {
 }
 
 /// A container to create.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name, and the host name inside.
     pub name: String,
@@ -100,7 +101,7 @@ pub struct ContainerSpec {
 }
 
 /// A network to create.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Name.
     pub name: String,
@@ -111,7 +112,7 @@ pub struct NetworkSpec {
 }
 
 /// A volume to create.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// Name.
     pub name: String,

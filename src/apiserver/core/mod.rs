@@ -72,6 +72,7 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         ttl: None,
         grace: None,
         status_on_create: false,
+        view: None,
     }
 }
 

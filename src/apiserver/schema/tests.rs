@@ -196,6 +196,7 @@ fn kind(scope: crate::apiserver::kind::Scope) -> crate::apiserver::kind::Kind {
         ttl: None,
         grace: None,
         status_on_create: false,
+        view: None,
     }
 }
 

@@ -70,7 +70,7 @@ fn name_it(txn: &Txn<'_>, write: &Write, object: &mut Value) -> Result<Place, Ap
     Ok(place)
 }
 
-fn suffix(random: &dyn Random) -> String {
+pub(crate) fn suffix(random: &dyn Random) -> String {
     // 27^5 names; the remainder's bias over 2^64 is of no account.
     let mut number = random.next_u64();
     let mut text = String::with_capacity(5);

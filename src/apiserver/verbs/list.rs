@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::to_served;
+use crate::apiserver::kind::Kind;
 use crate::apiserver::object::{from_bytes, to_bytes};
 use crate::apiserver::registry::Served;
 use crate::apiserver::request::query::{Query, option_fault, unsupported};
@@ -69,11 +71,11 @@ impl Selection {
         {
             return Ok(None);
         }
-        let converts = self.served.kind.stored_as.is_some();
+        let converts = self.served.kind.stored_as.is_some() || self.served.kind.view.is_some();
         if !converts && self.labels.is_empty() && self.fields.by_key_alone() {
             return Ok(Some(bytes.clone()));
         }
-        let object = to_served(&self.served.kind, from_bytes(bytes)?);
+        let object = viewed(&self.tenant, &self.served.kind, from_bytes(bytes)?);
         if !self.labels.matches(&object) || !self.fields.matches(&object) {
             return Ok(None);
         }
@@ -310,8 +312,17 @@ pub(crate) async fn get(core: &Core, selection: &Selection, name: &str, query: &
         )
     );
     let bytes = snapshot.get(&key)?.ok_or_else(|| ApiError::not_found(&selection.served.kind, name))?;
-    if selection.served.kind.stored_as.is_none() {
+    if selection.served.kind.stored_as.is_none() && selection.served.kind.view.is_none() {
         return Ok(bytes);
     }
-    to_bytes(&to_served(&selection.served.kind, from_bytes(&bytes)?))
+    to_bytes(&viewed(&selection.tenant, &selection.served.kind, from_bytes(&bytes)?))
+}
+
+/// A stored object in the form in which readers of `kind` see it.
+fn viewed(tenant: &str, kind: &Kind, object: Value) -> Value {
+    let mut object = to_served(kind, object);
+    if let Some(view) = &kind.view {
+        view(tenant, &mut object);
+    }
+    object
 }

@@ -1,0 +1,102 @@
+//! One look at a cluster: everything is read, what kubelets, scheduler and controllers would do now is done, until
+//! nothing more follows, all in one transaction. Level-triggered: nothing is remembered between looks.
+
+use super::super::options::Latency;
+use super::super::time::At;
+use super::kubelets::{Infra, Kubelet, Pulse};
+use super::model::{self, Node, Pod, Workload, apps, core};
+use super::{nodes, pods, questions, workloads};
+use crate::apiserver::ApiError;
+use crate::apiserver::batch::Session;
+
+/// Rounds in one look. What is left after them is done by the next look, which the writes of this one bring about.
+const ROUNDS: usize = 12;
+
+/// What a look came to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pass {
+    /// Containers whose kubelets have registered their nodes.
+    pub registered: Vec<String>,
+    /// When to look again.
+    pub again: Option<At>,
+}
+
+impl Pass {
+    /// Asks for another look at this time, or earlier.
+    pub fn again_at(&mut self, at: At) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+}
+
+/// What surrounds a look.
+pub(super) struct Scene<'a> {
+    pub infra: &'a Infra,
+    pub pulse: &'a Pulse,
+    pub latency: &'a Latency,
+    pub now: At,
+}
+
+impl Scene<'_> {
+    /// The kubelet of a node, if it runs and reaches the API server.
+    pub fn kubelet(&self, node: &str) -> Option<&Kubelet> {
+        self.infra.kubelets.iter().find(|kubelet| kubelet.node == node && kubelet.connected)
+    }
+}
+
+/// The objects of a cluster that the engine works on.
+pub(super) struct View {
+    pub nodes: Vec<Node>,
+    pub pods: Vec<Pod>,
+    pub daemon_sets: Vec<Workload>,
+    pub deployments: Vec<Workload>,
+    pub replica_sets: Vec<Workload>,
+}
+
+impl View {
+    fn read(session: &Session<'_, '_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            nodes: model::all(session, &core("nodes"))?,
+            pods: model::all(session, &core("pods"))?,
+            daemon_sets: model::all(session, &apps("daemonsets"))?,
+            deployments: model::all(session, &apps("deployments"))?,
+            replica_sets: model::all(session, &apps("replicasets"))?,
+        })
+    }
+
+    /// Whether a node's pod network is set up.
+    pub fn has_network(&self, node: &str) -> bool {
+        self.pods.iter().any(|pod| pod.spec.node_name == node && pod.sets_up_network() && pod.is_ready())
+    }
+}
+
+/// Looks at a cluster.
+pub(super) fn pass(
+    session: &mut Session<'_, '_>,
+    infra: &Infra,
+    pulse: &Pulse,
+    latency: &Latency,
+    now: At,
+) -> Result<Pass, ApiError> {
+    let scene = Scene { infra, pulse, latency, now };
+    let mut registered = Vec::new();
+    questions::default_accounts(session)?;
+    for round in 1..=ROUNDS {
+        let mut pass = Pass::default();
+        let mut wrote = nodes::sync(session, &scene, &View::read(session)?, &mut pass)?;
+        let view = View::read(session)?;
+        wrote |= workloads::daemon_sets(session, &scene, &view)?;
+        wrote |= workloads::deployments(session, &view)?;
+        wrote |= workloads::replica_sets(session, &view)?;
+        wrote |= pods::schedule(session, &scene, &view)?;
+        wrote |= pods::run(session, &scene, &View::read(session)?, &mut pass)?;
+        registered.append(&mut pass.registered);
+        if !wrote {
+            return Ok(Pass { registered, again: pass.again });
+        }
+        if round == ROUNDS {
+            pass.again_at(now);
+            return Ok(Pass { registered, again: pass.again });
+        }
+    }
+    Ok(Pass { registered, again: None })
+}

@@ -1,0 +1,290 @@
+//! The Kubernetes side of simulated clusters: one API server over one store, a tenant for each cluster, and the work
+//! that in a real cluster kubelets, scheduler and controllers do.
+
+mod admission;
+mod engine;
+mod kubelets;
+mod model;
+mod nodes;
+mod pods;
+mod questions;
+mod workloads;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::core::{Core, News, Ticket};
+use super::kubeadm::Answer;
+use super::time::At;
+use crate::apiserver::body::Body;
+use crate::apiserver::store::Store;
+use crate::apiserver::user::User;
+use crate::apiserver::{ApiError, ApiServer, Tenant};
+use kubelets::Pulse;
+
+/// Clusters looked at side by side: their writes share commits of up to 64 operations.
+const ABREAST: usize = 64;
+/// Groups whose members may do everything. Roles are not modelled: others may do nothing.
+const ADMINISTRATORS: [&str; 2] = ["system:masters", "kubeadm:cluster-admins"];
+
+/// All simulated clusters.
+pub(super) struct Clusters {
+    pub core: Arc<Core>,
+    server: ApiServer,
+    turns: AtomicUsize,
+    /// Clusters to look at, with the time at which; woken by changes of their objects and by time.
+    agenda: Arc<Mutex<Agenda>>,
+    /// Which nodes have a heartbeat.
+    pulse: Arc<Pulse>,
+}
+
+impl fmt::Debug for Clusters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clusters").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Agenda {
+    /// To be looked at as soon as possible.
+    now: BTreeSet<String>,
+    /// When to look again.
+    later: BTreeSet<(At, String)>,
+    /// The entry of a cluster in `later`.
+    when: BTreeMap<String, At>,
+    /// Clusters that have their first namespaces: their API servers are open.
+    open: BTreeSet<String>,
+}
+
+impl Agenda {
+    fn schedule(&mut self, tenant: &str, at: Option<At>) {
+        if let Some(old) = self.when.remove(tenant) {
+            self.later.remove(&(old, tenant.to_owned()));
+        }
+        if let Some(at) = at {
+            self.when.insert(tenant.to_owned(), at);
+            self.later.insert((at, tenant.to_owned()));
+        }
+    }
+
+    fn due(&mut self, now: At) -> BTreeSet<String> {
+        let mut due = std::mem::take(&mut self.now);
+        while let Some((at, tenant)) = self.later.first().cloned().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, tenant.clone()));
+            self.when.remove(&tenant);
+            due.insert(tenant);
+        }
+        due
+    }
+}
+
+impl Clusters {
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn new(core: Arc<Core>, store: impl Store + 'static) -> Result<Arc<Self>, crate::apiserver::store::StoreError> {
+        let agenda: Arc<Mutex<Agenda>> = Arc::default();
+        let pulse = Arc::new(Pulse::new(Arc::clone(&core.world.clock)));
+        let (waiting, waker) = (Arc::clone(&agenda), Arc::downgrade(&core));
+        let observer = Arc::new(move |tenant: &str, resource: &str| {
+            if model::concerns_engine(resource) {
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).now.insert(tenant.to_owned());
+                if let Some(core) = waker.upgrade() {
+                    core.wake.notify_one();
+                }
+            }
+        });
+        let server = ApiServer::builder(store, Arc::clone(&core.world.clock), Arc::clone(&core.world.random))
+            .kinds(admission::kinds(&pulse))
+            .observer(observer)
+            .build()?;
+        Ok(Arc::new(Self { core, server, turns: AtomicUsize::new(0), agenda, pulse }))
+    }
+
+    fn agenda(&self) -> MutexGuard<'_, Agenda> {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which backend of a load balancer is next.
+    pub fn next_turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether a cluster's API server has made its first objects.
+    pub fn is_open(&self, tenant: &str) -> bool {
+        self.agenda().open.contains(tenant)
+    }
+
+    /// When something next happens by itself.
+    pub fn next_due(&self) -> Option<At> {
+        self.agenda().later.first().map(|(at, _)| *at)
+    }
+
+    /// Answers what units asked, and lets kubelets and controllers work where something changed. Returns whether there
+    /// was anything to do.
+    pub async fn work(self: &Arc<Self>, news: News) -> bool {
+        let now = self.core.now();
+        for tenant in &news.dropped {
+            self.forget(tenant).await;
+        }
+        self.agenda().now.extend(news.changed.difference(&news.dropped).cloned());
+        let asked = self.answer_all(news.tickets).await;
+        let due = self.agenda().due(now);
+        let worked = !due.is_empty() || asked;
+        let looking = due.into_iter().map(|tenant| {
+            let this = Arc::clone(self);
+            async move { this.look(&tenant).await }
+        });
+        futures::stream::iter(looking).buffered(ABREAST).for_each(|()| async {}).await;
+        worked
+    }
+
+    async fn answer_all(self: &Arc<Self>, tickets: Vec<Ticket>) -> bool {
+        let asked = !tickets.is_empty();
+        let asking = tickets.into_iter().map(|ticket| {
+            let this = Arc::clone(self);
+            async move {
+                let answer = this.ask(&ticket).await;
+                (ticket, answer)
+            }
+        });
+        let mut answers = futures::stream::iter(asking).buffered(ABREAST);
+        while let Some((ticket, answer)) = answers.next().await {
+            self.core.answer(&ticket, answer);
+        }
+        asked
+    }
+
+    async fn ask(&self, ticket: &Ticket) -> Answer {
+        let tenant = self.tenant(&ticket.ask.tenant);
+        if let Err(error) = self.open(&tenant).await {
+            tracing::warn!(%error, "cannot write to a simulated cluster");
+            return Answer::Away;
+        }
+        let question = ticket.ask.question.clone();
+        match tenant.batch(move |session| questions::answer(session, question)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write to a simulated cluster");
+                Answer::Away
+            }
+        }
+    }
+
+    /// Makes what an API server makes when it first starts.
+    async fn open(&self, tenant: &Tenant) -> Result<(), ApiError> {
+        if !self.is_open(tenant.name()) {
+            tenant.batch(questions::begin).await?;
+            self.agenda().open.insert(tenant.name().to_owned());
+        }
+        Ok(())
+    }
+
+    /// Lets a cluster's kubelets and controllers do what there is to do now.
+    async fn look(&self, name: &str) {
+        let tenant = self.tenant(name);
+        let now = self.core.now();
+        let infra = self.core.read(|state| kubelets::infra(state, name));
+        let Some(infra) = infra else {
+            self.agenda().schedule(name, None);
+            return;
+        };
+        self.pulse.set(name, &infra, now);
+        if !infra.serving {
+            return;
+        }
+        let (pulse, latency) = (Arc::clone(&self.pulse), self.core.options.latency.clone());
+        let result = match self.open(&tenant).await {
+            Ok(()) => tenant.batch(move |session| engine::pass(session, &infra, &pulse, &latency, now)).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(pass) => {
+                self.core.registered(&pass.registered);
+                self.agenda().schedule(name, pass.again);
+            }
+            Err(error) => {
+                tracing::warn!(%error, cluster = name, "a simulated cluster stands still");
+                self.agenda().schedule(name, Some(now.plus(std::time::Duration::from_secs(1))));
+            }
+        }
+    }
+
+    async fn forget(&self, name: &str) {
+        let dropped = self.tenant(name).drop_all().await;
+        if let Err(error) = dropped {
+            tracing::warn!(%error, cluster = name, "cannot remove what a simulated cluster left");
+        }
+        self.pulse.forget(name);
+        let mut agenda = self.agenda();
+        agenda.schedule(name, None);
+        agenda.now.remove(name);
+        agenda.open.remove(name);
+    }
+
+    fn tenant(&self, name: &str) -> Tenant {
+        self.server.tenant(name)
+    }
+
+    /// Answers a request as the API server of a cluster. `None` is a client without a certificate of the cluster.
+    pub async fn answer(&self, tenant: &str, user: Option<&User>, request: Request<Bytes>) -> Response<Body> {
+        let Some(user) = user else { return status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized") };
+        if !user.groups.iter().any(|group| ADMINISTRATORS.contains(&group.as_str())) {
+            let message = format!("forbidden: User {:?} cannot do this in a simulated cluster", user.name);
+            return status(StatusCode::FORBIDDEN, "Forbidden", &message);
+        }
+        match eviction(&request) {
+            Some(Ok(deletion)) => {
+                let answer = self.tenant(tenant).handle(user, deletion).await;
+                if answer.status().is_success() { evicted() } else { answer }
+            }
+            Some(Err(message)) => status(StatusCode::BAD_REQUEST, "BadRequest", message),
+            None => self.tenant(tenant).handle(user, request).await,
+        }
+    }
+}
+
+/// An eviction as the deletion that it comes to. Budgets are not served by simulated clusters, so none forbids it.
+fn eviction(request: &Request<Bytes>) -> Option<Result<Request<Bytes>, &'static str>> {
+    let path = request.uri().path().strip_suffix("/eviction").filter(|path| path.contains("/pods/"))?;
+    if request.method() != Method::POST {
+        return None;
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(request.body()) else {
+        return Some(Err("the body is no policy/v1 Eviction in JSON"));
+    };
+    let mut options = body.get("deleteOptions").filter(|options| options.is_object()).cloned().unwrap_or(json!({}));
+    options["apiVersion"] = json!("v1");
+    options["kind"] = json!("DeleteOptions");
+    let deletion = Request::builder()
+        .method(Method::DELETE)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Bytes::from(options.to_string()));
+    Some(deletion.map_err(|_| "not a path of a pod"))
+}
+
+fn evicted() -> Response<Body> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    whole(StatusCode::CREATED, &status)
+}
+
+fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                        "message": message, "reason": reason, "code": code.as_u16()});
+    whole(code, &status)
+}
+
+fn whole(code: StatusCode, status: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::whole(status.to_string()));
+    *response.status_mut() = code;
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}

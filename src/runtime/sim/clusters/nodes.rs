@@ -1,0 +1,259 @@
+//! Nodes: registered by kubelets, and judged by the node lifecycle controller.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::super::time::At;
+use super::engine::{Pass, Scene, View};
+use super::kubelets::{GRACE, Kubelet, micro_time};
+use super::model::{Node, core, resource};
+use super::questions;
+use crate::apiserver::ApiError;
+use crate::apiserver::batch::Session;
+
+/// Whether a Node object says that it is ready.
+pub(super) fn is_ready(node: &Value) -> bool {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// `key=value:Effect` as an object.
+pub(super) fn taint(text: &str) -> Option<Value> {
+    let (key, effect) = text.rsplit_once(':')?;
+    Some(match key.split_once('=') {
+        Some((key, value)) if !value.is_empty() => json!({"key": key, "value": value, "effect": effect}),
+        Some((key, _)) => json!({"key": key, "effect": effect}),
+        None => json!({"key": key, "effect": effect}),
+    })
+}
+
+/// What a node's condition `Ready` should say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Ready,
+    /// The kubelet is well, its network is not.
+    NoNetwork,
+    /// Nothing was heard for too long.
+    Lost,
+}
+
+pub(super) fn sync(
+    session: &mut Session<'_, '_>,
+    scene: &Scene<'_>,
+    view: &View,
+    pass: &mut Pass,
+) -> Result<bool, ApiError> {
+    let mut wrote = false;
+    for kubelet in scene.infra.kubelets.iter().filter(|kubelet| kubelet.connected) {
+        let node = view.nodes.iter().find(|node| node.metadata.name == kubelet.node);
+        match node {
+            None if kubelet.registered => continue,
+            None => {
+                register(session, scene, view, kubelet)?;
+                wrote = true;
+            }
+            Some(_) => {
+                let verdict =
+                    if view.has_network(&kubelet.node) { Verdict::Ready } else { Verdict::NoNetwork };
+                wrote |= judge(session, scene, &kubelet.node, Some(kubelet), verdict)?;
+            }
+        }
+        if !kubelet.registered {
+            pass.registered.push(kubelet.container.clone());
+        }
+    }
+    for node in &view.nodes {
+        wrote |= look_after(session, scene, node, pass)?;
+    }
+    Ok(wrote)
+}
+
+/// Judges a node that is not heard of.
+fn look_after(session: &mut Session<'_, '_>, scene: &Scene<'_>, node: &Node, pass: &mut Pass) -> Result<bool, ApiError> {
+    let name = &node.metadata.name;
+    if scene.kubelet(name).is_some() {
+        return Ok(false);
+    }
+    let Some((since, beat)) = scene.pulse.silent_since(session.tenant(), name, scene.now) else { return Ok(false) };
+    let lost = since.plus(GRACE);
+    if scene.now < lost {
+        pass.again_at(lost);
+        return Ok(false);
+    }
+    let already = node.ready().is_some_and(|ready| ready.status == "Unknown");
+    if let (false, Some(beat)) = (already, beat) {
+        lease(session, name, beat)?;
+    }
+    judge(session, scene, name, None, Verdict::Lost)
+}
+
+fn lease(session: &mut Session<'_, '_>, node: &str, renewed: At) -> Result<(), ApiError> {
+    let leases = resource("coordination.k8s.io", "leases");
+    let mut lease = session
+        .get(&leases, "kube-node-lease", node)?
+        .unwrap_or_else(|| json!({"metadata": {"name": node, "namespace": "kube-node-lease"}}));
+    lease["spec"] = json!({"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": micro_time(renewed)});
+    session.put(&leases, lease).map(drop)
+}
+
+fn register(
+    session: &mut Session<'_, '_>,
+    scene: &Scene<'_>,
+    view: &View,
+    kubelet: &Kubelet,
+) -> Result<(), ApiError> {
+    let name = &kubelet.node;
+    let mut labels: Map<String, Value> = [
+        ("kubernetes.io/arch", architecture()),
+        ("kubernetes.io/hostname", name.as_str()),
+        ("kubernetes.io/os", "linux"),
+    ]
+    .map(|(key, value)| (key.to_owned(), json!(value)))
+    .into_iter()
+    .collect();
+    labels.extend(kubelet.labels.iter().map(|(key, value)| (key.clone(), json!(value))));
+    let mut spec = json!({});
+    if let Some(range) = pod_range(session, view)? {
+        spec["podCIDR"] = json!(range);
+        spec["podCIDRs"] = json!([range]);
+    }
+    if !kubelet.provider_id.is_empty() {
+        spec["providerID"] = json!(kubelet.provider_id);
+    }
+    let taints: Vec<Value> = kubelet.taints.iter().filter_map(|text| taint(text)).collect();
+    if !taints.is_empty() {
+        spec["taints"] = Value::Array(taints);
+    }
+    let annotations = json!({"node.alpha.kubernetes.io/ttl": "0",
+                             "volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    let mut node = json!({"metadata": {"name": name, "labels": labels, "annotations": annotations}, "spec": spec});
+    apply(&mut node, scene, Some(kubelet), Verdict::NoNetwork);
+    let (uid, _) = session.put(&core("nodes"), node)?;
+    lease(session, name, scene.now)?;
+    // The Lease goes with its node.
+    let leases = resource("coordination.k8s.io", "leases");
+    if let Some(mut lease) = session.get(&leases, "kube-node-lease", name)? {
+        lease["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
+        session.put(&leases, lease)?;
+    }
+    Ok(())
+}
+
+/// The lowest /24 of the pod subnet that no node has.
+fn pod_range(session: &Session<'_, '_>, view: &View) -> Result<Option<String>, ApiError> {
+    let config = session.get(&core("configmaps"), "kube-system", "kubeadm-config")?;
+    let first = config.as_ref().and_then(questions::pod_subnet).unwrap_or([10, 244, 0, 0].into());
+    let taken: BTreeSet<&str> = view.nodes.iter().map(|node| node.spec.pod_cidr.as_str()).collect();
+    let ranges = (0..256_u32).map(|nth| {
+        let address = std::net::Ipv4Addr::from(u32::from(first).saturating_add(nth << 8));
+        format!("{address}/24")
+    });
+    Ok(ranges.into_iter().find(|range| !taken.contains(range.as_str())))
+}
+
+fn judge(
+    session: &mut Session<'_, '_>,
+    scene: &Scene<'_>,
+    name: &str,
+    kubelet: Option<&Kubelet>,
+    verdict: Verdict,
+) -> Result<bool, ApiError> {
+    let Some(mut node) = session.get(&core("nodes"), "", name)? else { return Ok(false) };
+    apply(&mut node, scene, kubelet, verdict);
+    Ok(session.put(&core("nodes"), node)?.1)
+}
+
+/// Writes what the kubelet says and what is judged into a Node.
+fn apply(node: &mut Value, scene: &Scene<'_>, kubelet: Option<&Kubelet>, verdict: Verdict) {
+    let old = node.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let condition = |kind: &str, healthy: (&str, &str, &str)| {
+        let (status, reason, message) = match verdict {
+            Verdict::Lost => ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."),
+            _ => healthy,
+        };
+        let before = old.iter().find(|condition| condition["type"] == kind);
+        let same = before.filter(|condition| condition["status"] == status);
+        let since = same.map_or_else(|| json!(scene.now.rfc3339()), |condition| condition["lastTransitionTime"].clone());
+        // What readers see of the heartbeat is computed; here is when it last meant a change.
+        let heard = match before.filter(|_| verdict == Verdict::Lost || same.is_some()) {
+            Some(before) => before["lastHeartbeatTime"].clone(),
+            None => json!(scene.now.rfc3339()),
+        };
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": heard,
+               "lastTransitionTime": since})
+    };
+    let ready = match verdict {
+        Verdict::Ready => ("True", "KubeletReady", "kubelet is posting ready status"),
+        _ => (
+            "False",
+            "KubeletNotReady",
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+             returns error: cni plugin not initialized",
+        ),
+    };
+    let conditions = json!([
+        condition("MemoryPressure", ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available")),
+        condition("DiskPressure", ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")),
+        condition("PIDPressure", ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available")),
+        condition("Ready", ready),
+    ]);
+    if let Some(kubelet) = kubelet {
+        node["status"] = status(kubelet);
+    }
+    node["status"]["conditions"] = conditions;
+    set_lifecycle_taints(node, scene, verdict);
+}
+
+fn status(kubelet: &Kubelet) -> Value {
+    let capacity = json!({
+        "cpu": kubelet.cpu_millis.div_ceil(1000).to_string(), "memory": format!("{}Ki", kubelet.memory_bytes / 1024),
+        "pods": "110", "ephemeral-storage": "100Gi",
+    });
+    json!({
+        "addresses": [{"type": "InternalIP", "address": kubelet.address}, {"type": "Hostname", "address": kubelet.node}],
+        "capacity": capacity, "allocatable": capacity, "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "nodeInfo": {
+            "architecture": architecture(), "operatingSystem": "linux", "osImage": "Kina simulated node",
+            "kernelVersion": "6.12.0-sim", "containerRuntimeVersion": "containerd://2.3.4",
+            "kubeletVersion": kubelet.version, "kubeProxyVersion": "", "machineID": &kubelet.container[..32],
+            "systemUUID": &kubelet.container[..32], "bootID": &kubelet.container[32..],
+        },
+    })
+}
+
+/// `GOARCH` of this host.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The taints by which the node lifecycle controller keeps pods from nodes that are not well.
+fn set_lifecycle_taints(node: &mut Value, scene: &Scene<'_>, verdict: Verdict) {
+    let (not_ready, unreachable) = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable");
+    let wanted = match verdict {
+        Verdict::Ready => None,
+        Verdict::NoNetwork => Some(not_ready),
+        Verdict::Lost => Some(unreachable),
+    };
+    let old = node.pointer("/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ours = |taint: &Value| taint["key"] == not_ready || taint["key"] == unreachable;
+    let mut taints: Vec<Value> = old.iter().filter(|taint| !ours(taint)).cloned().collect();
+    if let Some(key) = wanted {
+        for effect in ["NoSchedule", "NoExecute"] {
+            let before = old.iter().find(|taint| taint["key"] == key && taint["effect"] == effect).cloned();
+            let fresh = || json!({"key": key, "effect": effect, "timeAdded": scene.now.rfc3339()});
+            taints.push(before.unwrap_or_else(fresh));
+        }
+    }
+    if taints.is_empty() {
+        if let Some(spec) = node.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("taints");
+        }
+    } else {
+        node["spec"]["taints"] = Value::Array(taints);
+    }
+}

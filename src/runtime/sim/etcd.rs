@@ -1,0 +1,207 @@
+//! The etcd of each simulated cluster: who its members are, who of them runs, and whether they are a majority.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::manifests;
+use super::pki;
+use super::world::{Change, ContainerRecord, ETCD_DATA, State, Tx};
+use crate::world::Random;
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Member {
+    /// `https://ADDRESS:2380`.
+    pub peer: String,
+    /// It ran at least once: its data are somewhere, or lost.
+    pub started: bool,
+}
+
+/// The members that share one set of data. Its id is the tenant under which the API server keeps the cluster's objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EtcdCluster {
+    pub id: String,
+    /// The network its members speak over.
+    pub network: String,
+    /// Fingerprint of the CA of its peers.
+    pub etcd_ca: String,
+    /// Fingerprint of the CA of the API server on top.
+    pub cluster_ca: String,
+    pub members: BTreeMap<String, Member>,
+}
+
+/// What a member's data directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Data {
+    pub cluster: String,
+    pub member: String,
+}
+
+impl Data {
+    pub fn parse(content: &[u8]) -> Option<Self> {
+        serde_json::from_slice(content).ok()
+    }
+
+    fn of(state: &State, id: &str) -> Option<Self> {
+        Self::parse(&state.file(id, ETCD_DATA)?)
+    }
+}
+
+impl EtcdCluster {
+    fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+}
+
+pub(super) const CA_FILE: &str = "/etc/kubernetes/pki/etcd/ca.crt";
+pub(super) const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+
+/// The cluster whose live member this container is: it runs, with the cluster's data, CA and its own peer address.
+fn membership<'a>(state: &'a State, id: &str, record: &ContainerRecord) -> Option<(&'a EtcdCluster, Data)> {
+    if !record.runs() || !record.inside.static_pods || record.inside.etcd_failure.is_some() {
+        return None;
+    }
+    let data = Data::of(state, id)?;
+    let cluster = state.etcd.get(&data.cluster).filter(|cluster| cluster.network == record.spec.network)?;
+    let member = cluster.members.get(&data.member)?;
+    (address_of(&member.peer) == record.address).then_some((cluster, data))
+}
+
+/// The cluster that this container serves: its own member runs, and a majority with it.
+pub(super) fn serving<'a>(state: &'a State, id: &str) -> Option<&'a EtcdCluster> {
+    let (cluster, _) = membership(state, id, state.containers.get(id)?)?;
+    has_quorum(state, cluster).then_some(cluster)
+}
+
+/// Whether a majority of the members run.
+pub(super) fn has_quorum(state: &State, cluster: &EtcdCluster) -> bool {
+    let live = state.in_network(&cluster.network).filter(|(id, record)| {
+        membership(state, id, record).is_some_and(|(other, _)| other.id == cluster.id)
+    });
+    live.count() >= cluster.majority()
+}
+
+/// Starts the etcd of a node as its manifest says.
+pub(super) fn start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) {
+    let failure = try_start(tx, id, random).err();
+    tx.update(id, |record| record.inside.etcd_failure = failure);
+}
+
+fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), String> {
+    let state = &*tx.state;
+    let record = state.containers.get(id).ok_or("no container")?;
+    let (network, address) = (record.spec.network.clone(), record.address);
+    let manifest = state.text(id, MANIFEST).ok_or("no manifest")?;
+    let arguments = manifests::arguments(&manifest);
+    let get = |name: &str| arguments.get(name).cloned().unwrap_or_default();
+    let (name, peer) = (get("name"), get("initial-advertise-peer-urls"));
+    if address_of(&peer) != address {
+        return Err(format!("listen tcp {}: bind: cannot assign requested address", peer.trim_start_matches("https://")));
+    }
+    if let Some(data) = Data::of(state, id) {
+        return match state.etcd.get(&data.cluster).map(|cluster| cluster.members.contains_key(&data.member)) {
+            Some(true) => Ok(()),
+            _ => Err("the member has been permanently removed from the cluster".to_owned()),
+        };
+    }
+    let etcd_ca = fingerprint(state, id, CA_FILE)?;
+    let cluster_ca = fingerprint(state, id, super::kubeadm::CA_FILE)?;
+    let wanted = members(&get("initial-cluster"))?;
+    if wanted.get(&name) != Some(&peer) {
+        return Err(format!("--initial-cluster does not list {name}={peer}"));
+    }
+    let existing = state.etcd_in(&network).find(|cluster| {
+        let shared = wanted.iter().any(|(name, peer)| cluster.members.get(name).is_some_and(|m| m.peer == *peer));
+        cluster.etcd_ca == etcd_ca && shared && state.etcd_held(&cluster.id)
+    });
+    let mut cluster = match existing {
+        Some(cluster) => cluster.clone(),
+        None if get("initial-cluster-state") == "existing" => {
+            return Err("error validating peerURLs: no member of the cluster answers".to_owned());
+        }
+        None => EtcdCluster {
+            id: format!("{:016x}", random.next_u64()),
+            network,
+            etcd_ca,
+            cluster_ca,
+            members: wanted.into_iter().map(|(name, peer)| (name, Member { peer, started: false })).collect(),
+        },
+    };
+    match cluster.members.get_mut(&name) {
+        Some(member) if member.started => return Err(format!("member {name} has already been bootstrapped")),
+        Some(member) if member.peer == peer => member.started = true,
+        _ => return Err(format!("error validating peerURLs: {name}={peer} is no member of the cluster")),
+    }
+    let data = Data { cluster: cluster.id.clone(), member: name };
+    let content = serde_json::to_vec(&data).map_err(|error| error.to_string())?;
+    tx.apply(Change::Etcd { id: cluster.id.clone(), record: Some(cluster) });
+    tx.write(id, ETCD_DATA, 0o600, content);
+    Ok(())
+}
+
+/// Adds a member that has not run yet; returns the `--initial-cluster` that it starts with.
+///
+/// # Errors
+/// In etcd's words, where the cluster has no quorum.
+pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ipv4Addr) -> Result<String, String> {
+    let mut record = tx.state.etcd.get(cluster).cloned().ok_or("etcdserver: no leader")?;
+    if !has_quorum(tx.state, &record) {
+        return Err("context deadline exceeded: etcdserver: no leader".to_owned());
+    }
+    let peer = format!("https://{address}:2380");
+    // kubeadm looks for its own peer URL first and adds nothing where it finds it. A member that already ran and lost
+    // its data is found too, and then refuses to start.
+    let known = record.members.get(name).is_some_and(|member| member.peer == peer);
+    if !known {
+        record.members.insert(name.to_owned(), Member { peer, started: false });
+        tx.apply(Change::Etcd { id: cluster.to_owned(), record: Some(record.clone()) });
+    }
+    Ok(record.members.iter().map(|(name, member)| format!("{name}={}", member.peer)).collect::<Vec<_>>().join(","))
+}
+
+/// Removes the member that this container is, unless it is the last.
+///
+/// # Errors
+/// In etcd's words, where the cluster has no quorum.
+pub(super) fn remove_own_member(tx: &mut Tx<'_>, id: &str) -> Result<(), String> {
+    let Some(data) = Data::of(tx.state, id) else { return Ok(()) };
+    let Some(mut cluster) = tx.state.etcd.get(&data.cluster).cloned() else { return Ok(()) };
+    if !cluster.members.contains_key(&data.member) || cluster.members.len() == 1 {
+        return Ok(());
+    }
+    if !has_quorum(tx.state, &cluster) {
+        return Err("context deadline exceeded: etcdserver: no leader".to_owned());
+    }
+    cluster.members.remove(&data.member);
+    tx.apply(Change::Etcd { id: data.cluster, record: Some(cluster) });
+    Ok(())
+}
+
+/// Forgets clusters whose data nobody holds any more; returns their ids, whose objects are to go.
+pub(super) fn collect(tx: &mut Tx<'_>, network: &str) -> Vec<String> {
+    let state = &*tx.state;
+    let gone = state.etcd_in(network).filter(|cluster| !state.etcd_held(&cluster.id));
+    let gone: Vec<String> = gone.map(|cluster| cluster.id.clone()).collect();
+    for id in &gone {
+        tx.apply(Change::Etcd { id: id.clone(), record: None });
+    }
+    gone
+}
+
+fn fingerprint(state: &State, id: &str, path: &str) -> Result<String, String> {
+    let certificate = state.text(id, path).ok_or_else(|| format!("open {path}: no such file or directory"))?;
+    pki::fingerprint(&certificate).ok_or_else(|| format!("{path}: not a certificate"))
+}
+
+/// `A=https://ADDRESS:2380,B=…`
+fn members(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let parse = |entry: &str| Some(entry.split_once('=')?).map(|(name, peer)| (name.to_owned(), peer.to_owned()));
+    let parsed = text.split(',').map(|entry| parse(entry).filter(|(_, peer)| address_of(peer).is_some()));
+    parsed.collect::<Option<_>>().ok_or_else(|| format!("invalid value {text:?} for flag --initial-cluster"))
+}
+
+fn address_of(peer: &str) -> Option<Ipv4Addr> {
+    peer.strip_prefix("https://")?.strip_suffix(":2380")?.parse().ok()
+}

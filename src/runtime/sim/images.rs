@@ -1,0 +1,92 @@
+//! The images that exist: a rule, not a table.
+
+use sha2::{Digest, Sha256};
+
+/// Kubernetes minor versions that there are node images of.
+const MINORS: std::ops::RangeInclusive<u32> = 31..=36;
+
+/// What an image is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ImageKind {
+    /// A node of this Kubernetes version, such as `v1.35.5`.
+    Node(String),
+    /// The load balancer.
+    Envoy,
+}
+
+/// What an image name stands for; `None` where there is no such image.
+pub(super) fn kind_of(image: &str) -> Option<ImageKind> {
+    let (name, digest) = split_digest(image);
+    if digest.is_some_and(|digest| !is_digest(digest)) {
+        return None;
+    }
+    let (repository, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+    match repository.rsplit('/').next()? {
+        "node" if repository.contains('/') && is_version(tag) => Some(ImageKind::Node(tag.to_owned())),
+        "envoy" if repository.ends_with("envoyproxy/envoy") && tag.starts_with('v') => Some(ImageKind::Envoy),
+        _ => None,
+    }
+}
+
+/// The digest of an image: the one its name carries, else one derived from the name.
+pub(super) fn digest_of(image: &str) -> String {
+    match split_digest(image) {
+        (_, Some(digest)) => digest.to_owned(),
+        (name, None) => format!("sha256:{}", hex(&Sha256::digest(name.as_bytes()))),
+    }
+}
+
+fn split_digest(image: &str) -> (&str, Option<&str>) {
+    image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn is_version(tag: &str) -> bool {
+    let parts: Vec<Option<u32>> = tag.strip_prefix('v').unwrap_or_default().split('.').map(number).collect();
+    matches!(parts[..], [Some(1), Some(minor), Some(_)] if MINORS.contains(&minor))
+}
+
+fn number(text: &str) -> Option<u32> {
+    (!text.is_empty() && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_images_of_known_versions_and_envoy_exist_and_nothing_else() {
+        let digest = format!("@sha256:{}", "ab".repeat(32));
+        for image in ["kindest/node:v1.35.5", "docker.io/kindest/node:v1.31.0", "ghcr.io/a/b/node:v1.36.12"] {
+            assert!(matches!(kind_of(image), Some(ImageKind::Node(_))), "{image}");
+            assert!(kind_of(&format!("{image}{digest}")).is_some());
+        }
+        assert_eq!(kind_of("docker.io/envoyproxy/envoy:v1.36.2"), Some(ImageKind::Envoy));
+        for image in
+            ["kindest/node:v1.30.9", "kindest/node:v1.37.0", "kindest/node:latest", "kindest/node", "node:v1.35.5", "nginx:1",
+             "kindest/node:v1.35.5@sha256:12", "kindest/node:v1.35", "kindest/node:v1.35.05", ""]
+        {
+            assert_eq!(kind_of(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_the_one_named_or_follows_from_the_name() {
+        let named = format!("sha256:{}", "ab".repeat(32));
+        assert_eq!(digest_of(&format!("kindest/node:v1.35.5@{named}")), named);
+        assert_eq!(digest_of("kindest/node:v1.35.5"), digest_of("kindest/node:v1.35.5"));
+        assert_ne!(digest_of("kindest/node:v1.35.5"), digest_of("kindest/node:v1.35.6"));
+    }
+}

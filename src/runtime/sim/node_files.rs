@@ -1,0 +1,23 @@
+//! The files that images bring.
+
+use bytes::Bytes;
+
+use super::images::ImageKind;
+
+/// A file of an image; `None` where it brings no such file.
+pub(super) fn of_image(image: &ImageKind, path: &str) -> Option<Bytes> {
+    let ImageKind::Node(version) = image else { return None };
+    match path {
+        "/kind/version" => Some(Bytes::from(version.clone())),
+        "/kind/manifests/default-cni.yaml" => Some(Bytes::from_static(CNI.as_bytes())),
+        "/kind/manifests/default-storage.yaml" => Some(Bytes::from_static(STORAGE.as_bytes())),
+        _ => None,
+    }
+}
+
+/// The network add-on, in the form in which kind's images bring it: a template over `.PodSubnet`. Roles are left out:
+/// simulated clusters authorise by certificate alone and serve no RBAC kinds.
+const CNI: &str = include_str!("node_files/default-cni.yaml");
+
+/// The storage add-on. A StorageClass is left out for the same reason: simulated clusters serve no volumes.
+const STORAGE: &str = include_str!("node_files/default-storage.yaml");

@@ -1,0 +1,293 @@
+//! Containers, networks and volumes: what the runtime's operations do to the world.
+
+use std::net::Ipv4Addr;
+
+use super::images;
+use super::subnet::Subnet;
+use super::time::At;
+use super::world::{Change, ContainerRecord, FileRecord, Inside, Life, NetworkRecord, Owner, State, Tx, VolumeRecord};
+use crate::runtime::{
+    Cause, Container, ContainerId, ContainerSpec, ContainerState, Network, NetworkSpec, NodeFile, PublishedPort,
+    Volume, VolumeSpec,
+};
+
+/// Why an operation is refused: its cause, and in the runtime's words.
+pub(super) type Refused = (Cause, String);
+
+pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bool) -> Result<(), Refused> {
+    if !duplicates && networks_named(tx.state, &spec.name).next().is_some() {
+        return Err((Cause::AlreadyExists, format!("network with name {} already exists", spec.name)));
+    }
+    let subnet = Subnet::parse(&spec.subnet)
+        .ok_or_else(|| (Cause::Invalid, format!("{:?} is not an IPv4 subnet in CIDR form", spec.subnet)))?;
+    let taken = tx.state.networks.values().find(|network| {
+        Subnet::parse(&network.spec.subnet).is_some_and(|other| other.overlaps(&subnet))
+    });
+    if let Some(taken) = taken {
+        let message = format!("the subnet {} overlaps with that of network {}", spec.subnet, taken.spec.name);
+        return Err((Cause::Conflict, message));
+    }
+    let id = tx.state.next_network;
+    tx.apply(Change::NextNetwork { id: id + 1 });
+    tx.apply(Change::Network { id, record: Some(NetworkRecord { spec: spec.clone() }) });
+    Ok(())
+}
+
+pub(super) fn remove_network(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
+    let id = the_network(tx.state, name)?.0;
+    if let Some((_, user)) = tx.state.in_network(name).next() {
+        let message = format!("network {name} has active endpoints (name:\"{}\")", user.spec.name);
+        return Err((Cause::InUse, message));
+    }
+    tx.apply(Change::Network { id, record: None });
+    Ok(())
+}
+
+/// Removes a network from under containers that do not run.
+pub(super) fn force_remove_network(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
+    let id = the_network(tx.state, name)?.0;
+    if let Some((_, user)) = tx.state.in_network(name).find(|(_, record)| record.runs()) {
+        return Err((Cause::InUse, format!("container {} runs in network {name}", user.spec.name)));
+    }
+    tx.apply(Change::Network { id, record: None });
+    Ok(())
+}
+
+/// Makes a network be what it was not created as.
+pub(super) fn alter_network(tx: &mut Tx<'_>, name: &str, alter: impl FnOnce(&mut NetworkSpec)) -> Result<(), Refused> {
+    let (id, mut record) = the_network(tx.state, name).map(|(id, record)| (id, record.clone()))?;
+    alter(&mut record.spec);
+    tx.apply(Change::Network { id, record: Some(record) });
+    Ok(())
+}
+
+pub(super) fn create_volume(tx: &mut Tx<'_>, spec: &VolumeSpec) -> Result<(), Refused> {
+    if tx.state.volumes.contains_key(&spec.name) {
+        return Err((Cause::AlreadyExists, format!("volume {} already exists", spec.name)));
+    }
+    let record = VolumeRecord { labels: spec.labels.clone() };
+    tx.apply(Change::Volume { name: spec.name.clone(), record: Some(record) });
+    Ok(())
+}
+
+pub(super) fn remove_volume(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
+    if !tx.state.volumes.contains_key(name) {
+        return Err((Cause::NotFound, format!("no such volume: {name}")));
+    }
+    let mounts = |record: &&ContainerRecord| record.spec.mounts.iter().any(|mount| mount.volume == name);
+    if let Some(user) = tx.state.containers.values().find(mounts) {
+        return Err((Cause::InUse, format!("volume is in use by container {}", user.spec.name)));
+    }
+    tx.delete_owner(&Owner::Volume(name.to_owned()));
+    tx.apply(Change::Volume { name: name.to_owned(), record: None });
+    Ok(())
+}
+
+/// `id` is the one that the container gets.
+pub(super) fn create_container(tx: &mut Tx<'_>, id: String, spec: &ContainerSpec, now: At) -> Result<(), Refused> {
+    if let Some((_, other)) = tx.state.by_name(&spec.name) {
+        return Err((Cause::AlreadyExists, format!("the container name {} is already in use", other.spec.name)));
+    }
+    if spec.name.is_empty() || spec.mounts.iter().any(|mount| !mount.target.starts_with('/')) {
+        return Err((Cause::Invalid, "a container needs a name, and absolute mount targets".into()));
+    }
+    if tx.state.images.get(&spec.image).is_none_or(|present| *present > now) {
+        return Err((Cause::NotFound, format!("no such image: {}", spec.image)));
+    }
+    let (_, network) = the_network(tx.state, &spec.network)?;
+    if let Some(address) = spec.address {
+        if !Subnet::parse(&network.spec.subnet).is_some_and(|subnet| subnet.allows(address)) {
+            return Err((Cause::Invalid, format!("{address} is no free address of {}", network.spec.subnet)));
+        }
+        address_is_free(tx.state, &spec.network, address, None)?;
+    }
+    if let Some(missing) = spec.mounts.iter().find(|mount| !tx.state.volumes.contains_key(&mount.volume)) {
+        return Err((Cause::NotFound, format!("no such volume: {}", missing.volume)));
+    }
+    ports_are_free(tx.state, &spec.ports, None)?;
+    let record = ContainerRecord { spec: spec.clone(), life: Life::Created, address: None, inside: Inside::default() };
+    tx.apply(Change::Container { id, record: Some(Box::new(record)) });
+    Ok(())
+}
+
+/// Starts a container. `boot` is when its systemd will be up.
+pub(super) fn start_container(tx: &mut Tx<'_>, id: &str, now: At, boot: At) -> Result<(), Refused> {
+    let record = the_container(tx.state, id)?;
+    if record.runs() {
+        return Ok(());
+    }
+    ports_are_free(tx.state, &record.spec.ports, Some(id))?;
+    let network = the_network(tx.state, &record.spec.network)?.1;
+    let address = match record.spec.address {
+        Some(address) => {
+            address_is_free(tx.state, &record.spec.network, address, Some(id))?;
+            address
+        }
+        None => Subnet::parse(&network.spec.subnet)
+            .into_iter()
+            .flat_map(|subnet| subnet.usable())
+            .find(|address| address_is_free(tx.state, &record.spec.network, *address, Some(id)).is_ok())
+            .ok_or_else(|| (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet)))?,
+    };
+    let node = record.version().is_some();
+    tx.update(id, |record| {
+        record.life = Life::Running { since: now };
+        record.address = Some(address);
+        record.inside = Inside { boot_due: node.then_some(boot), ..Inside::default() };
+    });
+    Ok(())
+}
+
+/// Ends what runs in a container with this exit code.
+pub(super) fn stop_container(tx: &mut Tx<'_>, id: &str, code: i32) -> Result<(), Refused> {
+    if the_container(tx.state, id)?.runs() {
+        tx.update(id, |record| {
+            record.life = Life::Stopped { code };
+            record.address = None;
+            record.inside = Inside::default();
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn remove_container(tx: &mut Tx<'_>, id: &str) -> Result<(), Refused> {
+    let network = the_container(tx.state, id)?.spec.network.clone();
+    tx.delete_owner(&Owner::Container(id.to_owned()));
+    tx.apply(Change::Container { id: id.to_owned(), record: None });
+    tx.touched.insert(network);
+    Ok(())
+}
+
+pub(super) fn copy_in(tx: &mut Tx<'_>, id: &str, files: &[NodeFile]) -> Result<(), Refused> {
+    let network = the_container(tx.state, id)?.spec.network.clone();
+    for file in files {
+        let (owner, path) = tx
+            .state
+            .locate(id, &file.path)
+            .filter(|(_, path)| !path.is_empty())
+            .ok_or_else(|| (Cause::Invalid, format!("{:?} is no absolute path of a file", file.path)))?;
+        let record = FileRecord { mode: file.mode, content: bytes::Bytes::copy_from_slice(&file.content) };
+        tx.apply(Change::File { owner, path, file: Some(record) });
+    }
+    tx.touched.insert(network);
+    Ok(())
+}
+
+pub(super) fn the_container<'a>(state: &'a State, id: &str) -> Result<&'a ContainerRecord, Refused> {
+    state.containers.get(id).ok_or_else(|| (Cause::NotFound, format!("no such container: {id}")))
+}
+
+fn networks_named<'a>(state: &'a State, name: &str) -> impl Iterator<Item = (u64, &'a NetworkRecord)> {
+    state.networks.iter().filter(move |(_, network)| network.spec.name == name).map(|(id, network)| (*id, network))
+}
+
+/// The network of this name. As in Docker, a name that two networks share serves for nothing.
+fn the_network<'a>(state: &'a State, name: &str) -> Result<(u64, &'a NetworkRecord), Refused> {
+    let mut named = networks_named(state, name);
+    let first = named.next().ok_or_else(|| (Cause::NotFound, format!("network {name} not found")))?;
+    match named.count() {
+        0 => Ok(first),
+        more => Err((Cause::Conflict, format!("network {name} is ambiguous ({} matches found on name)", more + 1))),
+    }
+}
+
+/// A pinned address belongs to its container also while that is stopped.
+fn address_is_free(state: &State, network: &str, address: Ipv4Addr, except: Option<&str>) -> Result<(), Refused> {
+    let holds = |(id, record): &(&str, &ContainerRecord)| {
+        Some(*id) != except && (record.address == Some(address) || record.spec.address == Some(address))
+    };
+    match state.in_network(network).find(holds) {
+        Some((_, other)) => Err((Cause::Conflict, format!("address {address} is already in use by {}", other.spec.name))),
+        None => Ok(()),
+    }
+}
+
+/// Host ports belong to running containers.
+fn ports_are_free(state: &State, ports: &[PublishedPort], except: Option<&str>) -> Result<(), Refused> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let clash = |one: &PublishedPort, other: &PublishedPort| {
+        let addresses = one.host_address == other.host_address;
+        let any = one.host_address.is_unspecified() || other.host_address.is_unspecified();
+        one.host_port == other.host_port && (addresses || any)
+    };
+    for (id, record) in &state.containers {
+        if Some(id.as_str()) == except || !record.runs() {
+            continue;
+        }
+        if let Some(port) = ports.iter().find(|port| record.spec.ports.iter().any(|other| clash(port, other))) {
+            let message = format!("port {}:{} is already allocated", port.host_address, port.host_port);
+            return Err((Cause::Conflict, message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn containers(state: &State) -> Vec<Container> {
+    let observed = |(id, record): (&String, &ContainerRecord)| Container {
+        id: ContainerId(id.clone()),
+        name: record.spec.name.clone(),
+        state: match record.life {
+            Life::Created => ContainerState::Created,
+            Life::Running { .. } => ContainerState::Running,
+            Life::Stopped { code } => ContainerState::Stopped { exit_code: Some(code) },
+        },
+        labels: record.spec.labels.clone(),
+        image: record.spec.image.clone(),
+        network: Some(record.spec.network.clone()),
+        address: record.address,
+        mounts: record.spec.mounts.clone(),
+        ports: record.spec.ports.clone(),
+        resources: record.spec.resources,
+    };
+    let mut containers: Vec<Container> = state.containers.iter().map(observed).collect();
+    containers.sort_by(|left, right| left.name.cmp(&right.name));
+    containers
+}
+
+pub(super) fn networks(state: &State) -> Vec<Network> {
+    let observed = |network: &NetworkRecord| Network {
+        name: network.spec.name.clone(),
+        subnet: Some(network.spec.subnet.clone()),
+        labels: network.spec.labels.clone(),
+    };
+    let mut networks: Vec<Network> = state.networks.values().map(observed).collect();
+    networks.sort_by(|left, right| left.name.cmp(&right.name));
+    networks
+}
+
+pub(super) fn volumes(state: &State) -> Vec<Volume> {
+    let observed = |(name, record): (&String, &VolumeRecord)| Volume { name: name.clone(), labels: record.labels.clone() };
+    state.volumes.iter().map(observed).collect()
+}
+
+/// What a container's first process wrote, its last lines.
+pub(super) fn logs(state: &State, id: &str, lines: usize) -> Result<String, Refused> {
+    let record = the_container(state, id)?;
+    let mut all: Vec<&str> = Vec::new();
+    if record.life != Life::Created {
+        all.extend(match record.version() {
+            Some(_) => ["INFO: detected cgroup v2", "INFO: starting init"],
+            None => ["initializing epoch 0", "starting main dispatch loop"],
+        });
+        if record.runs() && record.version().is_some() && record.inside.boot_due.is_none() {
+            all.push("[  OK  ] Reached target multi-user.target - Multi-User System.");
+        }
+    }
+    let skipped = all.len().saturating_sub(lines);
+    Ok(all.iter().skip(skipped).map(|line| format!("{line}\n")).collect())
+}
+
+/// Makes an image present from `present` on, unless it is there or being pulled; tells from when on it is.
+pub(super) fn pull(tx: &mut Tx<'_>, image: &str, present: At) -> Result<At, Refused> {
+    if images::kind_of(image).is_none() {
+        let message = format!("manifest for {image} not found: manifest unknown");
+        return Err((Cause::Invalid, message));
+    }
+    if let Some(present) = tx.state.images.get(image) {
+        return Ok(*present);
+    }
+    tx.apply(Change::Image { name: image.to_owned(), present: Some(present) });
+    Ok(present)
+}

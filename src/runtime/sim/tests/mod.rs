@@ -1,0 +1,7 @@
+//! Stories of the simulated runtime.
+
+mod cluster;
+mod faults;
+mod lab;
+mod nodes;
+mod restart;
