@@ -120,8 +120,9 @@ impl Client {
             return Ok(known.user.clone());
         }
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        pki::server(&self.access.ca_certificate, &text(&serving), self.address, now)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("invalid peer certificate: {error}")))?;
+        pki::server(&self.access.ca_certificate, &text(&serving), self.address, now).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("invalid peer certificate: {error}"))
+        })?;
         let user = pki::client(&text(&ca), &self.access.client_certificate, now);
         *known = Some(Known { ca, serving, user: user.clone() });
         Ok(user)
@@ -198,7 +199,10 @@ impl http_body::Body for Cut {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         for cut in &mut self.cuts {
             if cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer"))));
+                return Poll::Ready(Some(Err(io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    "connection reset by peer",
+                ))));
             }
         }
         Pin::new(&mut self.body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))

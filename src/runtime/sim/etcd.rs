@@ -77,9 +77,9 @@ pub(super) fn serving<'a>(state: &'a State, id: &str) -> Option<&'a EtcdCluster>
 
 /// Whether a majority of the members run.
 pub(super) fn has_quorum(state: &State, cluster: &EtcdCluster) -> bool {
-    let live = state.in_network(&cluster.network).filter(|(id, record)| {
-        membership(state, id, record).is_some_and(|(other, _)| other.id == cluster.id)
-    });
+    let live = state
+        .in_network(&cluster.network)
+        .filter(|(id, record)| membership(state, id, record).is_some_and(|(other, _)| other.id == cluster.id));
     live.count() >= cluster.majority()
 }
 
@@ -98,7 +98,10 @@ fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), Strin
     let get = |name: &str| arguments.get(name).cloned().unwrap_or_default();
     let (name, peer) = (get("name"), get("initial-advertise-peer-urls"));
     if address_of(&peer) != address {
-        return Err(format!("listen tcp {}: bind: cannot assign requested address", peer.trim_start_matches("https://")));
+        return Err(format!(
+            "listen tcp {}: bind: cannot assign requested address",
+            peer.trim_start_matches("https://")
+        ));
     }
     if let Some(data) = Data::of(state, id) {
         return match state.etcd.get(&data.cluster).map(|cluster| cluster.members.contains_key(&data.member)) {

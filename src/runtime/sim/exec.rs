@@ -54,7 +54,9 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
             touch(tx, id, paths);
             says("")
         }
-        ("hostname", []) => says(tx.state.containers.get(id).map_or_else(String::new, |c| format!("{}\n", c.spec.name))),
+        ("hostname", []) => {
+            says(tx.state.containers.get(id).map_or_else(String::new, |c| format!("{}\n", c.spec.name)))
+        }
         ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),
         ("journalctl", arguments) if node => systemd::journalctl(tx.state, id, arguments),

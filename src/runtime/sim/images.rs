@@ -74,10 +74,18 @@ mod tests {
             assert!(kind_of(&format!("{image}{digest}")).is_some());
         }
         assert_eq!(kind_of("docker.io/envoyproxy/envoy:v1.36.2"), Some(ImageKind::Envoy));
-        for image in
-            ["kindest/node:v1.30.9", "kindest/node:v1.37.0", "kindest/node:latest", "kindest/node", "node:v1.35.5", "nginx:1",
-             "kindest/node:v1.35.5@sha256:12", "kindest/node:v1.35", "kindest/node:v1.35.05", ""]
-        {
+        for image in [
+            "kindest/node:v1.30.9",
+            "kindest/node:v1.37.0",
+            "kindest/node:latest",
+            "kindest/node",
+            "node:v1.35.5",
+            "nginx:1",
+            "kindest/node:v1.35.5@sha256:12",
+            "kindest/node:v1.35",
+            "kindest/node:v1.35.05",
+            "",
+        ] {
             assert_eq!(kind_of(image), None, "{image}");
         }
     }

@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn arguments_come_back_from_a_manifest_that_is_yaml() {
-        let given = [("name".to_owned(), "a".to_owned()), ("initial-cluster".to_owned(), "a=https://10.0.0.1:2380".to_owned())];
+        let given =
+            [("name".to_owned(), "a".to_owned()), ("initial-cluster".to_owned(), "a=https://10.0.0.1:2380".to_owned())];
         let manifest = static_pod("etcd", "registry.k8s.io/etcd:3.6.6-0", &given);
         assert_eq!(arguments(&manifest), given.into());
         let pod: serde_json::Value = serde_saphyr::from_str(&manifest).unwrap();

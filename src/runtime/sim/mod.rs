@@ -97,7 +97,8 @@ impl SimRuntime {
             }
         };
         let core = Core::new(world, options, state, journal);
-        let clusters = objects.and_then(|objects| Clusters::new(Arc::clone(&core), objects)).map_err(SimError::Objects)?;
+        let clusters =
+            objects.and_then(|objects| Clusters::new(Arc::clone(&core), objects)).map_err(SimError::Objects)?;
         Ok(Arc::new(Self { core, clusters }))
     }
 
@@ -171,7 +172,8 @@ impl SimRuntime {
     }
 
     fn name_of(&self, id: &ContainerId) -> String {
-        self.core.read(|state| state.containers.get(&id.0).map_or_else(|| id.0.clone(), |record| record.spec.name.clone()))
+        self.core
+            .read(|state| state.containers.get(&id.0).map_or_else(|| id.0.clone(), |record| record.spec.name.clone()))
     }
 
     fn listing(&self, began: Instant) -> Listing {
@@ -233,8 +235,11 @@ impl Runtime for SimRuntime {
 
     fn events(&self) -> BoxStream<'static, ()> {
         let changes = self.core.events.subscribe();
-        futures::stream::unfold(changes, |mut changes| async move { changes.changed().await.ok().map(|()| ((), changes)) })
-            .boxed()
+        futures::stream::unfold(
+            changes,
+            |mut changes| async move { changes.changed().await.ok().map(|()| ((), changes)) },
+        )
+        .boxed()
     }
 
     async fn ensure_image(&self, image: &str) -> Result<Image, RuntimeError> {
@@ -258,16 +263,20 @@ impl Runtime for SimRuntime {
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
-        self.pass(Operation::RemoveNetwork, name, |_| self.core.change(|tx, _| operations::remove_network(tx, name))).await
-    }
-
-    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), RuntimeError> {
-        self.pass(Operation::CreateVolume, &spec.name, |_| self.core.change(|tx, _| operations::create_volume(tx, spec)))
+        self.pass(Operation::RemoveNetwork, name, |_| self.core.change(|tx, _| operations::remove_network(tx, name)))
             .await
     }
 
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), RuntimeError> {
+        self.pass(Operation::CreateVolume, &spec.name, |_| {
+            self.core.change(|tx, _| operations::create_volume(tx, spec))
+        })
+        .await
+    }
+
     async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
-        self.pass(Operation::RemoveVolume, name, |_| self.core.change(|tx, _| operations::remove_volume(tx, name))).await
+        self.pass(Operation::RemoveVolume, name, |_| self.core.change(|tx, _| operations::remove_volume(tx, name)))
+            .await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, RuntimeError> {
@@ -296,8 +305,10 @@ impl Runtime for SimRuntime {
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let name = self.name_of(id);
-        self.pass(Operation::RemoveContainer, &name, |_| self.core.change(|tx, _| operations::remove_container(tx, &id.0)))
-            .await
+        self.pass(Operation::RemoveContainer, &name, |_| {
+            self.core.change(|tx, _| operations::remove_container(tx, &id.0))
+        })
+        .await
     }
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput, RuntimeError> {

@@ -20,9 +20,11 @@ pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bo
     }
     let subnet = Subnet::parse(&spec.subnet)
         .ok_or_else(|| (Cause::Invalid, format!("{:?} is not an IPv4 subnet in CIDR form", spec.subnet)))?;
-    let taken = tx.state.networks.values().find(|network| {
-        Subnet::parse(&network.spec.subnet).is_some_and(|other| other.overlaps(&subnet))
-    });
+    let taken = tx
+        .state
+        .networks
+        .values()
+        .find(|network| Subnet::parse(&network.spec.subnet).is_some_and(|other| other.overlaps(&subnet)));
     if let Some(taken) = taken {
         let message = format!("the subnet {} overlaps with that of network {}", spec.subnet, taken.spec.name);
         return Err((Cause::Conflict, message));
@@ -197,7 +199,9 @@ fn address_is_free(state: &State, network: &str, address: Ipv4Addr, except: Opti
         Some(*id) != except && (record.address == Some(address) || record.spec.address == Some(address))
     };
     match state.in_network(network).find(holds) {
-        Some((_, other)) => Err((Cause::Conflict, format!("address {address} is already in use by {}", other.spec.name))),
+        Some((_, other)) => {
+            Err((Cause::Conflict, format!("address {address} is already in use by {}", other.spec.name)))
+        }
         None => Ok(()),
     }
 }
@@ -258,7 +262,8 @@ pub(super) fn networks(state: &State) -> Vec<Network> {
 }
 
 pub(super) fn volumes(state: &State) -> Vec<Volume> {
-    let observed = |(name, record): (&String, &VolumeRecord)| Volume { name: name.clone(), labels: record.labels.clone() };
+    let observed =
+        |(name, record): (&String, &VolumeRecord)| Volume { name: name.clone(), labels: record.labels.clone() };
     state.volumes.iter().map(observed).collect()
 }
 

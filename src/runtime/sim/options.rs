@@ -20,12 +20,7 @@ pub struct SimOptions {
 
 impl Default for SimOptions {
     fn default() -> Self {
-        Self {
-            latency: Latency::small(),
-            gate: Arc::new(Open),
-            duplicate_network_names: false,
-            sockets: Sockets::None,
-        }
+        Self { latency: Latency::small(), gate: Arc::new(Open), duplicate_network_names: false, sockets: Sockets::None }
     }
 }
 

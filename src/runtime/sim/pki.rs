@@ -8,9 +8,9 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use sha2::{Digest, Sha256};
@@ -79,7 +79,8 @@ pub(super) fn server(ca: &str, certificate: &str, address: IpAddr, now: At) -> R
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| error.to_string())?;
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now.0 / 1_000_000).unwrap_or(0)));
+    let time =
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now.0 / 1_000_000).unwrap_or(0)));
     let der = der(certificate).ok_or("BadEncoding")?;
     let verified = verifier.verify_server_cert(&der, &[], &ServerName::IpAddress(address.into()), &[], time);
     verified.map(drop).map_err(|error| error.to_string())

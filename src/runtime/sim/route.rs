@@ -42,10 +42,15 @@ pub(super) enum NoRoute {
 pub(super) fn from_host(state: &State, address: IpAddr, port: u16, turn: usize) -> Result<Backend, NoRoute> {
     let publishes = |record: &ContainerRecord| {
         record.runs()
-            && record.spec.ports.iter().find(|published| {
-                published.host_port == port
-                    && (published.host_address == address || published.host_address.is_unspecified())
-            }).is_some_and(|published| published.container_port == API_PORT)
+            && record
+                .spec
+                .ports
+                .iter()
+                .find(|published| {
+                    published.host_port == port
+                        && (published.host_address == address || published.host_address.is_unspecified())
+                })
+                .is_some_and(|published| published.container_port == API_PORT)
     };
     let (id, record) = state.publishing(port).find(|(_, record)| publishes(record)).ok_or(NoRoute::Refused)?;
     enter(state, id, record, turn)
@@ -78,7 +83,8 @@ fn resolve(state: &State, from: &ContainerRecord, host: &str) -> Option<Ipv4Addr
 fn enter(state: &State, id: &str, record: &ContainerRecord, turn: usize) -> Result<Backend, NoRoute> {
     match record.image() {
         Some(ImageKind::Envoy) => {
-            let listens = state.file(id, ENVOY).is_some() && state.text(id, LISTENERS).is_some_and(|lds| lds.contains("6443"));
+            let listens =
+                state.file(id, ENVOY).is_some() && state.text(id, LISTENERS).is_some_and(|lds| lds.contains("6443"));
             if !listens {
                 return Err(NoRoute::Refused);
             }
@@ -112,7 +118,8 @@ pub(super) fn answers(state: &State, id: &str) -> Option<String> {
 
 /// The hosts of envoy's only cluster, in order.
 pub(super) fn parse_backends(cds: &[u8]) -> Vec<String> {
-    let Some(document) = std::str::from_utf8(cds).ok().and_then(|text| serde_saphyr::from_str::<Value>(text).ok()) else {
+    let Some(document) = std::str::from_utf8(cds).ok().and_then(|text| serde_saphyr::from_str::<Value>(text).ok())
+    else {
         return Vec::new();
     };
     let lists = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();

@@ -258,7 +258,9 @@ mod tests {
         let middle = HEADER.len() + 40;
         bytes[middle] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(JournalFile::open(&path), Err(SimError::Damaged { offset, .. }) if offset == HEADER.len() as u64));
+        assert!(
+            matches!(JournalFile::open(&path), Err(SimError::Damaged { offset, .. }) if offset == HEADER.len() as u64)
+        );
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
@@ -280,7 +282,11 @@ mod tests {
         let content = bytes::Bytes::from(vec![b'x'; 1 << 20]);
         for number in 0..40 {
             let file_record = super::super::world::FileRecord { mode: 0o600, content: content.clone() };
-            let change = Change::File { owner: Owner::Volume("v".into()), path: format!("f{}", number % 2), file: Some(file_record) };
+            let change = Change::File {
+                owner: Owner::Volume("v".into()),
+                path: format!("f{}", number % 2),
+                file: Some(file_record),
+            };
             state.apply(change.clone());
             file.append(&[change], &state).unwrap();
         }

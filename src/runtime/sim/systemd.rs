@@ -64,7 +64,8 @@ pub(super) fn systemctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str]) -> Output
 
 fn is_system_running(state: &State, id: &str) -> Output {
     let inside = state.containers.get(id).map(|record| &record.inside);
-    let failed = inside.is_some_and(|inside| inside.units.values().any(|unit| unit.outcome.is_some_and(|code| code != 0)));
+    let failed =
+        inside.is_some_and(|inside| inside.units.values().any(|unit| unit.outcome.is_some_and(|code| code != 0)));
     match inside.map(|inside| inside.boot_due.is_some()) {
         Some(false) if failed => Output { code: 1, ..says("degraded\n") },
         Some(false) => says("running\n"),
@@ -83,7 +84,8 @@ struct UnitState {
 fn unit_state(state: &State, id: &str, unit: &str) -> UnitState {
     let none = UnitState { load: "not-found", active: "inactive", sub: "dead", result: "success", code: 0 };
     let Some(inside) = state.containers.get(id).map(|record| &record.inside) else { return none };
-    let loaded = |active, sub| UnitState { load: "loaded", active, sub, ..UnitState { result: "success", code: 0, ..none } };
+    let loaded =
+        |active, sub| UnitState { load: "loaded", active, sub, ..UnitState { result: "success", code: 0, ..none } };
     match unit {
         "kubelet" | "kubelet.service" if inside.kubelet.is_some() => return loaded("active", "running"),
         "kubelet" | "kubelet.service" => return loaded("inactive", "dead"),

@@ -139,14 +139,35 @@ pub(super) struct VolumeRecord {
 /// One change; `None` removes. What the journal's entries consist of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Change {
-    Container { id: String, record: Option<Box<ContainerRecord>> },
-    Network { id: u64, record: Option<NetworkRecord> },
-    Volume { name: String, record: Option<VolumeRecord> },
-    File { owner: Owner, path: String, file: Option<FileRecord> },
+    Container {
+        id: String,
+        record: Option<Box<ContainerRecord>>,
+    },
+    Network {
+        id: u64,
+        record: Option<NetworkRecord>,
+    },
+    Volume {
+        name: String,
+        record: Option<VolumeRecord>,
+    },
+    File {
+        owner: Owner,
+        path: String,
+        file: Option<FileRecord>,
+    },
     /// An image, and from when on it is present.
-    Image { name: String, present: Option<At> },
-    Etcd { id: String, record: Option<EtcdCluster> },
-    NextNetwork { id: u64 },
+    Image {
+        name: String,
+        present: Option<At>,
+    },
+    Etcd {
+        id: String,
+        record: Option<EtcdCluster>,
+    },
+    NextNetwork {
+        id: u64,
+    },
 }
 
 /// Where a node's etcd keeps its data: what says which cluster's data a volume holds.
@@ -283,10 +304,10 @@ impl State {
         std::iter::once(Change::NextNetwork { id: self.next_network })
             .chain(networks.map(|(id, record)| Change::Network { id: *id, record: Some(record.clone()) }))
             .chain(volumes.map(|(name, record)| Change::Volume { name: name.clone(), record: Some(record.clone()) }))
-            .chain(containers.map(|(id, record)| Change::Container {
-                id: id.clone(),
-                record: Some(Box::new(record.clone())),
-            }))
+            .chain(
+                containers
+                    .map(|(id, record)| Change::Container { id: id.clone(), record: Some(Box::new(record.clone())) }),
+            )
             .chain(files)
             .chain(images.map(|(name, at)| Change::Image { name: name.clone(), present: Some(*at) }))
             .chain(self.etcd.iter().map(|(id, record)| Change::Etcd { id: id.clone(), record: Some(record.clone()) }))
@@ -316,9 +337,7 @@ impl State {
                 }
                 Change::Etcd { id, record: old }
             }
-            Change::NextNetwork { id } => {
-                Change::NextNetwork { id: std::mem::replace(&mut self.next_network, id) }
-            }
+            Change::NextNetwork { id } => Change::NextNetwork { id: std::mem::replace(&mut self.next_network, id) },
         }
     }
 
@@ -467,7 +486,8 @@ impl<'a> Tx<'a> {
 
     /// Removes all files of a container's layer or of a volume.
     pub fn delete_owner(&mut self, owner: &Owner) {
-        let paths: Vec<String> = self.state.files.get(owner).into_iter().flat_map(|files| files.keys().cloned()).collect();
+        let paths: Vec<String> =
+            self.state.files.get(owner).into_iter().flat_map(|files| files.keys().cloned()).collect();
         for path in paths {
             self.apply(Change::File { owner: owner.clone(), path, file: None });
         }

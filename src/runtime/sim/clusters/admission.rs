@@ -75,7 +75,8 @@ pub(super) fn complete_pod(pod: &mut Value) {
             key_fits && matches!(text("effect"), "" | "NoExecute")
         };
         if !tolerations.iter().any(covers) {
-            tolerations.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
         }
     }
 }

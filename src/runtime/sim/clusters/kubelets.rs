@@ -73,7 +73,8 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
     let list = |name: &str| {
         flag(name).split(',').filter(|entry| !entry.is_empty()).map(str::to_owned).collect::<Vec<String>>()
     };
-    let pair = |entry: String| entry.split_once('=').map_or((entry.clone(), String::new()), |(k, v)| (k.into(), v.into()));
+    let pair =
+        |entry: String| entry.split_once('=').map_or((entry.clone(), String::new()), |(k, v)| (k.into(), v.into()));
     let node = Some(flag("hostname-override")).filter(|name| !name.is_empty());
     Some(Kubelet {
         container: id.to_owned(),
@@ -170,7 +171,9 @@ impl Pulse {
 
     /// Shows a Node with the time of its last heartbeat.
     pub fn show_node(&self, tenant: &str, node: &mut Value) {
-        let Some(beat) = node["metadata"]["name"].as_str().and_then(|name| self.last_beat(tenant, name)) else { return };
+        let Some(beat) = node["metadata"]["name"].as_str().and_then(|name| self.last_beat(tenant, name)) else {
+            return;
+        };
         let conditions = node.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
         for condition in conditions.into_iter().flatten() {
             condition["lastHeartbeatTime"] = json!(beat.rfc3339());
@@ -182,7 +185,9 @@ impl Pulse {
         if lease["metadata"]["namespace"] != "kube-node-lease" {
             return;
         }
-        let Some(beat) = lease["metadata"]["name"].as_str().and_then(|name| self.last_beat(tenant, name)) else { return };
+        let Some(beat) = lease["metadata"]["name"].as_str().and_then(|name| self.last_beat(tenant, name)) else {
+            return;
+        };
         lease["spec"]["renewTime"] = json!(micro_time(beat));
     }
 }

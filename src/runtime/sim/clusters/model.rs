@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
 use crate::apiserver::kind::ResourceId;
-use crate::apiserver::ApiError;
 
 /// A resource of the core group, or of another one at `v1`.
 pub(super) fn resource(group: &str, plural: &str) -> ResourceId {
@@ -27,7 +27,13 @@ pub(super) fn apps(plural: &str) -> ResourceId {
 pub(super) fn concerns_engine(stored: &str) -> bool {
     matches!(
         stored,
-        "nodes" | "pods" | "namespaces" | "serviceaccounts" | "daemonsets.apps" | "deployments.apps" | "replicasets.apps"
+        "nodes"
+            | "pods"
+            | "namespaces"
+            | "serviceaccounts"
+            | "daemonsets.apps"
+            | "deployments.apps"
+            | "replicasets.apps"
     )
 }
 
@@ -249,7 +255,10 @@ pub(super) struct Expression {
 }
 
 /// All objects of a resource that can be read in this form, in order of namespace and name.
-pub(super) fn all<T: for<'de> Deserialize<'de>>(session: &Session<'_, '_>, id: &ResourceId) -> Result<Vec<T>, ApiError> {
+pub(super) fn all<T: for<'de> Deserialize<'de>>(
+    session: &Session<'_, '_>,
+    id: &ResourceId,
+) -> Result<Vec<T>, ApiError> {
     let mut found = Vec::new();
     session.visit(id, None, &mut |bytes| {
         // What cannot be read so was written past the schema: no component could do anything with it.

@@ -54,8 +54,7 @@ pub(super) fn sync(
                 wrote = true;
             }
             Some(_) => {
-                let verdict =
-                    if view.has_network(&kubelet.node) { Verdict::Ready } else { Verdict::NoNetwork };
+                let verdict = if view.has_network(&kubelet.node) { Verdict::Ready } else { Verdict::NoNetwork };
                 wrote |= judge(session, scene, &kubelet.node, Some(kubelet), verdict)?;
             }
         }
@@ -70,7 +69,12 @@ pub(super) fn sync(
 }
 
 /// Judges a node that is not heard of.
-fn look_after(session: &mut Session<'_, '_>, scene: &Scene<'_>, node: &Node, pass: &mut Pass) -> Result<bool, ApiError> {
+fn look_after(
+    session: &mut Session<'_, '_>,
+    scene: &Scene<'_>,
+    node: &Node,
+    pass: &mut Pass,
+) -> Result<bool, ApiError> {
     let name = &node.metadata.name;
     if scene.kubelet(name).is_some() {
         return Ok(false);
@@ -97,12 +101,7 @@ fn lease(session: &mut Session<'_, '_>, node: &str, renewed: At) -> Result<(), A
     session.put(&leases, lease).map(drop)
 }
 
-fn register(
-    session: &mut Session<'_, '_>,
-    scene: &Scene<'_>,
-    view: &View,
-    kubelet: &Kubelet,
-) -> Result<(), ApiError> {
+fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, kubelet: &Kubelet) -> Result<(), ApiError> {
     let name = &kubelet.node;
     let mut labels: Map<String, Value> = [
         ("kubernetes.io/arch", architecture()),
@@ -174,7 +173,8 @@ fn apply(node: &mut Value, scene: &Scene<'_>, kubelet: Option<&Kubelet>, verdict
         };
         let before = old.iter().find(|condition| condition["type"] == kind);
         let same = before.filter(|condition| condition["status"] == status);
-        let since = same.map_or_else(|| json!(scene.now.rfc3339()), |condition| condition["lastTransitionTime"].clone());
+        let since =
+            same.map_or_else(|| json!(scene.now.rfc3339()), |condition| condition["lastTransitionTime"].clone());
         // What readers see of the heartbeat is computed; here is when it last meant a change.
         let heard = match before.filter(|_| verdict == Verdict::Lost || same.is_some()) {
             Some(before) => before["lastHeartbeatTime"].clone(),

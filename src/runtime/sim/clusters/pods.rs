@@ -38,7 +38,8 @@ pub(super) fn schedule(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &
 }
 
 fn fits(pod: &PodSpec, node: &Node) -> bool {
-    let cordon = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
+    let cordon =
+        Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
     let cordon = node.spec.unschedulable.then_some(cordon);
     let mut taints = node.spec.taints.iter().chain(&cordon).filter(|taint| taint.effect != "PreferNoSchedule");
     node.metadata.deletion_timestamp.is_none()
@@ -150,7 +151,8 @@ fn with_kubelet(
     let network = pod.spec.host_network || view.has_network(&node.metadata.name);
     let started = pod.started().map(At::of);
     // Pods that ran before their kubelet started ended with its container. Starts are known by the second.
-    let survived = started.is_some_and(|started| started.0.div_euclid(1_000_000) >= kubelet.since.0.div_euclid(1_000_000));
+    let survived =
+        started.is_some_and(|started| started.0.div_euclid(1_000_000) >= kubelet.since.0.div_euclid(1_000_000));
     if survived && pod.is_ready() {
         return Ok(false);
     }

@@ -142,9 +142,8 @@ fn discover(session: &mut Session<'_, '_>, id: &str, secret: &str) -> Result<Ans
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
         String::from_utf8(bytes).ok()
     };
-    let expired = data("expiration").is_some_and(|text| {
-        text.parse::<jiff::Timestamp>().map_or(true, |expires| expires <= session.now())
-    });
+    let expired = data("expiration")
+        .is_some_and(|text| text.parse::<jiff::Timestamp>().map_or(true, |expires| expires <= session.now()));
     let usable = found["type"] == "bootstrap.kubernetes.io/token"
         && data("token-id").as_deref() == Some(id)
         && data("usage-bootstrap-authentication").as_deref() == Some("true")
@@ -277,7 +276,8 @@ pub(super) fn default_accounts(session: &mut Session<'_, '_>) -> Result<(), ApiE
     let accounts: Vec<Named> = model::all(session, &core("serviceaccounts"))?;
     for namespace in model::all::<Named>(session, &core("namespaces"))? {
         let name = &namespace.metadata.name;
-        let has = accounts.iter().any(|account| account.metadata.namespace == *name && account.metadata.name == "default");
+        let has =
+            accounts.iter().any(|account| account.metadata.namespace == *name && account.metadata.name == "default");
         if !has && namespace.metadata.deletion_timestamp.is_none() {
             session.put(&core("serviceaccounts"), json!({"metadata": {"name": "default", "namespace": name}}))?;
         }

@@ -29,7 +29,9 @@ pub(super) fn fits_node(pod: &PodSpec, node: &Node) -> bool {
     let terms = pod
         .affinity
         .as_ref()
-        .and_then(|affinity| affinity.pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"))
+        .and_then(|affinity| {
+            affinity.pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms")
+        })
         .and_then(Value::as_array);
     selected && terms.is_none_or(|terms| terms.iter().any(|term| term_fits(term, node)))
 }
@@ -86,9 +88,9 @@ fn pod_from(
         pod["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
             "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}});
         let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-        tolerations.extend(DAEMON_TOLERATIONS.iter().map(|(key, effect)| {
-            json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": effect})
-        }));
+        tolerations.extend(DAEMON_TOLERATIONS.iter().map(
+            |(key, effect)| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": effect}),
+        ));
         pod["spec"]["tolerations"] = Value::Array(tolerations);
     }
     complete_pod(&mut pod);
@@ -120,7 +122,8 @@ pub(super) fn daemon_sets(session: &mut Session<'_, '_>, scene: &Scene<'_>, view
 }
 
 fn daemon_set(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, set: &Workload) -> Result<bool, ApiError> {
-    let spec: PodSpec = set.spec.template.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok()).unwrap_or_default();
+    let spec: PodSpec =
+        set.spec.template.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok()).unwrap_or_default();
     let hash = template_hash(&set.spec.template);
     let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
     for pod in owned(view, set) {
@@ -139,7 +142,13 @@ fn daemon_set(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, set
         here.sort_by_key(|pod| (pod.is_deleting() || pod.is_over(), !current(pod), pod.metadata.name.clone()));
         match here.split_first() {
             None => {
-                let mut pod = pod_from(session, set, "DaemonSet", &[("controller-revision-hash", &hash), ("pod-template-generation", "1")], Some(&node.metadata.name));
+                let mut pod = pod_from(
+                    session,
+                    set,
+                    "DaemonSet",
+                    &[("controller-revision-hash", &hash), ("pod-template-generation", "1")],
+                    Some(&node.metadata.name),
+                );
                 pod["spec"]["nodeName"] = json!(node.metadata.name);
                 pod["status"]["conditions"] =
                     json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": scene.now.rfc3339()}]);
@@ -154,10 +163,14 @@ fn daemon_set(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, set
                 }
             }
         }
-        counts.outdated.extend(here.first().filter(|pod| !current(pod) && !pod.is_deleting()).map(|pod| pod.metadata.name.clone()));
+        counts.outdated.extend(
+            here.first().filter(|pod| !current(pod) && !pod.is_deleting()).map(|pod| pod.metadata.name.clone()),
+        );
     }
     let replaces = set.spec.update_strategy.get("type").and_then(Value::as_str) != Some("OnDelete");
-    let most = int_or_percent(set.spec.update_strategy.pointer("/rollingUpdate/maxUnavailable"), counts.desired, true, 1).max(1);
+    let most =
+        int_or_percent(set.spec.update_strategy.pointer("/rollingUpdate/maxUnavailable"), counts.desired, true, 1)
+            .max(1);
     let room = usize::try_from(most - (counts.desired - counts.ready)).unwrap_or_default();
     for name in counts.outdated.iter().take(if replaces { room } else { 0 }) {
         session.delete(&core("pods"), &set.metadata.namespace, name, None)?;
@@ -202,7 +215,9 @@ fn daemon_fits(spec: &PodSpec, node: &Node) -> bool {
         })
     };
     let tolerated = |taint: &Taint| {
-        taint.effect == "PreferNoSchedule" || own(taint) || spec.tolerations.iter().any(|t: &Toleration| t.tolerates(taint))
+        taint.effect == "PreferNoSchedule"
+            || own(taint)
+            || spec.tolerations.iter().any(|t: &Toleration| t.tolerates(taint))
     };
     fits_node(spec, node) && node.spec.taints.iter().all(tolerated)
 }
@@ -308,7 +323,8 @@ fn deployment_sets(session: &mut Session<'_, '_>, view: &View, deployment: &Work
     };
     wrote |= scale(session, new, wanted)?;
     // Of the old ones as many may go as leave enough that are available.
-    let available = number(new, "availableReplicas") + old.iter().map(|set| number(set, "availableReplicas")).sum::<i64>();
+    let available =
+        number(new, "availableReplicas") + old.iter().map(|set| number(set, "availableReplicas")).sum::<i64>();
     let mut spare = if rolling { (available - (replicas - unavailable)).max(0) } else { old_total };
     old.sort_by_key(|set| set.metadata.creation_timestamp);
     for set in old.iter().filter(|set| set.spec.replicas.unwrap_or(1) > 0) {
@@ -382,7 +398,8 @@ fn deployment_status(
     let condition = |kind: &str, status: &str, reason: &str, message: String| {
         let same = before.iter().find(|old| old["type"] == kind && old["status"] == status);
         let since = same.map_or(json!(now), |old| old["lastTransitionTime"].clone());
-        let updated = same.filter(|old| old["reason"] == reason).map_or(json!(now), |old| old["lastUpdateTime"].clone());
+        let updated =
+            same.filter(|old| old["reason"] == reason).map_or(json!(now), |old| old["lastUpdateTime"].clone());
         json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since,
                "lastUpdateTime": updated})
     };
@@ -390,12 +407,32 @@ fn deployment_status(
     let complete = updated == wanted && replicas == wanted && available == wanted;
     let conditions = [
         match is_available {
-            true => condition("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.".into()),
-            false => condition("Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.".into()),
+            true => condition(
+                "Available",
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.".into(),
+            ),
+            false => condition(
+                "Available",
+                "False",
+                "MinimumReplicasUnavailable",
+                "Deployment does not have minimum availability.".into(),
+            ),
         },
         match complete {
-            true => condition("Progressing", "True", "NewReplicaSetAvailable", format!("ReplicaSet \"{}\" has successfully progressed.", new.metadata.name)),
-            false => condition("Progressing", "True", "ReplicaSetUpdated", format!("ReplicaSet \"{}\" is progressing.", new.metadata.name)),
+            true => condition(
+                "Progressing",
+                "True",
+                "NewReplicaSetAvailable",
+                format!("ReplicaSet \"{}\" has successfully progressed.", new.metadata.name),
+            ),
+            false => condition(
+                "Progressing",
+                "True",
+                "ReplicaSetUpdated",
+                format!("ReplicaSet \"{}\" is progressing.", new.metadata.name),
+            ),
         },
     ];
     let mut status = json!({"observedGeneration": deployment.metadata.generation, "conditions": conditions});

@@ -47,7 +47,9 @@ impl Documents {
                 return Err("kind and apiVersion is mandatory information that must be specified".into());
             };
             if version.starts_with("kubeadm.k8s.io/") && !VERSIONS.contains(&version) {
-                return Err(format!("your configuration file uses an old or unknown API spec: {version:?} (kind: {kind:?})"));
+                return Err(format!(
+                    "your configuration file uses an old or unknown API spec: {version:?} (kind: {kind:?})"
+                ));
             }
             if by_kind.insert(kind.to_owned(), document.clone()).is_some() {
                 return Err(format!("invalid configuration: kind {kind:?} is specified twice in YAML file"));
@@ -122,7 +124,8 @@ impl Documents {
 /// # Errors
 /// In kubeadm's words.
 pub(super) fn split_token(token: &str) -> Result<(&str, &str), String> {
-    let fits = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let fits =
+        |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     token.split_once('.').filter(|(id, secret)| fits(id, 6) && fits(secret, 16)).ok_or_else(|| {
         "the bootstrap token is not of the form \"\\\\A([a-z0-9]{6})\\\\.([a-z0-9]{16})\\\\z\"".to_owned()
     })
@@ -186,7 +189,9 @@ mod tests {
                     - {name: node-labels, value: 'a=b'}\n  taints: [{key: k, effect: NoSchedule}]\n---\n\
                     apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
         let documents = Documents::parse(text).unwrap();
-        assert!(documents.skips("InitConfiguration", "addon/coredns") && !documents.skips("InitConfiguration", "certs"));
+        assert!(
+            documents.skips("InitConfiguration", "addon/coredns") && !documents.skips("InitConfiguration", "certs")
+        );
         let timeout = documents.timeout("InitConfiguration", "controlPlaneComponentHealthCheck", Duration::ZERO);
         assert_eq!(timeout, Duration::from_secs(90));
         let registration = documents.registration("InitConfiguration", "host").unwrap();

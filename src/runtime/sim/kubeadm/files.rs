@@ -109,7 +109,9 @@ fn signed_by(ca: &str, certificate: &str) -> bool {
         })
     };
     let authority_id = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-        x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+        x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => {
+            id.key_identifier.as_ref().map(|id| id.0.to_vec())
+        }
         _ => None,
     });
     leaf.issuer() == ca.subject() && (authority_id.is_none() || authority_id == key_id(&ca))
@@ -159,7 +161,8 @@ pub(super) fn kubeconfig_text(ca: &str, server: &str, user: &str, pair: Option<&
 
 /// The kubelet's kubeconfig on a worker, which holds the CA's certificate alone: the kubelet got its own by the token.
 pub(super) fn worker_kubeconfig(run: &mut Run<'_, '_>, endpoint: &str, node: &str, ca: &str) {
-    let text = kubeconfig_text(&STANDARD.encode(ca), &format!("https://{endpoint}"), &format!("system:node:{node}"), None);
+    let text =
+        kubeconfig_text(&STANDARD.encode(ca), &format!("https://{endpoint}"), &format!("system:node:{node}"), None);
     run.tx.write(run.id, KUBELET_KUBECONFIG, 0o600, text);
     run.tx.write(run.id, CA_FILE, 0o644, ca.to_owned());
 }
@@ -171,9 +174,11 @@ pub(super) fn control_plane_manifests(run: &mut Run<'_, '_>, arguments: BTreeMap
     all.entry("client-ca-file".into()).or_insert_with(|| CA_FILE.into());
     all.entry("secure-port".into()).or_insert_with(|| "6443".into());
     all.entry("tls-cert-file".into()).or_insert_with(|| API_SERVER_CERTIFICATE.into());
-    for (name, arguments) in
-        [("kube-apiserver", all.into_iter().collect::<Vec<_>>()), ("kube-controller-manager", vec![]), ("kube-scheduler", vec![])]
-    {
+    for (name, arguments) in [
+        ("kube-apiserver", all.into_iter().collect::<Vec<_>>()),
+        ("kube-controller-manager", vec![]),
+        ("kube-scheduler", vec![]),
+    ] {
         let text = manifests::static_pod(name, &format!("registry.k8s.io/{name}:{version}"), &arguments);
         let path = format!("/etc/kubernetes/manifests/{name}.yaml");
         debug_assert!(name != "kube-apiserver" || path == API_SERVER_MANIFEST);
@@ -203,9 +208,10 @@ pub(super) fn etcd_manifest(run: &mut Run<'_, '_>, extra: BTreeMap<String, Strin
 
 /// The kubelet's configuration and flags; then it runs, with its static pods after a while.
 pub(super) fn start_kubelet(run: &mut Run<'_, '_>, registration: &Registration, control_plane: bool) {
-    let taints = registration.taints.clone().unwrap_or_else(|| {
-        control_plane.then(|| CONTROL_PLANE_TAINT.to_owned()).into_iter().collect()
-    });
+    let taints = registration
+        .taints
+        .clone()
+        .unwrap_or_else(|| control_plane.then(|| CONTROL_PLANE_TAINT.to_owned()).into_iter().collect());
     let mut flags: BTreeMap<&str, String> = [("hostname-override", registration.name.clone())].into();
     if !taints.is_empty() {
         flags.insert("register-with-taints", taints.join(","));
@@ -215,9 +221,9 @@ pub(super) fn start_kubelet(run: &mut Run<'_, '_>, registration: &Registration, 
     }
     let flags: Vec<String> = flags.iter().map(|(name, value)| format!("--{name}={value}")).collect();
     run.tx.write(run.id, KUBELET_FLAGS, 0o644, format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" ")));
-    let config = run.documents.kind("KubeletConfiguration").cloned().unwrap_or_else(|| {
-        serde_json::json!({"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"})
-    });
+    let config = run.documents.kind("KubeletConfiguration").cloned().unwrap_or_else(
+        || serde_json::json!({"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}),
+    );
     // JSON is YAML.
     run.tx.write(run.id, KUBELET_CONFIG, 0o644, format!("{config}\n"));
     run.say("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    API_SERVER_MANIFEST, Addon, Answer, Ask, CA_FILE, CONTROL_PLANE_TAINT, KUBELET_FLAGS, Phase, Progress, Question, Run,
-    files,
+    API_SERVER_MANIFEST, Addon, Answer, Ask, CA_FILE, CONTROL_PLANE_TAINT, KUBELET_FLAGS, Phase, Progress, Question,
+    Run, files,
 };
 use crate::runtime::sim::{etcd, route};
 
@@ -193,15 +193,19 @@ pub(super) fn ask_own(run: &mut Run<'_, '_>, question: Question, done: &str) -> 
 fn kept_away(run: &Run<'_, '_>) -> Progress {
     // `timeouts.kubernetesAPICall`, 1 minute by default.
     let limit = run.documents.timeout(CONFIGURATION, "kubernetesAPICall", Duration::from_secs(60));
-    let otherwise = format!("the API server at https://{}:6443 does not answer: context deadline exceeded", run.address());
+    let otherwise =
+        format!("the API server at https://{}:6443 does not answer: context deadline exceeded", run.address());
     Progress::Wait { limit, retry: Some(Duration::from_secs(1)), otherwise }
 }
 
 fn upload_config(run: &mut Run<'_, '_>) -> Progress {
     let text = |kind: &str| run.documents.kind(kind).map(|document| format!("{document}\n"));
     let configuration = text("ClusterConfiguration").unwrap_or_else(|| {
-        format!("{}\n", json!({"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration",
-                               "kubernetesVersion": cluster_version(run)}))
+        format!(
+            "{}\n",
+            json!({"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration",
+                               "kubernetesVersion": cluster_version(run)})
+        )
     });
     let kubelet = text("KubeletConfiguration").unwrap_or_else(|| "{}\n".to_owned());
     let data = |name: &str, text: String| BTreeMap::from([(name.to_owned(), text)]);

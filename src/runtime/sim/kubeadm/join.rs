@@ -38,7 +38,10 @@ fn validate(run: &Run<'_, '_>) -> Result<(), String> {
     let documents = &run.documents;
     let join = documents.kind(CONFIGURATION).ok_or("no JoinConfiguration found in the supplied config")?;
     if join.pointer("/discovery/bootstrapToken").is_none() {
-        return Err("discovery: Invalid value: \"\": bootstrapToken or file must be set (simulated nodes take bootstrapToken)".into());
+        return Err(
+            "discovery: Invalid value: \"\": bootstrapToken or file must be set (simulated nodes take bootstrapToken)"
+                .into(),
+        );
     }
     let token = documents.text(CONFIGURATION, "/discovery/bootstrapToken/token").unwrap_or_default();
     split_token(token).map_err(|error| format!("discovery.bootstrapToken.token: Invalid value: {error}"))?;

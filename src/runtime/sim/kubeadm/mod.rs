@@ -8,8 +8,6 @@ mod files;
 mod init;
 mod join;
 mod reset;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -159,8 +157,12 @@ impl Verb {
         let config = format!("--config={CONFIG_FILE}");
         let known = |flag: &str| flag == config.as_str() || flag == "--skip-token-print" || flag.starts_with("--v=");
         match rest {
-            ["init", flags @ ..] if flags.contains(&config.as_str()) && flags.iter().all(|f| known(f)) => Some(Self::Init),
-            ["join", flags @ ..] if flags.contains(&config.as_str()) && flags.iter().all(|f| known(f)) => Some(Self::Join),
+            ["init", flags @ ..] if flags.contains(&config.as_str()) && flags.iter().all(|f| known(f)) => {
+                Some(Self::Init)
+            }
+            ["join", flags @ ..] if flags.contains(&config.as_str()) && flags.iter().all(|f| known(f)) => {
+                Some(Self::Join)
+            }
             ["reset", "--force" | "-f"] => Some(Self::Reset),
             _ => None,
         }
@@ -169,7 +171,9 @@ impl Verb {
     fn phases(self, documents: &Documents) -> &'static [Phase] {
         match self {
             Self::Init => init::PHASES,
-            Self::Join if documents.kind("JoinConfiguration").is_some_and(|join| join.get("controlPlane").is_some()) => {
+            Self::Join
+                if documents.kind("JoinConfiguration").is_some_and(|join| join.get("controlPlane").is_some()) =>
+            {
                 join::CONTROL_PLANE
             }
             Self::Join => join::WORKER,
@@ -212,10 +216,13 @@ pub(super) fn resume(
         let (verb, text) = (Verb::of(&unit.command)?, tx.state.text(id, CONFIG_FILE));
         let documents = match (verb, &text) {
             (Verb::Reset, _) => Ok(Documents::default()),
-            (_, None) => Err(format!("unable to read config from \"{CONFIG_FILE}\": open {CONFIG_FILE}: no such file or directory")),
+            (_, None) => Err(format!(
+                "unable to read config from \"{CONFIG_FILE}\": open {CONFIG_FILE}: no such file or directory"
+            )),
             (_, Some(text)) => Documents::parse(text),
         };
-        let mut run = Run { tx, context, id, documents: Documents::default(), answer: answer.take(), lines: Vec::new() };
+        let mut run =
+            Run { tx, context, id, documents: Documents::default(), answer: answer.take(), lines: Vec::new() };
         let progress = match documents {
             Err(error) => Progress::Fail(error),
             Ok(documents) => {
@@ -309,7 +316,9 @@ pub(super) fn boot(tx: &mut Tx<'_>, id: &str, now: At, latency: &Latency) {
 
 /// What follows the end of a unit's command.
 fn end(tx: &mut Tx<'_>, id: &str, name: &str, code: i32) {
-    let Some(unit) = tx.state.containers.get(id).and_then(|record| record.inside.units.get(name)).cloned() else { return };
+    let Some(unit) = tx.state.containers.get(id).and_then(|record| record.inside.units.get(name)).cloned() else {
+        return;
+    };
     if code == 0 {
         for post in &unit.post {
             let words: Vec<&str> = post.iter().map(String::as_str).collect();

@@ -73,14 +73,18 @@ async fn core_dns_and_the_daemons_run_everywhere_they_should() {
     let status = deployments.get("coredns").await.unwrap().status.unwrap();
     assert_eq!((status.available_replicas, status.updated_replicas), (Some(2), Some(2)));
     let available = status.conditions.unwrap();
-    assert!(available.iter().any(|condition| condition.type_.as_deref() == Some("Available") && condition.status.as_deref() == Some("True")));
+    assert!(available.iter().any(
+        |condition| condition.type_.as_deref() == Some("Available") && condition.status.as_deref() == Some("True")
+    ));
     for name in ["kube-proxy", "kindnet"] {
         let sets: Api<DaemonSet> = Api::namespaced(client.clone(), "kube-system");
         assert_eq!(sets.get(name).await.unwrap().status.unwrap().number_ready, 3, "{name}");
     }
     let pods: Api<Pod> = Api::all(client.clone());
     let listed = pods.list(&ListParams::default()).await.unwrap();
-    let count = |prefix: &str| listed.items.iter().filter(|pod| pod.metadata.name.as_ref().unwrap().starts_with(prefix)).count();
+    let count = |prefix: &str| {
+        listed.items.iter().filter(|pod| pod.metadata.name.as_ref().unwrap().starts_with(prefix)).count()
+    };
     assert_eq!((count("kube-apiserver-cp"), count("etcd-cp"), count("coredns-")), (1, 1, 2));
     assert_eq!(count("local-path-provisioner-"), 1);
     let service: Api<Service> = Api::namespaced(client, "kube-system");
@@ -148,7 +152,8 @@ async fn a_pod_that_fits_nowhere_stays_pending_and_says_why() {
     let client = lab.client().await;
     let pods: Api<Pod> = Api::namespaced(client, "default");
     let pod = serde_json::from_value(json!({"metadata": {"name": "lonely"}, "spec": {"nodeSelector": {"disk": "ssd"},
-                                            "containers": [{"name": "a", "image": "a"}]}})).unwrap();
+                                            "containers": [{"name": "a", "image": "a"}]}}))
+    .unwrap();
     pods.create(&PostParams::default(), &pod).await.unwrap();
     settle(5).await;
     let status = pods.get("lonely").await.unwrap().status.unwrap();
@@ -156,7 +161,10 @@ async fn a_pod_that_fits_nowhere_stays_pending_and_says_why() {
     let condition = &status.conditions.unwrap()[0];
     assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));
     let nodes: Api<Node> = Api::all(pods.into_client());
-    nodes.patch("w2", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"disk": "ssd"}}}))).await.unwrap();
+    nodes
+        .patch("w2", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"disk": "ssd"}}})))
+        .await
+        .unwrap();
     settle(5).await;
     let pods: Api<Pod> = Api::namespaced(lab.client().await, "default");
     assert_eq!(pods.get("lonely").await.unwrap().status.unwrap().phase.as_deref(), Some("Running"));
@@ -166,7 +174,8 @@ async fn a_pod_that_fits_nowhere_stays_pending_and_says_why() {
 async fn a_service_gets_an_address_of_the_clusters_range() {
     let lab = small().await;
     let services: Api<Service> = Api::namespaced(lab.client().await, "default");
-    let service = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}})).unwrap();
+    let service =
+        serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}})).unwrap();
     let made = services.create(&PostParams::default(), &service).await.unwrap();
     assert_eq!(made.spec.unwrap().cluster_ip.as_deref(), Some("10.96.0.11"));
 }
@@ -207,7 +216,11 @@ async fn pods_of_a_lost_node_come_back_elsewhere_after_five_minutes() {
     settle(10).await;
     lab.sim.hands().stop_container("w1").unwrap();
     settle(330).await;
-    let on_w2 = web_pods(&client).await.iter().filter(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some("w2")).count();
+    let on_w2 = web_pods(&client)
+        .await
+        .iter()
+        .filter(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some("w2"))
+        .count();
     assert_eq!(on_w2, 1, "not before their toleration ends");
     settle(30).await;
     let pods = web_pods(&client).await;

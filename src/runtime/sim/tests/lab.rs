@@ -126,7 +126,11 @@ impl Lab {
              lb_endpoints:\n{endpoints}"
         );
         let lds = "resources:\n- name: listener\n  address: {socket_address: {address: 0.0.0.0, port_value: 6443}}\n";
-        let files = [file("/home/envoy/envoy.yaml", "admin: {}\n"), file("/home/envoy/cds.yaml", &cds), file("/home/envoy/lds.yaml", lds)];
+        let files = [
+            file("/home/envoy/envoy.yaml", "admin: {}\n"),
+            file("/home/envoy/cds.yaml", &cds),
+            file("/home/envoy/lds.yaml", lds),
+        ];
         self.sim.copy_in(&id, &files).await.unwrap();
     }
 
@@ -263,7 +267,9 @@ impl Lab {
             None => kube::Api::all_with(client, &resource),
         };
         let name = object.metadata.name.clone().unwrap();
-        api.patch(&name, &kube::api::PatchParams::apply("kina-addons"), &kube::api::Patch::Apply(&object)).await.unwrap();
+        api.patch(&name, &kube::api::PatchParams::apply("kina-addons"), &kube::api::Patch::Apply(&object))
+            .await
+            .unwrap();
     }
 }
 

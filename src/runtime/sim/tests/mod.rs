@@ -1,7 +1,4 @@
 //! Stories of the simulated runtime.
 
 mod cluster;
-mod faults;
 mod lab;
-mod nodes;
-mod restart;
