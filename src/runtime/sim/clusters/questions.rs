@@ -57,7 +57,7 @@ pub(super) fn answer(session: &mut Session<'_, '_>, question: Question) -> Resul
         Question::Discover { id, secret } => discover(session, &id, &secret),
         Question::NodeReady { node } => {
             let found = session.get(&core("nodes"), "", &node)?;
-            let ready = found.as_ref().is_some_and(|node| nodes::is_ready(node));
+            let ready = found.as_ref().is_some_and(nodes::is_ready);
             Ok(if ready { Answer::Yes } else { Answer::No })
         }
         Question::Registered { node } => {

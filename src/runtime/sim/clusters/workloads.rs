@@ -209,7 +209,7 @@ impl Counts {
 fn daemon_fits(spec: &PodSpec, node: &Node) -> bool {
     let own = |taint: &Taint| {
         taint.key.strip_prefix("node.kubernetes.io/").is_some_and(|key| {
-            DAEMON_TOLERATIONS.iter().any(|known| *known == (key, taint.effect.as_str()))
+            DAEMON_TOLERATIONS.contains(&(key, taint.effect.as_str()))
                 // Scheduled as if the node were ready: that is what makes it ready.
                 || (key == "not-ready" || key == "unreachable")
         })
