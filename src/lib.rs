@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod cli;
 pub mod home;
 pub mod kubeadm;
 pub mod kubeconfig;

@@ -13,7 +13,7 @@ mod faults;
 mod object;
 mod scalar;
 pub(super) mod schema;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;

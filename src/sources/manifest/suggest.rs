@@ -1,7 +1,7 @@
 //! "Did you mean": the known word nearest to what was written.
 
 /// The nearest of the known words, where it is near enough to be meant: a third of its letters, at least one.
-pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Longer words are no typing errors of ours, and the distance costs their product.
     if written.chars().count() > 64 {
         return None;

@@ -1,0 +1,174 @@
+//! `kina apply`: manifests to the API.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::context::{Context, Failures};
+use super::error::CliError;
+use super::exit::Exit;
+use super::follow::{self, Follow, Goal};
+use super::inputs::{self, Inputs};
+use super::kinds::{self, Which};
+use super::output::{self, Format};
+use super::printer::Stream;
+use super::session::{Need, Runs, Session};
+use crate::api::{API_VERSION, Cluster};
+use crate::sources::manifest::Document;
+
+/// Field manager of what is applied by hand.
+pub const FIELD_MANAGER: &str = "kina";
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    inputs: inputs::Options,
+    /// Wait until everything applied is Ready (without a running kina that is so anyway)
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+    /// Only record what is wanted; without a running kina nothing happens until `kina serve`
+    #[arg(long)]
+    no_wait: bool,
+    /// Give up waiting after this long, such as `5m`
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    timeout: Option<Duration>,
+    /// Where contexts go, if kina runs in this process [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Print the objects that were applied instead of what was done
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+}
+
+/// What became of a Cluster.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its name.
+    pub name: String,
+    /// Its generation now.
+    pub generation: i64,
+    /// `created`, `configured` or `unchanged`.
+    pub outcome: &'static str,
+    /// The object.
+    pub object: Cluster,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    let inputs = read(&args.inputs, context)?;
+    let need = if args.no_wait { Need::Record } else { Need::Converge };
+    let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
+    let result = async {
+        let mut failures = Failures::default();
+        let applied = all(context, &session.client, &inputs, &mut failures).await?;
+        tell(context, &applied, args.output)?;
+        if args.wait || session.runs() == Runs::Here {
+            settle(context, &session.client, &applied, args.timeout).await?;
+        }
+        if session.runs() == Runs::Here {
+            context.printer.talk("note: no kina runs any more: what drifts is repaired when one does (`kina serve`)");
+        }
+        failures.end()
+    }
+    .await;
+    session.close().await;
+    result
+}
+
+/// Reads manifests for a verb that applies them, and says what is left alone.
+pub fn read(options: &inputs::Options, context: &mut Context) -> Result<Inputs, CliError> {
+    if options.filenames.is_empty() {
+        return Err(CliError::new(Exit::Usage, "no manifest is given").hint("name files, directories or `-` with `-f`"));
+    }
+    let inputs = options.read(&*context.world.files, context.printer.err_style())?;
+    for line in &inputs.foreign {
+        context.printer.talk(&format!("note: {line}"));
+    }
+    if inputs.documents.is_empty() {
+        return Err(CliError::new(Exit::Invalid, "there is no Cluster in what was given"));
+    }
+    Ok(inputs)
+}
+
+/// Applies every Cluster, going on after failures, which are told and remembered.
+pub async fn all(
+    context: &mut Context,
+    client: &Client,
+    inputs: &Inputs,
+    failures: &mut Failures,
+) -> Result<Vec<Applied>, CliError> {
+    let mut applied = Vec::new();
+    for (label, document) in &inputs.documents {
+        match one(client, document).await {
+            Ok(done) => applied.push(done),
+            Err(error) => failures.add(context, error.details([format!("in {label}:{}", document.line)]))?,
+        }
+    }
+    Ok(applied)
+}
+
+async fn one(client: &Client, document: &Document) -> Result<Applied, CliError> {
+    let attempted = format!("apply cluster/{}", document.name);
+    let api: Api<Cluster> = Api::all(client.clone());
+    let before = api.get_metadata_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
+    let mut params = PatchParams::apply(FIELD_MANAGER);
+    // As with `kubectl apply`: what the file says wins over what was edited since.
+    params.force = true;
+    params.field_validation = Some(ValidationDirective::Strict);
+    let object = api
+        .patch(&document.name, &params, &Patch::Apply(&manifest(document)))
+        .await
+        .map_err(|error| CliError::request(&attempted, error))?;
+    let outcome = match before {
+        None => "created",
+        Some(before) if before.resource_version() == object.resource_version() => "unchanged",
+        Some(_) => "configured",
+    };
+    Ok(Applied {
+        name: document.name.clone(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        outcome,
+        object,
+    })
+}
+
+fn manifest(document: &Document) -> Value {
+    let mut metadata = json!({"name": document.name});
+    for (key, map) in [("labels", &document.labels), ("annotations", &document.annotations)] {
+        if !map.is_empty() {
+            metadata[key] = json!(map);
+        }
+    }
+    json!({"apiVersion": API_VERSION, "kind": "Cluster", "metadata": metadata, "spec": document.spec})
+}
+
+/// Tells what was done, or prints the objects.
+pub fn tell(context: &mut Context, applied: &[Applied], format: Option<Format>) -> Result<(), CliError> {
+    let kind = Which::Clusters.kind()?;
+    let Some(format) = format else {
+        let line = |done: &Applied| format!("{} {}\n", kinds::short(&kind, &done.name), done.outcome);
+        return context.printer.data(&applied.iter().map(line).collect::<String>());
+    };
+    let objects = applied.iter().filter_map(|done| serde_json::to_value(&done.object).ok()).collect::<Vec<_>>();
+    let is_list = objects.len() != 1;
+    output::print(&mut context.printer, &kind, objects, is_list, (format, false), context.world.clock.now())
+}
+
+/// Waits until everything applied is Ready, with progress on stderr.
+pub async fn settle(
+    context: &mut Context,
+    client: &Client,
+    applied: &[Applied],
+    timeout: Option<Duration>,
+) -> Result<(), CliError> {
+    let wanted: BTreeMap<String, i64> = applied.iter().map(|done| (done.name.clone(), done.generation)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let only = wanted.keys().cloned().collect();
+    let follow = Follow { goal: Goal::Ready(wanted), stream: Stream::Err, only, timeout };
+    follow::follow(context, client, &follow).await?.into_result()
+}

@@ -1,0 +1,116 @@
+//! `kina delete`: clusters, by name or by manifest.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::api::DeleteParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::context::{Context, Failures};
+use super::error::CliError;
+use super::exit::Exit;
+use super::follow::{self, Follow, Goal};
+use super::inputs;
+use super::kinds::{self, Which};
+use super::printer::Stream;
+use super::session::{Need, Session};
+use crate::api::Cluster;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// `cluster NAME...` or `cluster/NAME...`
+    #[arg(value_name = "WHAT", required_unless_present = "filenames", conflicts_with = "filenames")]
+    what: Vec<String>,
+    #[command(flatten)]
+    inputs: inputs::Options,
+    /// Take what does not exist for deleted
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Do not wait until everything is gone
+    #[arg(long)]
+    no_wait: bool,
+    /// Give up waiting after this long, such as `5m`
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    timeout: Option<Duration>,
+    /// Where contexts are, if kina runs in this process [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    let names = names(&args, context)?;
+    let need = if args.no_wait { Need::Record } else { Need::Converge };
+    let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
+    let result = async {
+        let mut failures = Failures::default();
+        let mut going = BTreeMap::new();
+        for name in names {
+            match one(&session.client, &name).await {
+                Ok(Some(uid)) => drop(going.insert(name, uid)),
+                Ok(None) if args.ignore_not_found => {}
+                Ok(None) => failures.add(context, absent(&session.client, &name).await)?,
+                Err(error) => failures.add(context, error)?,
+            }
+        }
+        let words = if args.no_wait { "is to be deleted" } else { "deleted" };
+        let names: Vec<String> = going.keys().cloned().collect();
+        if !args.no_wait && !going.is_empty() {
+            let goal = Goal::Gone(going);
+            let follow = Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout };
+            follow::follow(context, &session.client, &follow).await?.into_result()?;
+        }
+        context.printer.data(&names.iter().map(|name| format!("cluster/{name} {words}\n")).collect::<String>())?;
+        failures.end()
+    }
+    .await;
+    session.close().await;
+    result
+}
+
+fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {
+    if !args.inputs.filenames.is_empty() {
+        let inputs = super::apply::read(&args.inputs, context)?;
+        return Ok(inputs.documents.into_iter().map(|(_, document)| document.name).collect());
+    }
+    let mut names = Vec::new();
+    for (which, name) in kinds::targets(&args.what)? {
+        match (which, name) {
+            (Which::Clusters, Some(name)) => names.push(name),
+            (Which::Clusters, None) => return Err(CliError::new(Exit::Usage, "no cluster is named")),
+            (Which::Machines, _) => {
+                let error =
+                    CliError::new(Exit::Refused, "machines belong to their cluster and are made and deleted by Kina");
+                return Err(error.hint("change the number of replicas in the Cluster"));
+            }
+            (Which::Sources, _) => {
+                let error =
+                    CliError::new(Exit::Refused, "sources follow from the directories that `kina serve` watches");
+                return Err(
+                    error.hint("start `kina serve` without that directory: its clusters then stay, without a source")
+                );
+            }
+            (Which::Events, _) => return Err(CliError::new(Exit::Usage, "events go by themselves")),
+        }
+    }
+    Ok(names)
+}
+
+/// Asks for the deletion; the UID of what is to go, `None` where there is nothing.
+async fn one(client: &Client, name: &str) -> Result<Option<String>, CliError> {
+    let attempted = format!("delete cluster/{name}");
+    let api: Api<Cluster> = Api::all(client.clone());
+    let request = |error| CliError::request(&attempted, error);
+    let Some(cluster) = api.get_opt(name).await.map_err(request)? else { return Ok(None) };
+    let uid = cluster.uid().unwrap_or_default();
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => Ok(Some(uid)),
+        Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(Some(uid)),
+        Err(error) => Err(request(error)),
+    }
+}
+
+async fn absent(client: &Client, name: &str) -> CliError {
+    let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
+    super::get::near(error, client, &Which::Clusters, name).await
+}

@@ -1,0 +1,58 @@
+//! What the commands need of a whole Kina: find one that runs, run one here, or look at what one left.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use kube::Client;
+
+use super::error::CliError;
+use crate::home::Home;
+use crate::kubeconfig::Target;
+
+/// How a Kina is to run in this process.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its home.
+    pub home: Home,
+    /// Where contexts go.
+    pub kubeconfig: Target,
+    /// Directories to watch besides the home's own.
+    pub watch: Vec<PathBuf>,
+}
+
+/// A Kina, or a part of one, in this process.
+pub struct Started {
+    /// A client of it.
+    pub client: Client,
+    /// Ends it.
+    pub stop: Box<dyn Stop>,
+}
+
+/// Ends what was started.
+#[async_trait]
+pub trait Stop: Send {
+    /// Finishes what is being written, and lets go of the home.
+    async fn stop(self: Box<Self>);
+}
+
+/// The door from commands to the rest.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// A client of the process that serves the home; `None` where none does.
+    ///
+    /// # Errors
+    /// When one does, and cannot be reached.
+    async fn connect(&self, home: &Home) -> Result<Option<Client>, CliError>;
+
+    /// Takes the home's lock and runs everything in this process.
+    ///
+    /// # Errors
+    /// When the home cannot be had, or something cannot start.
+    async fn start(&self, start: &Start) -> Result<Started, CliError>;
+
+    /// Takes the home's lock and opens its store alone: nothing converges. Without a store, the API is empty.
+    ///
+    /// # Errors
+    /// When the home cannot be had.
+    async fn open(&self, home: &Home) -> Result<Started, CliError>;
+}

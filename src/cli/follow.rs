@@ -1,0 +1,267 @@
+//! Progress towards a goal: a live tree on a terminal, a line a step when piped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::{Client, ResourceExt};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::context::Context;
+use super::error::CliError;
+use super::exit::Exit;
+use super::printer::{Printer, Stream};
+use crate::api::Cluster;
+use crate::api::conditions;
+use crate::ui::screen::{self, Screen};
+use crate::ui::steps::Steps;
+use crate::ui::{View, feed, tree};
+
+/// News are gathered this long before anything is drawn: often enough to look live, seldom enough to cost nothing.
+const FRAME: Duration = Duration::from_millis(50);
+/// Frames after which a terminal is drawn again without news, for the ages in it: once a second.
+const FRAMES_IDLE: u32 = 20;
+/// Events below the tree.
+const EVENTS: usize = 5;
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// These Clusters are Ready, by name with the generation that must have been seen.
+    Ready(BTreeMap<String, i64>),
+    /// These Clusters are gone, by name with the UID that must be gone.
+    Gone(BTreeMap<String, String>),
+    /// Nothing: it goes on until Ctrl-C.
+    Never,
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There.
+    Reached,
+    /// Not yet: what is missing, a line each.
+    Pending(Vec<String>),
+    /// It will not get there by itself: why, a line each.
+    Stuck(Vec<String>),
+}
+
+/// How following ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The goal is reached, or cannot be.
+    Judged(Verdict),
+    /// The time was over; what was missing.
+    TimedOut(Vec<String>),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// What to follow, and where to show it.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// What is waited for.
+    pub goal: Goal,
+    /// Where progress shows.
+    pub stream: Stream,
+    /// Only these Clusters; all if empty.
+    pub only: Vec<String>,
+    /// No longer than this.
+    pub timeout: Option<Duration>,
+}
+
+impl Goal {
+    /// How far it is.
+    #[must_use]
+    pub fn judge(&self, view: &View) -> Verdict {
+        let mut pending = Vec::new();
+        let mut stuck = Vec::new();
+        match self {
+            Self::Ready(wanted) => {
+                for (name, generation) in wanted {
+                    match view.cluster(name) {
+                        None => stuck.push(format!("cluster/{name} was deleted meanwhile")),
+                        Some(cluster) => judge_ready(cluster, *generation, &mut pending, &mut stuck),
+                    }
+                }
+            }
+            Self::Gone(unwanted) => {
+                for (name, uid) in unwanted {
+                    if let Some(cluster) = view.cluster(name).filter(|cluster| cluster.uid().as_ref() == Some(uid)) {
+                        let waiting = cluster.status.as_ref().and_then(|status| status.waiting.as_ref());
+                        let why = waiting.map(|w| format!(": {}: {}", w.reason, w.message)).unwrap_or_default();
+                        pending.push(format!("cluster/{name} is still there{why}"));
+                    }
+                }
+            }
+            Self::Never => pending.push(String::new()),
+        }
+        match (stuck.is_empty(), pending.is_empty()) {
+            (true, true) => Verdict::Reached,
+            // What can still move may; the verdict comes when nothing moves any more.
+            (_, false) => Verdict::Pending(pending.into_iter().chain(stuck).collect()),
+            (false, true) => Verdict::Stuck(stuck),
+        }
+    }
+}
+
+fn judge_ready(cluster: &Cluster, generation: i64, pending: &mut Vec<String>, stuck: &mut Vec<String>) {
+    let name = cluster.name_any();
+    let status = cluster.status.clone().unwrap_or_default();
+    if cluster.metadata.deletion_timestamp.is_some() {
+        stuck.push(format!("cluster/{name} is being deleted"));
+        return;
+    }
+    if status.observed_generation.is_none_or(|seen| seen < generation) {
+        pending.push(format!("cluster/{name} is not taken up yet"));
+        return;
+    }
+    let current = |type_: &str| {
+        conditions::get(&status.conditions, type_)
+            .filter(|condition| condition.observed_generation.is_none_or(|seen| seen >= generation))
+    };
+    if let Some(stalled) = current(conditions::STALLED).filter(|condition| condition.status == "True") {
+        stuck.push(format!("cluster/{name}: {}: {}", stalled.reason, stalled.message));
+        return;
+    }
+    match current(conditions::READY) {
+        Some(ready) if ready.status == "True" => {}
+        // Nothing will change while it is paused: as far as it can get.
+        _ if cluster.spec.paused || status.phase.as_deref() == Some("Paused") => {}
+        Some(ready) => pending.push(format!("cluster/{name} is not Ready: {}: {}", ready.reason, ready.message)),
+        None => pending.push(format!("cluster/{name} is not Ready")),
+    }
+}
+
+impl End {
+    /// The end of a command that waits.
+    ///
+    /// # Errors
+    /// Unless the goal is reached.
+    pub fn into_result(self) -> Result<(), CliError> {
+        match self {
+            Self::Judged(Verdict::Reached) => Ok(()),
+            Self::Judged(Verdict::Stuck(why) | Verdict::Pending(why)) => {
+                let error = CliError::new(Exit::Failure, "it does not get any further by itself").details(why);
+                Err(error.hint("`kina describe cluster NAME` tells everything about one"))
+            }
+            Self::TimedOut(missing) => Err(CliError::new(Exit::Timeout, "the time is over").details(missing)),
+            Self::Interrupted => Err(CliError::silent(Exit::Interrupted)),
+        }
+    }
+}
+
+/// Follows until the goal is reached, cannot be, the time is over, or Ctrl-C.
+///
+/// # Errors
+/// When the output cannot be written.
+pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> Result<End, CliError> {
+    let deadline = follow.timeout.map(|timeout| Instant::now() + timeout);
+    let interrupt = context.interrupt.clone();
+    let mut feed = feed::feed(client);
+    let mut frames = tokio::time::interval(FRAME);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut drawing = Drawing::new(&context.printer, follow);
+    let mut view = View::default();
+    let (mut has_news, mut is_away, mut idle) = (false, false, 0);
+    let mut verdict = Verdict::Pending(Vec::new());
+    loop {
+        tokio::select! {
+            biased;
+            () = interrupt.first() => return Ok(End::Interrupted),
+            () = reach(deadline) => {
+                let missing = if let Verdict::Pending(missing) = verdict { missing } else { Vec::new() };
+                return Ok(End::TimedOut(missing));
+            }
+            _ = frames.tick() => {
+                idle += 1;
+                if view.is_complete() && (has_news || idle >= FRAMES_IDLE) {
+                    drawing.draw(context, &view)?;
+                    verdict = follow.goal.judge(&view);
+                    (has_news, idle) = (false, 0);
+                }
+                if !matches!(verdict, Verdict::Pending(_)) {
+                    return Ok(End::Judged(verdict));
+                }
+            }
+            update = feed.next() => match update {
+                Some(Ok(update)) => {
+                    has_news |= view.apply(update);
+                    is_away = false;
+                }
+                Some(Err(error)) if !is_away => {
+                    is_away = true;
+                    tracing::warn!(%error, "a watch broke");
+                    drawing.note(context, "note: the API does not answer; trying again")?;
+                }
+                Some(Err(_)) => {}
+                None => return Ok(End::Interrupted),
+            },
+        }
+    }
+}
+
+async fn reach(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The tree in place, or a line a step.
+enum Drawing {
+    Live(Screen, Stream, Vec<String>),
+    Lines(Steps, Stream),
+}
+
+impl Drawing {
+    fn new(printer: &Printer, follow: &Follow) -> Self {
+        let is_terminal = match follow.stream {
+            Stream::Out => printer.out_is_terminal(),
+            Stream::Err => printer.err_is_terminal(),
+        };
+        if is_terminal {
+            Self::Live(Screen::default(), follow.stream, follow.only.clone())
+        } else {
+            Self::Lines(Steps::of(follow.only.clone()), follow.stream)
+        }
+    }
+
+    /// Says something beside the drawing.
+    fn note(&mut self, context: &mut Context, text: &str) -> Result<(), CliError> {
+        if let Self::Live(screen, stream, _) = self {
+            let cleared = screen.clear(context.printer.stream(*stream));
+            cleared.map_err(|error| Printer::lost("the terminal", error))?;
+        }
+        context.printer.talk(text);
+        Ok(())
+    }
+
+    fn draw(&mut self, context: &mut Context, view: &View) -> Result<(), CliError> {
+        match self {
+            Self::Live(screen, stream, only) => {
+                let style = match stream {
+                    Stream::Out => context.printer.out_style(),
+                    Stream::Err => context.printer.err_style(),
+                };
+                let size = screen::size();
+                let now = context.world.clock.now();
+                let options = tree::Options { width: size.0, style, now, only: only.clone(), events: EVENTS };
+                let lines = tree::lines(view, &options);
+                screen
+                    .draw(context.printer.stream(*stream), &lines, size, style)
+                    .map_err(|error| Printer::lost("the terminal", error))
+            }
+            Self::Lines(steps, stream) => {
+                let lines = steps.observe(view);
+                match stream {
+                    Stream::Out => context.printer.data_lines(&lines),
+                    Stream::Err => {
+                        context.printer.talk_lines(&lines);
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `kina get`: objects as tables or documents.
+
+use kube::api::ListParams;
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use super::context::{Context, Failures};
+use super::error::CliError;
+use super::exit::Exit;
+use super::kinds::{self, Which};
+use super::output::{self, Format};
+use super::session::{Need, Session};
+use crate::sources::manifest::suggest;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// `clusters`, `machines`, `sources` or `events`, and names; or `TYPE/NAME`
+    #[arg(value_name = "WHAT", required = true)]
+    what: Vec<String>,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    /// Only objects with these labels, as `kubectl get -l` takes them
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// No headings
+    #[arg(long)]
+    no_headers: bool,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    let targets = kinds::targets(&args.what)?;
+    if args.selector.is_some() && targets.iter().any(|(_, name)| name.is_some()) {
+        return Err(CliError::new(Exit::Usage, "names and a selector exclude each other"));
+    }
+    let session = Session::open(context, Need::Read, None).await?;
+    let result = show(&args, targets, context, &session.client).await;
+    session.close().await;
+    result
+}
+
+async fn show(
+    args: &Args,
+    targets: Vec<(Which, Option<String>)>,
+    context: &mut Context,
+    client: &Client,
+) -> Result<(), CliError> {
+    let mut failures = Failures::default();
+    // One table a kind, in the order in which kinds are named.
+    let mut groups: Vec<(Which, Vec<Option<String>>)> = Vec::new();
+    for (which, name) in targets {
+        match groups.iter_mut().find(|(kind, _)| *kind == which) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((which, vec![name])),
+        }
+    }
+    for (which, names) in groups {
+        let kind = which.kind()?;
+        let mut objects = Vec::new();
+        for name in &names {
+            match name {
+                None => objects.extend(list(client, which, args.selector.as_deref()).await?),
+                Some(name) => match one(client, which, name).await {
+                    Ok(object) => objects.push(object),
+                    Err(error) => failures.add(context, error)?,
+                },
+            }
+        }
+        let is_list = names.len() > 1 || names == [None];
+        if objects.is_empty() {
+            if names == [None] && matches!(args.output, Format::Table | Format::Wide) {
+                context.printer.talk(&format!("No {}.", kind.resource.plural));
+                continue;
+            }
+            if !is_list {
+                continue;
+            }
+        }
+        let style = (args.output, args.no_headers);
+        output::print(&mut context.printer, &kind, objects, is_list, style, context.world.clock.now())?;
+    }
+    failures.end()
+}
+
+/// All objects of a kind; events in order of time.
+pub async fn list(client: &Client, which: Which, selector: Option<&str>) -> Result<Vec<Value>, CliError> {
+    let kind = which.kind()?;
+    let mut params = ListParams::default();
+    params.label_selector = selector.map(str::to_owned);
+    let attempted = format!("list {}", kind.resource.plural);
+    let list = kinds::api(client, &kind).list(&params).await.map_err(|error| CliError::request(&attempted, error))?;
+    let mut objects: Vec<Value> = list
+        .items
+        .into_iter()
+        .filter_map(|object| {
+            let mut value = serde_json::to_value(object).ok()?;
+            // Items of a list carry no type of their own; printed alone they need it.
+            value["apiVersion"] = kind.resource.api_version().into();
+            value["kind"] = kind.kind.clone().into();
+            Some(value)
+        })
+        .collect();
+    if which == Which::Events {
+        objects.sort_by(|left, right| happened(left).cmp(happened(right)));
+    }
+    Ok(objects)
+}
+
+/// When an event happened, as text: RFC 3339 in UTC sorts by time.
+fn happened(event: &Value) -> &str {
+    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+        .iter()
+        .find_map(|pointer| event.pointer(pointer).and_then(Value::as_str))
+        .unwrap_or_default()
+}
+
+/// One object by name. Events are looked for in the namespace where Kina's are.
+pub async fn one(client: &Client, which: Which, name: &str) -> Result<Value, CliError> {
+    let kind = which.kind()?;
+    let attempted = format!("get {}", kinds::short(&kind, name));
+    let api = match which {
+        Which::Events => kinds::api_in(client, &kind, "default"),
+        _ => kinds::api(client, &kind),
+    };
+    match api.get(name).await {
+        Ok(object) => serde_json::to_value(object)
+            .map_err(|error| CliError::new(Exit::Failure, format!("cannot {attempted}")).because(error)),
+        Err(error) => {
+            let error = CliError::request(&attempted, error);
+            Err(if error.exit() == Exit::NotFound { near(error, client, &which, name).await } else { error })
+        }
+    }
+}
+
+/// The error with a hint at the nearest name, if there is one.
+pub async fn near(error: CliError, client: &Client, which: &Which, name: &str) -> CliError {
+    let Ok(kind) = which.kind() else { return error };
+    let Ok(list) = kinds::api(client, &kind).list_metadata(&ListParams::default()).await else { return error };
+    let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
+    match suggest::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}

@@ -1,0 +1,156 @@
+//! `-f`: manifests from files, directories and stdin.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::CliError;
+use super::exit::Exit;
+use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest};
+use crate::ui::Style;
+use crate::world::{FileKind, FileSystem};
+
+/// Most files taken from the directories of one command, as for a watched directory's worst day.
+const FILES_MAX: usize = 10_000;
+/// Deepest directory below one that is named.
+const DEPTH_MAX: usize = 32;
+
+/// What manifests to read.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    /// File or directory with manifests, or `-` for stdin; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub filenames: Vec<PathBuf>,
+    /// Also read the directories below those given
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Manifests, read and found to be good.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The Clusters, each with where it is declared.
+    pub documents: Vec<(String, Document)>,
+    /// What is not Kina's, as a sentence each.
+    pub foreign: Vec<String>,
+    /// How many Clusters each file declares, in the order read.
+    pub files: Vec<(String, usize)>,
+}
+
+impl Options {
+    /// Reads everything, and fails with every fault of every file if there is one.
+    ///
+    /// # Errors
+    /// [`Exit::Invalid`] with the faults, [`Exit::NotFound`] for a path that is not there.
+    pub fn read(&self, files: &dyn FileSystem, style: Style) -> Result<Inputs, CliError> {
+        let mut inputs = Inputs::default();
+        let mut faults = Vec::new();
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
+        for (label, bytes) in self.contents(files)? {
+            let manifest = Manifest::parse(&label, &bytes);
+            let colour = if style.colour { Colour::On } else { Colour::Off };
+            if !manifest.faults.is_empty() {
+                faults.push(manifest.render(colour));
+                continue;
+            }
+            inputs
+                .foreign
+                .extend(manifest.foreign.iter().map(|what| format!("{label}: {what} is left alone: it is not Kina's")));
+            inputs.files.push((label.clone(), manifest.documents.len()));
+            for document in manifest.documents {
+                let place = format!("{label}:{}", document.line);
+                if let Some(other) = first.get(&document.name) {
+                    faults.push(format!("error: cluster `{}` is declared in {other} and in {place}", document.name));
+                } else {
+                    first.insert(document.name.clone(), place);
+                    inputs.documents.push((label.clone(), document));
+                }
+            }
+        }
+        match faults.len() {
+            0 => Ok(inputs),
+            number => {
+                let what = if number == 1 { "a manifest is" } else { "manifests are" };
+                Err(CliError::new(Exit::Invalid, format!("{what} not valid: nothing was changed")).preceded_by(faults))
+            }
+        }
+    }
+
+    fn contents(&self, files: &dyn FileSystem) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+        let mut contents = Vec::new();
+        for path in &self.filenames {
+            if path == Path::new("-") {
+                contents.push(("stdin".to_owned(), stdin()?));
+                continue;
+            }
+            let metadata = files.metadata(path).map_err(|error| unreadable(path, error))?;
+            if metadata.kind == FileKind::Directory {
+                let mut found = Vec::new();
+                self.list(files, path, 0, &mut found)?;
+                if found.is_empty() {
+                    let error = CliError::new(Exit::NotFound, format!("there is no manifest in `{}`", path.display()));
+                    return Err(error
+                        .hint("manifests end in `.yaml`, `.yml` or `.json`; `-R` also reads the directories below"));
+                }
+                for file in found {
+                    contents.push((file.display().to_string(), read(files, &file)?));
+                }
+            } else {
+                contents.push((path.display().to_string(), read(files, path)?));
+            }
+        }
+        Ok(contents)
+    }
+
+    fn list(
+        &self,
+        files: &dyn FileSystem,
+        directory: &Path,
+        depth: usize,
+        found: &mut Vec<PathBuf>,
+    ) -> Result<(), CliError> {
+        for name in files.list(directory).map_err(|error| unreadable(directory, error))? {
+            let path = directory.join(&name);
+            if name.starts_with('.') {
+                continue;
+            }
+            let metadata = files.metadata(&path).map_err(|error| unreadable(&path, error))?;
+            match metadata.kind {
+                FileKind::Directory if self.recursive && depth < DEPTH_MAX => {
+                    self.list(files, &path, depth + 1, found)?
+                }
+                FileKind::File if is_manifest(&name) => found.push(path),
+                _ => {}
+            }
+            if found.len() > FILES_MAX {
+                let message = format!("there are more than {FILES_MAX} manifests in `{}`", directory.display());
+                return Err(CliError::new(Exit::Failure, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_manifest(name: &str) -> bool {
+    [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
+}
+
+fn read(files: &dyn FileSystem, path: &Path) -> Result<Vec<u8>, CliError> {
+    files.read(path, FILE_BYTES_MAX).map_err(|error| unreadable(path, error))
+}
+
+fn stdin() -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that the parser sees that it is too large, and says so.
+    io::stdin()
+        .lock()
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| CliError::new(Exit::Failure, "cannot read stdin").because(error))?;
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: io::Error) -> CliError {
+    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failure };
+    CliError::new(exit, format!("cannot read `{}`", path.display())).because(error)
+}

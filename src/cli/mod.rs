@@ -1,0 +1,202 @@
+//! The command line: one file a verb. Parses, asks the API, prints; what it knows of Kina it knows as a client.
+//!
+//! ```text
+//! Cli ──► Context ──► Session (daemon, or the same system here) ──► verb ──► Printer ──► Exit
+//! ```
+
+mod apply;
+mod approve;
+pub mod context;
+mod delete;
+mod describe;
+pub mod engine;
+pub mod error;
+pub mod exit;
+pub mod follow;
+mod get;
+pub mod inputs;
+pub mod interrupt;
+pub mod kinds;
+mod marks;
+pub mod output;
+pub mod printer;
+mod schema;
+mod serve;
+pub mod session;
+mod status;
+#[cfg(test)]
+mod tests;
+mod up;
+mod validate;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::home::Home;
+use crate::observability::logs;
+use crate::world::World;
+use context::{Context, Environment};
+use engine::Engine;
+use error::CliError;
+use exit::Exit;
+use interrupt::Interrupt;
+use printer::{Colour, Printer};
+
+/// Kubernetes clusters as files
+#[derive(Debug, Parser)]
+#[command(name = "kina", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 invalid manifest, 4 refused, 5 not found, 6 timeout, 7 busy, 130 interrupted"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, clap::Args)]
+struct Global {
+    /// Kina's home [default: ~/.kina]
+    #[arg(long, global = true, env = "KINA_HOME", value_name = "DIR", help_heading = "Global options")]
+    home: Option<PathBuf>,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    color: Colour,
+    /// Log what is done to stderr; twice and three times tell more (KINA_LOG takes exact filters)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Apply manifests and stay until everything is Ready
+    Up(up::Args),
+    /// Apply manifests
+    Apply(apply::Args),
+    /// Delete clusters
+    Delete(delete::Args),
+    /// Show clusters, machines, sources or events
+    Get(get::Args),
+    /// Show everything about one object
+    Describe(describe::Args),
+    /// The one picture of everything
+    Status(status::Args),
+    /// Keep everything converged, until Ctrl-C
+    Serve(serve::Args),
+    /// Let a held set of deletions or recreations happen, once
+    Approve(approve::Args),
+    /// Make a cluster independent of the file that declares it
+    Detach(marks::Args),
+    /// Change nothing of a cluster until `kina resume`
+    Pause(marks::Args),
+    /// End a `kina pause`
+    Resume(marks::Args),
+    /// Check manifests without applying them
+    Validate(validate::Args),
+    /// Print or write the JSON Schemas of the kinds
+    Schema(schema::Args),
+    /// Print versions
+    Version(version::Args),
+}
+
+/// Runs the command line of this process, over an engine.
+pub fn main(engine: Arc<dyn Engine>) -> ExitCode {
+    let environment = Environment::of_process();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut printer = Printer::standard(cli.global.color, environment.unicode);
+    let options = logs::Options {
+        directives: environment.log.clone(),
+        verbosity: cli.global.verbose,
+        is_daemon: matches!(cli.verb, Verb::Serve(_)),
+        json: environment.log_json,
+        colour: printer.err_style().colour,
+    };
+    if let Err(error) = logs::init(&options) {
+        let error = CliError::new(Exit::Usage, error.to_string()).because(error).hint("unset or correct `KINA_LOG`");
+        printer.talk_lines(&error.lines());
+        return ExitCode::from(Exit::Usage.code());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            let error = CliError::new(Exit::Failure, "cannot start the runtime").because(source);
+            printer.talk_lines(&error.lines());
+            return ExitCode::from(Exit::Failure.code());
+        }
+    };
+    let exit = runtime.block_on(run(cli, printer, environment, engine));
+    // What still runs has been asked to end; a thread that hangs must not keep the process.
+    runtime.shutdown_background();
+    ExitCode::from(exit.code())
+}
+
+/// Runs one command, tells its error, and returns its code. After a second Ctrl-C at once.
+async fn run(cli: Cli, printer: Printer, environment: Environment, engine: Arc<dyn Engine>) -> Exit {
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(_) => return Exit::Failure,
+    };
+    let root = cli.global.home.clone().unwrap_or_else(|| environment.user_home.join(".kina"));
+    // A relative home is meant from here; a path that cannot be made absolute fails where it is used, by name.
+    let home = Home::at(std::path::absolute(&root).unwrap_or(root));
+    let world = World::real();
+    let abort = interrupt.clone();
+    let mut context = Context { printer, world, environment, home, interrupt, engine };
+    tokio::select! {
+        biased;
+        () = abort.second() => Exit::Interrupted,
+        exit = command(cli.verb, &mut context) => exit,
+    }
+}
+
+async fn command(verb: Verb, context: &mut Context) -> Exit {
+    match dispatch(verb, context).await {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            context.report(&error);
+            error.exit()
+        }
+    }
+}
+
+async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
+    match verb {
+        Verb::Up(args) => up::run(args, context).await,
+        Verb::Apply(args) => apply::run(args, context).await,
+        Verb::Delete(args) => delete::run(args, context).await,
+        Verb::Get(args) => get::run(args, context).await,
+        Verb::Describe(args) => describe::run(args, context).await,
+        Verb::Status(args) => status::run(args, context).await,
+        Verb::Serve(args) => serve::run(args, context).await,
+        Verb::Approve(args) => approve::run(args, context).await,
+        Verb::Detach(args) => marks::run(args, marks::Mark::Detach, context).await,
+        Verb::Pause(args) => marks::run(args, marks::Mark::Pause, context).await,
+        Verb::Resume(args) => marks::run(args, marks::Mark::Resume, context).await,
+        Verb::Validate(args) => validate::run(&args, context),
+        Verb::Schema(args) => schema::run(&args, context),
+        Verb::Version(args) => version::run(args, context).await,
+    }
+}
+
+/// What clap has to say: help and version are data, the rest is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // A reader who went away has read enough.
+    let _ = error.print();
+    ExitCode::from(if is_help { Exit::Ok } else { Exit::Usage }.code())
+}
+
+/// Reads a duration, such as `5m` or `1h30m`, for clap.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::api::quantity::duration(text).ok_or_else(|| "a duration is written like `90s`, `5m` or `1h30m`".to_owned())
+}

@@ -1,0 +1,103 @@
+//! How one command reaches the API: through the process that serves the home, or as that process itself.
+
+use kube::Client;
+
+use super::context::Context;
+use super::engine::{Start, Started, Stop};
+use super::error::CliError;
+use super::exit::Exit;
+use crate::kubeconfig::Target;
+
+/// A connection to the API, for the time of one command.
+pub struct Session {
+    /// The client.
+    pub client: Client,
+    stop: Option<Box<dyn Stop>>,
+    runs: Runs,
+}
+
+/// What keeps clusters converged while the session lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Another process.
+    Daemon,
+    /// This one.
+    Here,
+    /// Nothing: the store alone is open.
+    Nothing,
+}
+
+/// What a command wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Look.
+    Read,
+    /// Write down a wish, and leave it to whoever runs.
+    Record,
+    /// Write down a wish, and see it through.
+    Converge,
+}
+
+impl Session {
+    /// Opens what the command needs. `kubeconfig` is the file named with `--kubeconfig`.
+    ///
+    /// # Errors
+    /// When the home cannot be had, or its process cannot be reached.
+    pub async fn open(
+        context: &mut Context,
+        need: Need,
+        kubeconfig: Option<&std::path::Path>,
+    ) -> Result<Self, CliError> {
+        if let Some(client) = context.engine.connect(&context.home).await? {
+            if kubeconfig.is_some() {
+                let error =
+                    CliError::new(Exit::Usage, "`--kubeconfig` has no effect here: a running kina writes the contexts");
+                return Err(error.hint("give it to `kina serve` instead"));
+            }
+            return Ok(Self { client, stop: None, runs: Runs::Daemon });
+        }
+        if need == Need::Converge {
+            let start =
+                Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: Vec::new() };
+            return Ok(Self::here(context.engine.start(&start).await?, Runs::Here));
+        }
+        let started = context.engine.open(&context.home).await?;
+        let note = match need {
+            Need::Read => "no kina runs: this is what was recorded last (`kina serve` keeps it current)",
+            Need::Record | Need::Converge => "no kina runs: this is recorded, and nothing happens until `kina serve`",
+        };
+        context.printer.talk(&format!("note: {note}"));
+        Ok(Self::here(started, Runs::Nothing))
+    }
+
+    /// What keeps clusters converged.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        self.runs
+    }
+
+    /// Ends what was started for this session.
+    pub async fn close(self) {
+        if let Some(stop) = self.stop {
+            stop.stop().await;
+        }
+    }
+
+    fn here(started: Started, runs: Runs) -> Self {
+        Self { client: started.client, stop: Some(started.stop), runs }
+    }
+}
+
+/// Where contexts go: the file named, else what `$KUBECONFIG` says, else `~/.kube/config`.
+pub(super) fn target(context: &Context, explicit: Option<&std::path::Path>) -> Target {
+    match explicit {
+        Some(path) => Target::explicit(path),
+        None => Target::resolve(context.environment.kubeconfig.as_deref(), &context.environment.user_home),
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("runs", &self.runs).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! `kina status`: the one picture of everything.
+
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::context::Context;
+use super::error::CliError;
+use super::exit::Exit;
+use super::follow::{self, Follow, Goal};
+use super::get;
+use super::kinds::Which;
+use super::output::{self, Document};
+use super::printer::Stream;
+use super::session::{Need, Session};
+use crate::api::{Cluster, Machine, Source};
+use crate::ui::{View, screen, tree};
+
+/// Events shown.
+const EVENTS: usize = 8;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Only these clusters
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
+    /// Go on showing what changes, until Ctrl-C
+    #[arg(short, long, conflicts_with = "output")]
+    watch: bool,
+    /// Print everything as a document for programs
+    #[arg(short, long, value_enum)]
+    output: Option<Document>,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    let session = Session::open(context, Need::Read, None).await?;
+    let result = show(&args, context, &session.client).await;
+    session.close().await;
+    result
+}
+
+async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(), CliError> {
+    if args.watch {
+        let follow = Follow { goal: Goal::Never, stream: Stream::Out, only: args.clusters.clone(), timeout: None };
+        return follow::follow(context, client, &follow).await?.into_result();
+    }
+    let (clusters, machines, sources, events) = tokio::join!(
+        list::<Cluster>(client, "clusters"),
+        list::<Machine>(client, "machines"),
+        list::<Source>(client, "sources"),
+        list::<Event>(client, "events"),
+    );
+    let (clusters, machines, sources, events) = (clusters?, machines?, sources?, events?);
+    for name in &args.clusters {
+        if !clusters.iter().any(|cluster| cluster.name_any() == *name) {
+            let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
+            return Err(get::near(error, client, &Which::Clusters, name).await);
+        }
+    }
+    if let Some(format) = args.output {
+        let value = json!({"clusters": clusters, "machines": machines, "sources": sources, "events": events});
+        return output::document(&mut context.printer, &value, format);
+    }
+    let view = View::of(clusters, machines, sources, events);
+    let width = if context.printer.out_is_terminal() { screen::size().0 } else { screen::FALLBACK.0 };
+    let options = tree::Options {
+        width,
+        style: context.printer.out_style(),
+        now: context.world.clock.now(),
+        only: args.clusters.clone(),
+        events: EVENTS,
+    };
+    context.printer.data_lines(&tree::lines(&view, &options))
+}
+
+async fn list<K>(client: &Client, plural: &str) -> Result<Vec<K>, CliError>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let list = Api::<K>::all(client.clone()).list(&ListParams::default()).await;
+    Ok(list.map_err(|error| CliError::request(&format!("list {plural}"), error))?.items)
+}
