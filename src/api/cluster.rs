@@ -15,6 +15,7 @@ use super::conditions::Waiting;
     group = "kina.dev",
     version = "v1alpha1",
     kind = "Cluster",
+    doc = "A Kubernetes cluster of machines on this host.",
     shortname = "cl",
     category = "kina",
     status = "ClusterStatus",

@@ -16,6 +16,7 @@ use super::conditions::Waiting;
     group = "kina.dev",
     version = "v1alpha1",
     kind = "Machine",
+    doc = "One node of a Cluster: its container, its volume and its Node. Made by Kina; not meant to be written by people.",
     shortname = "ma",
     category = "kina",
     status = "MachineStatus",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
     group = "kina.dev",
     version = "v1alpha1",
     kind = "Source",
+    doc = "A watched directory: where desired state comes from, and the home of everything that belongs to no Cluster yet.",
     shortname = "src",
     category = "kina",
     status = "SourceStatus",

@@ -17,6 +17,7 @@ use super::kinds::{self, Which};
 use super::output::{self, Format};
 use super::printer::Stream;
 use super::session::{Need, Runs, Session};
+use crate::api::cluster::RuntimeName;
 use crate::api::{API_VERSION, Cluster};
 use crate::sources::manifest::Document;
 
@@ -61,21 +62,21 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let inputs = read(&args.inputs, context)?;
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
-    let result = async {
+    let (client, runs) = (session.client.clone(), session.runs());
+    let work = async {
         let mut failures = Failures::default();
-        let applied = all(context, &session.client, &inputs, &mut failures).await?;
+        let applied = all(context, &client, &inputs, &mut failures).await?;
         tell(context, &applied, args.output)?;
-        if args.wait || session.runs() == Runs::Here {
-            settle(context, &session.client, &applied, args.timeout).await?;
+        if args.wait || runs == Runs::Here {
+            settle(context, &client, &applied, args.timeout).await?;
         }
-        if session.runs() == Runs::Here {
-            context.printer.talk("note: no kina runs any more: what drifts is repaired when one does (`kina serve`)");
+        if runs == Runs::Here && !applied.is_empty() {
+            let simulated = simulated(&client, &applied).await?;
+            farewell(context, !simulated.is_empty());
         }
         failures.end()
-    }
-    .await;
-    session.close().await;
-    result
+    };
+    session.run(work).await
 }
 
 /// Reads manifests for a verb that applies them, and says what is left alone.
@@ -171,4 +172,24 @@ pub async fn settle(
     let only = wanted.keys().cloned().collect();
     let follow = Follow { goal: Goal::Ready(wanted), stream: Stream::Err, only, timeout };
     follow::follow(context, client, &follow).await?.into_result()
+}
+
+/// Those of the Clusters that are simulated. Asked again: `auto` was not resolved yet when they were applied.
+pub async fn simulated(client: &Client, applied: &[Applied]) -> Result<Vec<String>, CliError> {
+    let api: Api<Cluster> = Api::all(client.clone());
+    let mut simulated = Vec::new();
+    for done in applied {
+        let attempted = format!("look at cluster/{}", done.name);
+        let cluster = api.get(&done.name).await.map_err(|error| CliError::request(&attempted, error))?;
+        if cluster.spec.runtime == Some(RuntimeName::Sim) {
+            simulated.push(done.name.clone());
+        }
+    }
+    Ok(simulated)
+}
+
+/// What ends with this process.
+pub fn farewell(context: &mut Context, has_simulated: bool) {
+    let what = if has_simulated { "simulated clusters do not answer" } else { "what drifts is not repaired" };
+    context.printer.talk(&format!("note: {what} while no kina runs (`kina serve`)"));
 }

@@ -1,7 +1,7 @@
 //! `kina approve`: lets a held set happen, once.
 
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::context::Context;
@@ -19,13 +19,12 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let session = Session::open(context, Need::Record, None).await?;
-    let result = approve(&args.id, context, &session).await;
-    session.close().await;
-    result
+    let client = session.client.clone();
+    session.run(approve(&args.id, context, &client)).await
 }
 
-async fn approve(id: &str, context: &mut Context, session: &Session) -> Result<(), CliError> {
-    let api: Api<Source> = Api::all(session.client.clone());
+async fn approve(id: &str, context: &mut Context, client: &Client) -> Result<(), CliError> {
+    let api: Api<Source> = Api::all(client.clone());
     let sources = api.list(&ListParams::default()).await.map_err(|error| CliError::request("list sources", error))?;
     let held = |source: &Source| source.status.iter().flat_map(|status| status.held.clone()).collect::<Vec<_>>();
     let found =

@@ -42,14 +42,15 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let names = names(&args, context)?;
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
-    let result = async {
+    let client = session.client.clone();
+    let work = async {
         let mut failures = Failures::default();
         let mut going = BTreeMap::new();
         for name in names {
-            match one(&session.client, &name).await {
+            match one(&client, &name).await {
                 Ok(Some(uid)) => drop(going.insert(name, uid)),
                 Ok(None) if args.ignore_not_found => {}
-                Ok(None) => failures.add(context, absent(&session.client, &name).await)?,
+                Ok(None) => failures.add(context, absent(&client, &name).await)?,
                 Err(error) => failures.add(context, error)?,
             }
         }
@@ -58,14 +59,12 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         if !args.no_wait && !going.is_empty() {
             let goal = Goal::Gone(going);
             let follow = Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout };
-            follow::follow(context, &session.client, &follow).await?.into_result()?;
+            follow::follow(context, &client, &follow).await?.into_result()?;
         }
         context.printer.data(&names.iter().map(|name| format!("cluster/{name} {words}\n")).collect::<String>())?;
         failures.end()
-    }
-    .await;
-    session.close().await;
-    result
+    };
+    session.run(work).await
 }
 
 fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {

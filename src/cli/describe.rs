@@ -24,9 +24,8 @@ pub struct Args {
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let targets = kinds::targets(&args.what)?;
     let session = Session::open(context, Need::Read, None).await?;
-    let result = show(targets, context, &session.client).await;
-    session.close().await;
-    result
+    let client = session.client.clone();
+    session.run(show(targets, context, &client)).await
 }
 
 async fn show(targets: Vec<(Which, Option<String>)>, context: &mut Context, client: &Client) -> Result<(), CliError> {

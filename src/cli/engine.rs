@@ -24,13 +24,16 @@ pub struct Start {
 pub struct Started {
     /// A client of it.
     pub client: Client,
-    /// Ends it.
-    pub stop: Box<dyn Stop>,
+    /// Holds it.
+    pub handle: Box<dyn Handle>,
 }
 
-/// Ends what was started.
+/// Holds what was started.
 #[async_trait]
-pub trait Stop: Send {
+pub trait Handle: Send {
+    /// Waits until a part ends that should not; forever where there is none.
+    async fn failed(&mut self) -> CliError;
+
     /// Finishes what is being written, and lets go of the home.
     async fn stop(self: Box<Self>);
 }
@@ -50,9 +53,19 @@ pub trait Engine: Send + Sync {
     /// When the home cannot be had, or something cannot start.
     async fn start(&self, start: &Start) -> Result<Started, CliError>;
 
-    /// Takes the home's lock and opens its store alone: nothing converges. Without a store, the API is empty.
+    /// Takes the home's lock and opens its store alone: nothing converges. Where there is no store one is made for
+    /// [`Purpose::Write`], and for [`Purpose::Read`] the API is empty.
     ///
     /// # Errors
     /// When the home cannot be had.
-    async fn open(&self, home: &Home) -> Result<Started, CliError>;
+    async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError>;
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look.
+    Read,
+    /// To record a wish.
+    Write,
 }

@@ -219,10 +219,17 @@ mod tests {
             path: "/home/me/.kina/lock".into(),
             source: io::Error::from(io::ErrorKind::PermissionDenied),
         };
-        insta::assert_snapshot!(shown(&CliError::from(source)), @"");
+        insta::assert_snapshot!(shown(&CliError::from(source)), @r"
+        error: could not open /home/me/.kina/lock
+          Caused by: permission denied
+        ");
         let busy = CliError::from(HomeError::Busy { path: "/home/me/.kina".into() });
         assert_eq!(busy.exit(), Exit::Busy);
-        insta::assert_snapshot!(shown(&busy), @"");
+        insta::assert_snapshot!(shown(&busy), @r"
+        error: another kina serves the home /home/me/.kina
+
+        hint: talk to that process, or stop it first
+        ");
     }
 
     #[test]
@@ -235,14 +242,22 @@ mod tests {
         .unwrap();
         let error = CliError::request("apply cluster/dev", kube::Error::Api(Box::new(status)));
         assert_eq!(error.exit(), Exit::Refused);
-        insta::assert_snapshot!(shown(&error), @"");
+        insta::assert_snapshot!(shown(&error), @r#"
+        error: cannot apply cluster/dev: clusters.kina.dev "dev" is forbidden: spec.networking.podSubnet cannot change in place
+          spec.networking.podSubnet: cannot change in place from 10.1.0.0/16 to 10.2.0.0/16
+        "#);
     }
 
     #[test]
     fn a_server_that_is_away_is_told_without_repetition() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let error = CliError::request("list clusters", kube::Error::Service(Box::new(refused)));
-        insta::assert_snapshot!(shown(&error), @"");
+        insta::assert_snapshot!(shown(&error), @r"
+        error: cannot list clusters: the API did not answer
+          Caused by: connection refused
+
+        hint: `kina status` tells whether Kina runs; its log tells why it does not answer
+        ");
     }
 
     #[test]

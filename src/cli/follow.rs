@@ -21,6 +21,9 @@ use crate::ui::{View, feed, tree};
 const FRAME: Duration = Duration::from_millis(50);
 /// Frames after which a terminal is drawn again without news, for the ages in it: once a second.
 const FRAMES_IDLE: u32 = 20;
+/// What was stuck when Kina ended may get on now that it runs again: a verdict counts when controllers have had this
+/// long to look again.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// Events below the tree.
 const EVENTS: usize = 5;
 
@@ -51,8 +54,8 @@ pub enum Verdict {
 pub enum End {
     /// The goal is reached, or cannot be.
     Judged(Verdict),
-    /// The time was over; what was missing.
-    TimedOut(Vec<String>),
+    /// The time was over: how long it was, and what was missing.
+    TimedOut(Duration, Vec<String>),
     /// Ctrl-C.
     Interrupted,
 }
@@ -145,7 +148,9 @@ impl End {
                 let error = CliError::new(Exit::Failure, "it does not get any further by itself").details(why);
                 Err(error.hint("`kina describe cluster NAME` tells everything about one"))
             }
-            Self::TimedOut(missing) => Err(CliError::new(Exit::Timeout, "the time is over").details(missing)),
+            Self::TimedOut(timeout, missing) => {
+                Err(CliError::new(Exit::Timeout, format!("gave up after {timeout:?}")).details(missing))
+            }
             Self::Interrupted => Err(CliError::silent(Exit::Interrupted)),
         }
     }
@@ -156,6 +161,7 @@ impl End {
 /// # Errors
 /// When the output cannot be written.
 pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> Result<End, CliError> {
+    let begin = Instant::now();
     let deadline = follow.timeout.map(|timeout| Instant::now() + timeout);
     let interrupt = context.interrupt.clone();
     let mut feed = feed::feed(client);
@@ -170,8 +176,11 @@ pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> 
             biased;
             () = interrupt.first() => return Ok(End::Interrupted),
             () = reach(deadline) => {
-                let missing = if let Verdict::Pending(missing) = verdict { missing } else { Vec::new() };
-                return Ok(End::TimedOut(missing));
+                let missing = match verdict {
+                    Verdict::Pending(missing) | Verdict::Stuck(missing) => missing,
+                    Verdict::Reached => Vec::new(),
+                };
+                return Ok(End::TimedOut(follow.timeout.unwrap_or_default(), missing));
             }
             _ = frames.tick() => {
                 idle += 1;
@@ -180,8 +189,10 @@ pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> 
                     verdict = follow.goal.judge(&view);
                     (has_news, idle) = (false, 0);
                 }
-                if !matches!(verdict, Verdict::Pending(_)) {
-                    return Ok(End::Judged(verdict));
+                match &verdict {
+                    Verdict::Pending(_) => {}
+                    Verdict::Stuck(_) if begin.elapsed() < SECOND_LOOK => {}
+                    Verdict::Stuck(_) | Verdict::Reached => return Ok(End::Judged(verdict)),
                 }
             }
             update = feed.next() => match update {

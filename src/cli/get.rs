@@ -34,9 +34,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Usage, "names and a selector exclude each other"));
     }
     let session = Session::open(context, Need::Read, None).await?;
-    let result = show(&args, targets, context, &session.client).await;
-    session.close().await;
-    result
+    let client = session.client.clone();
+    session.run(show(&args, targets, context, &client)).await
 }
 
 async fn show(
@@ -85,8 +84,7 @@ async fn show(
 /// All objects of a kind; events in order of time.
 pub async fn list(client: &Client, which: Which, selector: Option<&str>) -> Result<Vec<Value>, CliError> {
     let kind = which.kind()?;
-    let mut params = ListParams::default();
-    params.label_selector = selector.map(str::to_owned);
+    let params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
     let attempted = format!("list {}", kind.resource.plural);
     let list = kinds::api(client, &kind).list(&params).await.map_err(|error| CliError::request(&attempted, error))?;
     let mut objects: Vec<Value> = list

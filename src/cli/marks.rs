@@ -59,19 +59,18 @@ impl Mark {
 
 pub async fn run(args: Args, mark: Mark, context: &mut Context) -> Result<(), CliError> {
     let session = Session::open(context, Need::Record, None).await?;
-    let mut failures = Failures::default();
-    let mut result = Ok(());
-    for name in &args.clusters {
-        result = match one(&session.client, name, mark).await {
-            Ok(line) => context.printer.data_line(&line),
-            Err(error) => failures.add(context, error),
-        };
-        if result.is_err() {
-            break;
+    let client = session.client.clone();
+    let work = async {
+        let mut failures = Failures::default();
+        for name in &args.clusters {
+            match one(&client, name, mark).await {
+                Ok(line) => context.printer.data_line(&line)?,
+                Err(error) => failures.add(context, error)?,
+            }
         }
-    }
-    session.close().await;
-    result.and_then(|()| failures.end())
+        failures.end()
+    };
+    session.run(work).await
 }
 
 async fn one(client: &Client, name: &str, mark: Mark) -> Result<String, CliError> {

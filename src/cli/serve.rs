@@ -28,7 +28,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     }
     let kubeconfig = session::target(context, args.kubeconfig.as_deref());
     let start = Start { home: context.home.clone(), kubeconfig, watch };
-    let started = context.engine.start(&start).await?;
+    let mut started = context.engine.start(&start).await?;
     context.printer.talk(&format!("Kina serves {}", context.home.root().display()));
     context.printer.talk(&format!("  watches    {}", context.home.clusters().display()));
     for directory in &start.watch {
@@ -37,8 +37,12 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     context.printer.talk(&format!("  API        kubectl --kubeconfig {}", context.home.kubeconfig().display()));
     context.printer.talk("Ctrl-C ends it; clusters stay as they are.");
     let interrupt = context.interrupt.clone();
-    interrupt.first().await;
+    let result = tokio::select! {
+        biased;
+        () = interrupt.first() => Ok(()),
+        error = started.handle.failed() => Err(error),
+    };
     context.printer.talk("Ending: what is being written is finished first (Ctrl-C again aborts).");
-    started.stop.stop().await;
-    Ok(())
+    started.handle.stop().await;
+    result
 }

@@ -3,7 +3,7 @@
 use kube::Client;
 
 use super::context::Context;
-use super::engine::{Start, Started, Stop};
+use super::engine::{Handle, Purpose, Start, Started};
 use super::error::CliError;
 use super::exit::Exit;
 use crate::kubeconfig::Target;
@@ -12,7 +12,7 @@ use crate::kubeconfig::Target;
 pub struct Session {
     /// The client.
     pub client: Client,
-    stop: Option<Box<dyn Stop>>,
+    handle: Option<Box<dyn Handle>>,
     runs: Runs,
 }
 
@@ -54,14 +54,15 @@ impl Session {
                     CliError::new(Exit::Usage, "`--kubeconfig` has no effect here: a running kina writes the contexts");
                 return Err(error.hint("give it to `kina serve` instead"));
             }
-            return Ok(Self { client, stop: None, runs: Runs::Daemon });
+            return Ok(Self { client, handle: None, runs: Runs::Daemon });
         }
         if need == Need::Converge {
             let start =
                 Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: Vec::new() };
             return Ok(Self::here(context.engine.start(&start).await?, Runs::Here));
         }
-        let started = context.engine.open(&context.home).await?;
+        let purpose = if need == Need::Read { Purpose::Read } else { Purpose::Write };
+        let started = context.engine.open(&context.home, purpose).await?;
         let note = match need {
             Need::Read => "no kina runs: this is what was recorded last (`kina serve` keeps it current)",
             Need::Record | Need::Converge => "no kina runs: this is recorded, and nothing happens until `kina serve`",
@@ -76,15 +77,23 @@ impl Session {
         self.runs
     }
 
-    /// Ends what was started for this session.
-    pub async fn close(self) {
-        if let Some(stop) = self.stop {
-            stop.stop().await;
-        }
+    /// Does the work of a command, unless what was started for it fails meanwhile; then ends what was started.
+    ///
+    /// # Errors
+    /// Those of the work, or why Kina failed.
+    pub async fn run(mut self, work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+        let Some(mut handle) = self.handle.take() else { return work.await };
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            error = handle.failed() => Err(error),
+        };
+        handle.stop().await;
+        result
     }
 
     fn here(started: Started, runs: Runs) -> Self {
-        Self { client: started.client, stop: Some(started.stop), runs }
+        Self { client: started.client, handle: Some(started.handle), runs }
     }
 }
 

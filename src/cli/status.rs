@@ -36,9 +36,8 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let session = Session::open(context, Need::Read, None).await?;
-    let result = show(&args, context, &session.client).await;
-    session.close().await;
-    result
+    let client = session.client.clone();
+    session.run(show(&args, context, &client)).await
 }
 
 async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(), CliError> {
