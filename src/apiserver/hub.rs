@@ -210,10 +210,11 @@ impl Hub {
         self.published.send_replace(revision);
     }
 
-    /// Forgets everything of a tenant. Its watchers find their history gone.
-    pub fn drop_tenant(&self, tenant: &str) {
+    /// Forgets everything of a tenant, as of a revision. Its watchers find their history gone, and so do those that
+    /// come back later with an older position: topics made from now on begin here.
+    pub fn drop_tenant(&self, tenant: &str, revision: u64) {
         let mut topics = self.topics();
-        let revision = self.published();
+        topics.started = revision;
         topics.by_key.retain(|(owner, _), topic| {
             if &**owner != tenant {
                 return true;
@@ -227,6 +228,8 @@ impl Hub {
         });
         topics.order.retain(|(topic, _)| topic.ring().floor != u64::MAX);
         topics.bytes = topics.by_key.values().map(|t| t.ring().events.iter().map(|e| e.cost()).sum::<usize>()).sum();
+        drop(topics);
+        self.published.send_replace(revision);
     }
 }
 
@@ -303,8 +306,10 @@ mod tests {
         let hub = Hub::new(History::default(), 1);
         hub.publish(vec![(key("a"), event(2, 1))], 2);
         let topic = hub.topic("t", "a");
-        hub.drop_tenant("t");
+        hub.drop_tenant("t", 3);
         assert!(topic.after(2, 1).is_err());
+        assert!(hub.topic("t", "a").after(2, 1).is_err());
+        assert!(hub.topic("t", "a").after(3, 1).is_ok());
         assert_eq!(hub.topics().bytes, 0);
         assert!(hub.topics().order.is_empty());
     }

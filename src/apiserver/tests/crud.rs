@@ -64,7 +64,11 @@ async fn tenants_do_not_see_each_other() {
     gardens(&a).create(&PostParams::default(), &Garden::new("g", trees(1))).await.unwrap();
     gardens(&b).create(&PostParams::default(), &Garden::new("g", trees(2))).await.unwrap();
     assert_eq!(gardens(&a).list(&ListParams::default()).await.unwrap().items.len(), 1);
+    let (_, before) = call(&a, "GET", GARDENS, json!(null)).await;
     a.drop_all().await.unwrap();
+    let version = before["metadata"]["resourceVersion"].as_str().unwrap();
+    let lines = watch_lines(&a, &format!("{GARDENS}?watch=1&resourceVersion={version}")).await;
+    assert_eq!(lines[0]["object"]["code"], 410, "what is gone cannot be followed");
     assert!(gardens(&a).list(&ListParams::default()).await.unwrap().items.is_empty());
     assert_eq!(gardens(&b).get("g").await.unwrap().spec.trees, 2);
 }
