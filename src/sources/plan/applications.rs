@@ -102,7 +102,8 @@ fn effect(live: &Live, declared: Declared<'_>, owner: Owner) -> Option<Effect> {
 }
 
 fn is_refused(input: &Input<'_>, declared: Declared<'_>) -> bool {
-    input.refusals.get(&declared.document.name).is_some_and(|refusal| refusal.hash == declared.document.hash)
+    let refusal = input.refusals.get(&declared.document.name);
+    refusal.is_some_and(|refusal| refusal.hash == declared.document.hash && !refusal.is_due)
 }
 
 fn ignored(plan: &Plan, declared: Declared<'_>) -> Option<IgnoredReason> {

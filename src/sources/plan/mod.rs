@@ -71,6 +71,8 @@ pub struct Refusal {
     pub hash: String,
     /// Why, for people.
     pub message: String,
+    /// It may be tried once more: what it was refused for may be gone.
+    pub is_due: bool,
 }
 
 /// Everything a plan follows from. Durations are since any fixed beginning, the same for all.
@@ -287,9 +289,6 @@ impl Plan {
     }
 }
 
-/// How often a git operation is looked at again: its files need not lie below the root, where they would be noticed.
-const GIT_POLL: Duration = Duration::from_millis(250);
-
 /// Decides what a source should do next.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
@@ -310,7 +309,6 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Root::GitOperation(operation) => {
             applications::detach(input, None, &mut plan);
             report::git_operation(input, operation, &mut plan);
-            plan.wake_at(input.uptime + GIT_POLL);
         }
     }
     plan

@@ -28,7 +28,7 @@ pub(super) fn remove(input: &Input<'_>, declarations: &Declarations<'_>, root: &
     let is_sure = plan.absent.values().all(|&since| is_sure(input, since));
     if !is_sure {
         let wake = plan.absent.values().max().map_or(input.uptime, |&last| last + ABSENCE);
-        plan.wake_at(wake.max(input.uptime + std::time::Duration::from_millis(50)));
+        plan.wake_at(wake.max(input.uptime + std::time::Duration::from_millis(250)));
         let is_missing = |name: &str| missing.iter().any(|(missing, _)| *missing == name);
         budget::keep_held(plan, is_missing);
         return true;

@@ -410,7 +410,7 @@ fn a_git_operation_is_waited_out() {
     for _ in 0..20 {
         let plan = story.pass(usize::MAX);
         assert_eq!(plan.actions, []);
-        story.uptime = plan.wake.unwrap();
+        story.pass_time(SECOND);
     }
     assert_eq!(story.condition("Settled"), "False GitOperation");
 }
@@ -695,9 +695,10 @@ fn a_document_that_the_api_refused_is_an_error_and_is_tried_again_when_it_change
     story.declare("c0", "runtime: docker");
     let plan = story.pass(0);
     let Action::Apply { document, .. } = &plan.actions[0] else { panic!("{plan:?}") };
-    story
-        .refusals
-        .insert("c0".into(), Refusal { hash: document.hash.clone(), message: "spec.runtime cannot change".into() });
+    story.refusals.insert(
+        "c0".into(),
+        Refusal { hash: document.hash.clone(), message: "spec.runtime cannot change".into(), is_due: false },
+    );
     story.rest();
     assert_eq!(story.errors(), ["c0.yaml:1: spec.runtime cannot change"]);
     story.declare("c0", "paused: true");
