@@ -11,6 +11,7 @@
 pub mod api;
 pub mod apiserver;
 pub mod cli;
+pub mod controllers;
 pub mod home;
 pub mod kubeadm;
 pub mod kubeconfig;

@@ -1,0 +1,551 @@
+//! The clusters themselves, as their own API servers show them.
+//!
+//! One client a cluster, made from Kina's own certificate, and watches of the few things that Kina judges by, kept as a
+//! small view: some hundred bytes a node. An API server that is away shows as such and is asked again, at first often.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::retry::EffectError;
+use super::wake::Waker;
+use crate::runtime::{ClusterAccess, ClusterConnector};
+
+/// Longest wait for one answer of a cluster's API server.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The first wait after an API server did not answer, and the longest.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Annotation on a Node: the labels and taints that Kina has set there, as JSON.
+pub const APPLIED: &str = "kina.dev/applied";
+/// Annotation on a Node that Kina cordoned: only its own cordons does it lift.
+pub const CORDONED: &str = "kina.dev/cordoned";
+
+/// A taint as seen on a Node: key, value, effect.
+pub type SeenTaint = (String, String, String);
+
+/// What is known of one Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its UID.
+    pub uid: String,
+    /// Its Ready condition; `None` where it says Unknown or nothing.
+    pub ready: Option<bool>,
+    /// Why it is not Ready, in its own words.
+    pub message: String,
+    /// No new pods are to come.
+    pub unschedulable: bool,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
+    /// All its taints.
+    pub taints: Vec<SeenTaint>,
+    /// The annotation [`APPLIED`].
+    pub applied: Option<String>,
+    /// It has the annotation [`CORDONED`].
+    pub cordoned_by_kina: bool,
+    /// Version of its kubelet.
+    pub version: String,
+}
+
+/// What is known of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiView {
+    /// Whether its API server answers; `None` before the first answer or failure.
+    pub answers: Option<bool>,
+    /// All its Nodes, where it answers.
+    pub nodes: BTreeMap<String, NodeView>,
+    /// Whether the nodes were listed as a whole since the API server answers.
+    pub listed: bool,
+    /// CoreDNS: whether it is Available; `None` where there is no such Deployment.
+    pub dns: Option<bool>,
+    /// DaemonSets of `kube-system` that are not ready on every node.
+    pub daemons_unready: BTreeMap<String, String>,
+}
+
+/// All clusters. One entry a Cluster.
+#[derive(Clone)]
+pub struct ClustersApi {
+    waker: Waker,
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+}
+
+struct Entry {
+    access: ClusterAccess,
+    client: kube::Client,
+    view: Arc<Mutex<ApiView>>,
+    renewals: Renewals,
+    _ends_watches: DropGuard,
+}
+
+/// For each Node: the renewal seen first since its machine runs.
+type Renewals = Arc<Mutex<BTreeMap<String, Renewal>>>;
+
+#[derive(Clone, Debug)]
+struct Renewal {
+    since: Timestamp,
+    first: Option<Timestamp>,
+    confirmed: bool,
+}
+
+impl fmt::Debug for ClustersApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClustersApi").finish_non_exhaustive()
+    }
+}
+
+impl ClustersApi {
+    /// No clusters yet.
+    #[must_use]
+    pub fn new(waker: Waker) -> Self {
+        Self { waker, entries: Arc::default() }
+    }
+
+    /// Has a client and watches of a cluster; they stay while the access stays the same.
+    ///
+    /// # Errors
+    /// Where the access data is unusable.
+    pub async fn ensure(
+        &self,
+        uid: &str,
+        name: &str,
+        access: &ClusterAccess,
+        connector: &dyn ClusterConnector,
+    ) -> Result<(), EffectError> {
+        if self.lock().get(uid).is_some_and(|entry| entry.access == *access) {
+            return Ok(());
+        }
+        let client = connector.connect(access).await.map_err(|error| EffectError::Local {
+            operation: "make a client for",
+            object: name.to_owned(),
+            source: Box::new(error),
+        })?;
+        let end = CancellationToken::new();
+        let view = Arc::new(Mutex::new(ApiView::default()));
+        let watch = Watch {
+            cluster: name.to_owned(),
+            client: client.clone(),
+            view: Arc::clone(&view),
+            waker: self.waker.clone(),
+        };
+        tokio::spawn(watch.run(end.clone()));
+        let entry = Entry {
+            access: access.clone(),
+            client,
+            view,
+            renewals: Renewals::default(),
+            _ends_watches: end.drop_guard(),
+        };
+        self.lock().insert(uid.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Ends watches and client of a cluster.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// What is known; nothing for a cluster without a client.
+    #[must_use]
+    pub fn view(&self, uid: &str) -> ApiView {
+        self.with(uid, ApiView::clone).unwrap_or_default()
+    }
+
+    /// A part of what is known.
+    pub fn with<T>(&self, uid: &str, read: impl FnOnce(&ApiView) -> T) -> Option<T> {
+        let view = Arc::clone(&self.lock().get(uid)?.view);
+        let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(read(&view))
+    }
+
+    /// The client of a cluster.
+    #[must_use]
+    pub fn client(&self, uid: &str) -> Option<kube::Client> {
+        self.lock().get(uid).map(|entry| entry.client.clone())
+    }
+
+    /// Whether a Node renewed its lease since `since`, when its machine was first seen to run: a Node that was Ready
+    /// before a restart says so until somebody notices. Asked of the API server until it is so, and not again.
+    pub async fn has_renewed(&self, uid: &str, node: &str, since: Timestamp) -> bool {
+        let Some((client, renewals)) =
+            self.lock().get(uid).map(|entry| (entry.client.clone(), Arc::clone(&entry.renewals)))
+        else {
+            return false;
+        };
+        let known = {
+            let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
+            let renewal = renewals.entry(node.to_owned()).or_insert(Renewal { since, first: None, confirmed: false });
+            if renewal.since != since {
+                *renewal = Renewal { since, first: None, confirmed: false };
+            }
+            renewal.clone()
+        };
+        if known.confirmed {
+            return true;
+        }
+        let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
+        let Ok(Ok(lease)) = tokio::time::timeout(ANSWER_WITHIN, leases.get_opt(node)).await else { return false };
+        let Some(renewed) = lease.and_then(|lease| lease.spec?.renew_time).map(|time| time.0) else { return false };
+        let mut renewals = renewals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(renewal) = renewals.get_mut(node) else { return false };
+        // Another clock may show another time; a renewal that moved was made while we looked, whatever the clocks say.
+        let moved = renewal.first.is_some_and(|first| first != renewed);
+        renewal.first.get_or_insert(renewed);
+        renewal.confirmed = moved || renewed >= renewal.since;
+        renewal.confirmed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Watch {
+    cluster: String,
+    client: kube::Client,
+    view: Arc<Mutex<ApiView>>,
+    waker: Waker,
+}
+
+enum News {
+    Node(watcher::Event<Node>),
+    Dns(watcher::Event<Deployment>),
+    Daemon(watcher::Event<DaemonSet>),
+}
+
+impl Watch {
+    async fn run(self, end: CancellationToken) {
+        let mut news = self.streams();
+        let mut listing = Listing::default();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                next = news.next() => next,
+            };
+            let Some(next) = next else { return };
+            let (changed, before) = {
+                let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+                let before = view.clone();
+                match next {
+                    Ok(news) => listing.take(&mut view, news),
+                    Err(error) => {
+                        tracing::debug!(cluster = self.cluster, %error, "the API server does not answer");
+                        view.answers = Some(false);
+                    }
+                }
+                (*view != before, before)
+            };
+            if changed {
+                self.wake(&before);
+            }
+        }
+    }
+
+    fn streams(&self) -> BoxStream<'static, Result<News, watcher::Error>> {
+        let quickly = || Again { next: AGAIN_FIRST };
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let nodes = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default());
+        let system: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
+        let dns = watcher(system, named("coredns"));
+        let system: Api<DaemonSet> = Api::namespaced(self.client.clone(), "kube-system");
+        let daemons = watcher(system, watcher::Config::default());
+        select_all([
+            nodes.backoff(quickly()).map(|event| event.map(News::Node)).boxed(),
+            dns.backoff(quickly()).map(|event| event.map(News::Dns)).boxed(),
+            daemons.backoff(quickly()).map(|event| event.map(News::Daemon)).boxed(),
+        ])
+        .boxed()
+    }
+
+    /// Wakes the Cluster, and the Machines whose Node differs; all of them where the API server comes or goes.
+    fn wake(&self, before: &ApiView) {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waker.clusters.wake(&self.cluster);
+        let all = view.answers != before.answers || view.listed != before.listed;
+        for name in view.nodes.keys().chain(before.nodes.keys()) {
+            if all || view.nodes.get(name) != before.nodes.get(name) {
+                self.waker.machines.wake(name);
+            }
+        }
+    }
+}
+
+/// What a list under way has shown so far.
+#[derive(Default)]
+struct Listing {
+    nodes: BTreeMap<String, NodeView>,
+    daemons: BTreeMap<String, String>,
+    dns: Option<bool>,
+}
+
+impl Listing {
+    fn take(&mut self, view: &mut ApiView, news: News) {
+        // Also the beginning of a list is an answer only once the list came: `Init` is told before any request.
+        match news {
+            News::Node(watcher::Event::Init) => return self.nodes.clear(),
+            News::Dns(watcher::Event::Init) => {
+                self.dns = None;
+                return;
+            }
+            News::Daemon(watcher::Event::Init) => return self.daemons.clear(),
+            News::Node(watcher::Event::InitApply(node)) => {
+                self.nodes.insert(node.name_any(), node_view(&node));
+            }
+            News::Node(watcher::Event::InitDone) => {
+                view.nodes = std::mem::take(&mut self.nodes);
+                view.listed = true;
+            }
+            News::Node(watcher::Event::Apply(node)) => {
+                view.nodes.insert(node.name_any(), node_view(&node));
+            }
+            News::Node(watcher::Event::Delete(node)) => {
+                view.nodes.remove(&node.name_any());
+            }
+            News::Dns(watcher::Event::InitApply(dns)) => self.dns = Some(is_available(&dns)),
+            News::Dns(watcher::Event::InitDone) => view.dns = self.dns,
+            News::Dns(watcher::Event::Apply(dns)) => view.dns = Some(is_available(&dns)),
+            News::Dns(watcher::Event::Delete(_)) => view.dns = None,
+            News::Daemon(watcher::Event::InitApply(set)) => {
+                note_daemon(&mut self.daemons, &set);
+            }
+            News::Daemon(watcher::Event::InitDone) => view.daemons_unready = std::mem::take(&mut self.daemons),
+            News::Daemon(watcher::Event::Apply(set)) => note_daemon(&mut view.daemons_unready, &set),
+            News::Daemon(watcher::Event::Delete(set)) => {
+                view.daemons_unready.remove(&set.name_any());
+            }
+        }
+        view.answers = Some(true);
+    }
+}
+
+fn note_daemon(unready: &mut BTreeMap<String, String>, set: &DaemonSet) {
+    let name = set.name_any();
+    let status = set.status.as_ref();
+    let wanted = status.map_or(0, |status| status.desired_number_scheduled);
+    let ready = status.map_or(0, |status| status.number_ready);
+    let current = status.and_then(|status| status.observed_generation) >= set.metadata.generation;
+    if current && ready >= wanted {
+        unready.remove(&name);
+    } else {
+        unready.insert(name, format!("{ready} of {wanted} ready"));
+    }
+}
+
+fn is_available(deployment: &Deployment) -> bool {
+    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter().any(|condition| {
+            condition.type_.as_deref() == Some("Available") && condition.status.as_deref() == Some("True")
+        })
+    })
+}
+
+fn node_view(node: &Node) -> NodeView {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|all| all.iter().find(|condition| condition.type_ == "Ready"));
+    let spec = node.spec.as_ref();
+    let taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    NodeView {
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        ready: match ready.map(|condition| condition.status.as_str()) {
+            Some("True") => Some(true),
+            Some("False") => Some(false),
+            _ => None,
+        },
+        message: ready.and_then(|condition| condition.message.clone()).unwrap_or_default(),
+        unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or_default(),
+        labels: node.metadata.labels.clone().unwrap_or_default(),
+        taints: taints.into_iter().map(|taint| (taint.key, taint.value.unwrap_or_default(), taint.effect)).collect(),
+        applied: node.annotations().get(APPLIED).cloned(),
+        cordoned_by_kina: node.annotations().contains_key(CORDONED),
+        version: node
+            .status
+            .as_ref()
+            .and_then(|status| status.node_info.as_ref())
+            .map(|info| info.kubelet_version.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// Waits between two attempts to reach an API server: a cluster that comes up is seen soon, one that is away costs
+/// little.
+#[derive(Debug)]
+struct Again {
+    next: Duration,
+}
+
+impl Iterator for Again {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = self.next;
+        self.next = (now * 3 / 2).min(AGAIN_MAX);
+        Some(now)
+    }
+}
+
+impl Backoff for Again {
+    fn reset(&mut self) {
+        self.next = AGAIN_FIRST;
+    }
+}
+
+/// A call of a cluster's API server, bounded in time.
+///
+/// # Errors
+/// What the API server says, or [`EffectError::Timeout`].
+pub async fn call<T>(
+    operation: &'static str,
+    object: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, EffectError> {
+    match tokio::time::timeout(ANSWER_WITHIN, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(EffectError::api(operation, object, error)),
+        Err(_) => Err(EffectError::Timeout { operation, object: object.to_owned(), after: ANSWER_WITHIN }),
+    }
+}
+
+/// As [`call`], where it is as good that the object is gone already.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_unless_gone(
+    operation: &'static str,
+    object: &str,
+    request: impl Future<Output = Result<(), kube::Error>>,
+) -> Result<(), EffectError> {
+    let forgiving = async {
+        match request.await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            result => result,
+        }
+    };
+    call(operation, object, forgiving).await
+}
+
+/// The patch that brings a Node's labels and taints to what is wanted, leaving alone what Kina did not set; `None` where
+/// there is nothing to do.
+#[must_use]
+pub fn node_patch(node: &NodeView, labels: &BTreeMap<String, String>, taints: &[SeenTaint]) -> Option<Value> {
+    let (applied_labels, applied_taints) = node.applied.as_deref().map(read_applied).unwrap_or_default();
+    let mut label_patch = serde_json::Map::new();
+    for key in applied_labels.iter().filter(|key| !labels.contains_key(*key) && node.labels.contains_key(*key)) {
+        label_patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in labels.iter().filter(|(key, value)| node.labels.get(*key) != Some(value)) {
+        label_patch.insert(key.clone(), value.clone().into());
+    }
+    let is_set =
+        |taint: &SeenTaint, in_list: &[SeenTaint]| in_list.iter().any(|t| (&t.0, &t.2) == (&taint.0, &taint.2));
+    let mut merged: Vec<SeenTaint> =
+        node.taints.iter().filter(|taint| !is_set(taint, &applied_taints) && !is_set(taint, taints)).cloned().collect();
+    merged.extend(taints.iter().cloned());
+    let sorted = |list: &[SeenTaint]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    let taints_differ = sorted(&merged) != sorted(&node.taints);
+    let applied = write_applied(labels, taints);
+    if label_patch.is_empty() && !taints_differ && node.applied.as_deref() == Some(applied.as_str()) {
+        return None;
+    }
+    let mut patch = serde_json::json!({ "metadata": { "annotations": { APPLIED: applied } } });
+    if !label_patch.is_empty() {
+        patch["metadata"]["labels"] = Value::Object(label_patch);
+    }
+    if taints_differ {
+        let list: Vec<Value> = merged
+            .iter()
+            .map(|(key, value, effect)| serde_json::json!({ "key": key, "value": value, "effect": effect }))
+            .collect();
+        patch["spec"] = serde_json::json!({ "taints": list });
+    }
+    Some(patch)
+}
+
+/// Whether what was set once is still what is wanted: where it is and the Node differs, somebody else changed the Node.
+#[must_use]
+pub fn was_applied(node: &NodeView, labels: &BTreeMap<String, String>, taints: &[SeenTaint]) -> bool {
+    node.applied.as_deref() == Some(write_applied(labels, taints).as_str())
+}
+
+fn write_applied(labels: &BTreeMap<String, String>, taints: &[SeenTaint]) -> String {
+    let mut taints = taints.to_vec();
+    taints.sort();
+    serde_json::json!({ "labels": labels, "taints": taints }).to_string()
+}
+
+fn read_applied(text: &str) -> (Vec<String>, Vec<SeenTaint>) {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let labels = value["labels"].as_object().map(|labels| labels.keys().cloned().collect()).unwrap_or_default();
+    (labels, serde_json::from_value(value["taints"].clone()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn taint(key: &str) -> SeenTaint {
+        (key.into(), String::new(), "NoSchedule".into())
+    }
+
+    /// What the API server makes of a merge patch, as far as it matters here.
+    fn apply(node: &mut NodeView, patch: &Value) {
+        node.applied = patch["metadata"]["annotations"][APPLIED].as_str().map(str::to_owned);
+        for (key, value) in patch["metadata"]["labels"].as_object().into_iter().flatten() {
+            match value.as_str() {
+                Some(value) => node.labels.insert(key.clone(), value.to_owned()),
+                None => node.labels.remove(key),
+            };
+        }
+        if let Some(taints) = patch["spec"]["taints"].as_array() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            node.taints = taints.iter().map(|t| (text(&t["key"]), text(&t["value"]), text(&t["effect"]))).collect();
+        }
+    }
+
+    #[test]
+    fn labels_and_taints_follow_the_spec_and_those_of_others_stay() {
+        let mut node = NodeView {
+            labels: map(&[("kubernetes.io/hostname", "n"), ("mine", "x")]),
+            taints: vec![taint("node.kubernetes.io/not-ready")],
+            ..NodeView::default()
+        };
+        let wanted = map(&[("tier", "apps"), ("zone", "a")]);
+        let patch = node_patch(&node, &wanted, &[taint("dedicated")]).unwrap();
+        apply(&mut node, &patch);
+        assert_eq!(
+            node.labels,
+            map(&[("kubernetes.io/hostname", "n"), ("mine", "x"), ("tier", "apps"), ("zone", "a")])
+        );
+        assert_eq!(node.taints, [taint("node.kubernetes.io/not-ready"), taint("dedicated")]);
+        assert_eq!(node_patch(&node, &wanted, &[taint("dedicated")]), None);
+        assert!(was_applied(&node, &wanted, &[taint("dedicated")]));
+
+        let less = map(&[("tier", "web")]);
+        let patch = node_patch(&node, &less, &[]).unwrap();
+        apply(&mut node, &patch);
+        assert_eq!(node.labels, map(&[("kubernetes.io/hostname", "n"), ("mine", "x"), ("tier", "web")]));
+        assert_eq!(node.taints, [taint("node.kubernetes.io/not-ready")]);
+        assert_eq!(node_patch(&node, &less, &[]), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! What is known of Kina's own objects: the caches that watches fill, with our own writes visible at once.
+//!
+//! A pass that acts on a cache older than its last write repeats itself, or grants one turn twice (kube KEP-5647, "stale
+//! controller handling"). So every object that a write returns is kept here until the watch has caught up with it.
+//! Resource versions are comparable numbers (KEP-5504).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+
+use crate::api::{Cluster, Machine};
+
+/// One kind.
+pub struct View<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    store: Store<K>,
+    ahead: Arc<Mutex<Ahead<K>>>,
+}
+
+struct Ahead<K> {
+    /// Written by us and not seen by the watch yet.
+    written: BTreeMap<String, Arc<K>>,
+    /// Names in the store, by group.
+    groups: BTreeMap<String, BTreeSet<String>>,
+    /// The same while a list is under way.
+    listing: Option<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl<K> Clone for View<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), ahead: Arc::clone(&self.ahead) }
+    }
+}
+
+impl<K> fmt::Debug for View<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+/// What a kind is looked up by, besides its name.
+pub trait Grouped {
+    /// The group of an object: for Machines their Cluster.
+    fn group(&self) -> String;
+}
+
+impl Grouped for Machine {
+    fn group(&self) -> String {
+        self.spec.cluster.clone()
+    }
+}
+
+impl Grouped for Cluster {
+    fn group(&self) -> String {
+        String::new()
+    }
+}
+
+impl<K> View<K>
+where
+    K: kube::Resource<DynamicType = ()> + Grouped + Clone + fmt::Debug + 'static,
+{
+    /// A view over a store.
+    #[must_use]
+    pub fn new(store: Store<K>) -> Self {
+        let ahead = Ahead { written: BTreeMap::new(), groups: BTreeMap::new(), listing: None };
+        Self { store, ahead: Arc::new(Mutex::new(ahead)) }
+    }
+
+    /// Waits for the first complete list.
+    pub async fn ready(&self) {
+        // It fails only when the writer is gone, that is when everything ends.
+        let _ = self.store.wait_until_ready().await;
+    }
+
+    /// The newest known state of an object.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<K>> {
+        let stored = self.store.get(&ObjectRef::new(name));
+        let ahead = self.lock();
+        match (stored, ahead.written.get(name)) {
+            (Some(stored), Some(written)) if version(&*stored) >= version(&**written) => Some(stored),
+            (_, Some(written)) => Some(Arc::clone(written)),
+            (stored, None) => stored,
+        }
+    }
+
+    /// All objects of a group, in order of name.
+    #[must_use]
+    pub fn of(&self, group: &str) -> Vec<Arc<K>> {
+        let names: BTreeSet<String> = {
+            let ahead = self.lock();
+            let written =
+                ahead.written.iter().filter(|(_, object)| object.group() == group).map(|(name, _)| name.clone());
+            ahead.groups.get(group).into_iter().flatten().cloned().chain(written).collect()
+        };
+        names.iter().filter_map(|name| self.get(name)).collect()
+    }
+
+    /// Notes what a write returned.
+    pub fn wrote(&self, object: K) {
+        let name = object.name_any();
+        let mut ahead = self.lock();
+        let stored = self.store.get(&ObjectRef::new(&name));
+        if stored.is_some_and(|stored| version(&*stored) >= version(&object)) {
+            return;
+        }
+        ahead.written.insert(name, Arc::new(object));
+    }
+
+    /// Notes what the watch says. To be called after the store has it.
+    pub fn saw(&self, event: &Event<K>) {
+        let mut ahead = self.lock();
+        match event {
+            Event::Apply(object) => {
+                let name = object.name_any();
+                ahead.caught_up(&name, version(object));
+                ahead.groups.entry(object.group()).or_default().insert(name);
+            }
+            Event::Delete(object) => {
+                let name = object.name_any();
+                ahead.caught_up(&name, version(object));
+                let group = object.group();
+                if let Some(names) = ahead.groups.get_mut(&group) {
+                    names.remove(&name);
+                    if names.is_empty() {
+                        ahead.groups.remove(&group);
+                    }
+                }
+            }
+            Event::Init => ahead.listing = Some(BTreeMap::new()),
+            Event::InitApply(object) => {
+                let name = object.name_any();
+                ahead.caught_up(&name, version(object));
+                if let Some(listing) = &mut ahead.listing {
+                    listing.entry(object.group()).or_default().insert(name);
+                }
+            }
+            Event::InitDone => {
+                ahead.groups = ahead.listing.take().unwrap_or_default();
+                // A list shows everything that was written before it, but for what came while it was under way; that is
+                // read again by its own event.
+                ahead.written.clear();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ahead<K>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: kube::Resource<DynamicType = ()>> Ahead<K> {
+    fn caught_up(&mut self, name: &str, seen: u64) {
+        if self.written.get(name).is_some_and(|written| version(&**written) <= seen) {
+            self.written.remove(name);
+        }
+    }
+}
+
+fn version<K: kube::Resource<DynamicType = ()>>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+
+    use super::*;
+
+    fn cluster(name: &str, version: u64) -> Cluster {
+        let mut cluster = Cluster::new(name, Default::default());
+        cluster.metadata.resource_version = Some(version.to_string());
+        cluster
+    }
+
+    #[test]
+    fn own_writes_are_visible_until_the_watch_has_caught_up() {
+        let (reader, mut writer) = store::<Cluster>();
+        let view = View::new(reader);
+        let mut see = |event: Event<Cluster>| {
+            writer.apply_watcher_event(&event);
+            view.saw(&event);
+        };
+        let seen = |name: &str| view.get(name).and_then(|cluster| cluster.metadata.resource_version.clone());
+        see(Event::Init);
+        see(Event::InitApply(cluster("a", 5)));
+        see(Event::InitDone);
+        view.wrote(cluster("a", 9));
+        view.wrote(cluster("b", 10));
+        assert_eq!(seen("a").as_deref(), Some("9"));
+        assert_eq!(view.of("").len(), 2);
+        see(Event::Apply(cluster("a", 7)));
+        assert_eq!(seen("a").as_deref(), Some("9"));
+        see(Event::Apply(cluster("a", 12)));
+        assert_eq!(seen("a").as_deref(), Some("12"));
+        see(Event::Apply(cluster("b", 10)));
+        see(Event::Delete(cluster("b", 11)));
+        assert_eq!(seen("b"), None);
+        assert_eq!(view.of("").len(), 1);
+    }
+}
