@@ -1,6 +1,6 @@
 //! How much is in work at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,35 +23,50 @@ pub fn parallelism() -> usize {
 #[derive(Clone, Debug)]
 pub struct Places {
     capacity: usize,
-    held: Arc<Mutex<BTreeMap<String, Instant>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<String, Instant>,
+    waiting: BTreeSet<String>,
 }
 
 impl Places {
     /// So many places.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), held: Arc::default() }
+        Self { capacity: capacity.max(1), state: Arc::default() }
     }
 
-    /// Takes a place, or keeps the one that is held; `false` while all are taken.
+    /// Takes a place, or keeps the one that is held; `false` while all are taken: `waiting` is then told of the next one
+    /// that is given back.
     #[must_use]
-    pub fn take(&self, holder: &str) -> bool {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn take(&self, holder: &str, waiting: &str) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        held.retain(|_, since| now.duration_since(*since) < HELD_MAX);
-        if held.contains_key(holder) {
+        state.held.retain(|_, since| now.duration_since(*since) < HELD_MAX);
+        if state.held.contains_key(holder) {
             return true;
         }
-        if held.len() >= self.capacity {
+        if state.held.len() >= self.capacity {
+            state.waiting.insert(waiting.to_owned());
             return false;
         }
-        held.insert(holder.to_owned(), now);
+        state.waiting.remove(waiting);
+        state.held.insert(holder.to_owned(), now);
         true
     }
 
-    /// Gives a place back; `true` where one was held.
-    pub fn give_back(&self, holder: &str) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(holder).is_some()
+    /// Gives a place back, if one was held, and names those to be told.
+    #[must_use]
+    pub fn give_back(&self, holder: &str) -> Vec<String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.held.remove(holder).is_none() {
+            return Vec::new();
+        }
+        // More than one, since the first may not want it any more.
+        (0..self.capacity).map_while(|_| state.waiting.pop_first()).collect()
     }
 }
 
@@ -62,17 +77,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_limited_shared_and_given_back() {
         let places = Places::new(2);
-        assert!(places.take("a") && places.take("b") && places.take("a"));
-        assert!(!places.take("c"));
-        assert!(places.give_back("a") && !places.give_back("a"));
-        assert!(places.take("c"));
+        assert!(places.take("a", "a") && places.take("b", "b") && places.take("a", "a"));
+        assert!(!places.take("c", "c"));
+        assert_eq!(places.give_back("a"), ["c"]);
+        assert!(places.give_back("a").is_empty());
+        assert!(places.take("c", "c"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_stuck_loses_its_place() {
         let places = Places::new(1);
-        assert!(places.take("stuck"));
+        assert!(places.take("stuck", "stuck"));
         tokio::time::advance(HELD_MAX).await;
-        assert!(places.take("next"));
+        assert!(places.take("next", "next"));
     }
 }

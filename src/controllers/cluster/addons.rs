@@ -1,0 +1,198 @@
+//! What Kina installs in a cluster: the pod network and the storage class that come with the node image.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{self, Scope};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::act::effect;
+use super::observe::Subject;
+use crate::api::cluster::Cni;
+use crate::api::machine::MachineRole;
+use crate::controllers::clusters_api::call;
+use crate::controllers::context::Shared;
+use crate::controllers::host::{Host, Seen};
+use crate::controllers::machine::container;
+use crate::controllers::operations::Handle;
+use crate::controllers::retry::EffectError;
+use crate::kubeadm::{API_PORT, CNI_MANIFEST_PATH, STORAGE_MANIFEST_PATH};
+use crate::runtime::{ContainerId, ContainerState};
+
+/// Field manager of what is installed.
+const MANAGER: &str = "kina-addons";
+/// Written last: what is recorded here was applied as a whole.
+const RECORD: &str = "kina-addons";
+const STEP: &str = "ApplyingAddons";
+
+/// Applies everything, unless it is recorded as applied.
+///
+/// # Errors
+/// The first object that is refused; what was applied before it stays.
+pub async fn apply(shared: Arc<Shared>, subject: Subject, handle: Handle) -> Result<(), EffectError> {
+    let client = shared.api.client(&subject.uid).ok_or(EffectError::Cancelled)?;
+    let wanted = subject.addons_hash();
+    let records: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let recorded =
+        effect(&handle, &subject.name, STEP, || call("read the addons of", &subject.name, records.get_opt(RECORD)))
+            .await?;
+    let is_applied = recorded.and_then(|record| record.data?.get("hash").cloned()).as_deref() == Some(wanted.as_str());
+    if !is_applied {
+        let (host, node) = node_with_manifests(&shared, &subject).ok_or_else(|| EffectError::Local {
+            operation: "find a node with the addons of",
+            object: subject.name.clone(),
+            source: "no control plane runs".into(),
+        })?;
+        let objects = manifests(&host, &node, &subject, &handle).await?;
+        let mut resources = BTreeMap::new();
+        for object in &objects {
+            apply_one(&client, &mut resources, object, &subject, &handle).await?;
+        }
+        let record = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": RECORD, "namespace": "kube-system" },
+            "data": { "hash": wanted },
+        });
+        effect(&handle, &subject.name, STEP, || {
+            let params = PatchParams::apply(MANAGER).force();
+            let record = &record;
+            let records = &records;
+            call("record the addons of", &subject.name, async move {
+                records.patch(RECORD, &params, &Patch::Apply(record)).await.map(|_| ())
+            })
+        })
+        .await?;
+    }
+    shared.memory.keep_text(&subject.uid, "addons", &wanted);
+    Ok(())
+}
+
+/// A control plane whose container runs.
+fn node_with_manifests(shared: &Shared, subject: &Subject) -> Option<(Arc<Host>, ContainerId)> {
+    let host = subject.host(shared)?;
+    let Seen::Known(listing) = host.seen() else { return None };
+    let planes = subject.machines.iter().filter(|machine| machine.spec.role == MachineRole::ControlPlane);
+    planes
+        .filter_map(|machine| {
+            let owner = container::owner(&shared.context.installation, machine)?;
+            let found = crate::controllers::host::container(&listing, &machine.name_any(), &owner);
+            found.ours().filter(|found| found.state == ContainerState::Running).map(|found| found.id.clone())
+        })
+        .next()
+        .map(|id| (Arc::clone(host), id))
+}
+
+async fn manifests(
+    host: &Host,
+    node: &ContainerId,
+    subject: &Subject,
+    handle: &Handle,
+) -> Result<Vec<Value>, EffectError> {
+    let spec = subject.resolved.as_ref().ok_or(EffectError::Cancelled)?;
+    let mut paths = Vec::new();
+    if spec.cni == Cni::Auto {
+        paths.push(CNI_MANIFEST_PATH);
+    }
+    paths.push(STORAGE_MANIFEST_PATH);
+    let mut objects = Vec::new();
+    for path in paths {
+        let read =
+            effect(handle, &subject.name, STEP, || async { Ok(host.runtime.read_file(node, path).await?) }).await?;
+        let Some(content) = read else {
+            if path == CNI_MANIFEST_PATH {
+                return Err(EffectError::Local {
+                    operation: "read the pod network of",
+                    object: subject.name.clone(),
+                    source: format!("the node image has no {path}").into(),
+                });
+            }
+            continue;
+        };
+        let text = String::from_utf8_lossy(&content);
+        let endpoint = format!("{}-lb:{API_PORT}", subject.name);
+        let parsed = parse(&text, &spec.pod_subnet.to_string(), &endpoint).map_err(|error| EffectError::Local {
+            operation: "read the addons of",
+            object: format!("{} ({path})", subject.name),
+            source: Box::new(error),
+        })?;
+        objects.extend(parsed);
+    }
+    Ok(objects)
+}
+
+/// The objects of a manifest from a node image, with what kind puts into them (kind.md: "would you kindly …").
+fn parse(text: &str, pod_subnet: &str, endpoint: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let is_patched = text.contains("would you kindly patch this file");
+    let text = text.replace("{{ .PodSubnet }}", pod_subnet).replace("{{.PodSubnet}}", pod_subnet);
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    objects.retain(Value::is_object);
+    if is_patched {
+        for daemon in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
+            if let Some(container) =
+                daemon.pointer_mut("/spec/template/spec/containers/0").and_then(Value::as_object_mut)
+            {
+                let env = container.entry("env").or_insert_with(|| json!([]));
+                if let Some(env) = env.as_array_mut() {
+                    env.push(json!({ "name": "CONTROL_PLANE_ENDPOINT", "value": endpoint }));
+                }
+            }
+        }
+    }
+    Ok(objects)
+}
+
+async fn apply_one(
+    client: &kube::Client,
+    resources: &mut BTreeMap<(String, String), (ApiResource, Scope)>,
+    object: &Value,
+    subject: &Subject,
+    handle: &Handle,
+) -> Result<(), EffectError> {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+    let key = (version.clone(), kind.clone());
+    if !resources.contains_key(&key) {
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let gvk = GroupVersionKind::gvk(group, version, &kind);
+        let found = effect(handle, &subject.name, STEP, || {
+            call("look up a kind in", &subject.name, async { discovery::pinned_kind(client, &gvk).await })
+        });
+        let (resource, capabilities) = found.await?;
+        resources.insert(key.clone(), (resource, capabilities.scope));
+    }
+    let Some((resource, scope)) = resources.get(&key) else { return Ok(()) };
+    let api: Api<DynamicObject> = match scope {
+        Scope::Cluster => Api::all_with(client.clone(), resource),
+        Scope::Namespaced => {
+            let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty());
+            Api::namespaced_with(client.clone(), namespace.as_deref().unwrap_or("default"), resource)
+        }
+    };
+    let what = format!("{kind} {name} in {}", subject.name);
+    effect(handle, &subject.name, STEP, || {
+        let (api, name, params) = (&api, &name, PatchParams::apply(MANAGER).force());
+        call("apply", &what, async move { api.patch(name, &params, &Patch::Apply(object)).await.map(|_| ()) })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pod_network_is_told_subnet_and_endpoint() {
+        let text = "# would you kindly template this file\n# would you kindly patch this file\n---\nkind: DaemonSet\n\
+                    spec: {template: {spec: {containers: [{name: a, env: [{name: POD_SUBNET, value: '{{ .PodSubnet }}'}]}]}}}\n---\n";
+        let objects = parse(text, "10.244.0.0/16", "dev-lb:6443").unwrap();
+        assert_eq!(objects.len(), 1);
+        let env = objects[0].pointer("/spec/template/spec/containers/0/env").unwrap();
+        assert_eq!(env[0]["value"], "10.244.0.0/16");
+        assert_eq!(env[1]["value"], "dev-lb:6443");
+    }
+}

@@ -1,0 +1,75 @@
+//! The load balancer and the network, as functions of a Cluster.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crate::api::Machine;
+use crate::api::defaults::Resolved;
+use crate::api::machine::MachineRole;
+use crate::controllers::identity;
+use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
+use crate::kubeadm::{API_PORT, envoy};
+use crate::runtime::{ContainerSpec, NetworkSpec, NodeFile, OwnerLabels, PublishedPort, Resources, Role};
+
+/// Labels of the load balancer.
+#[must_use]
+pub fn owner(cluster: &OwnerLabels) -> OwnerLabels {
+    OwnerLabels { role: Some(Role::LoadBalancer), ..cluster.clone() }
+}
+
+/// The network.
+#[must_use]
+pub fn network(name: &str, spec: &Resolved, owner: &OwnerLabels) -> NetworkSpec {
+    let labels = OwnerLabels { spec_hash: Some(identity::of_network(spec)), ..owner.clone() }.to_labels();
+    NetworkSpec { name: format!("kina-{name}"), subnet: spec.node_subnet.to_string(), labels }
+}
+
+/// The load balancer's container.
+#[must_use]
+pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSpec {
+    let address = spec.node_subnet.address(LOAD_BALANCER_INDEX.into());
+    let mut wanted = ContainerSpec {
+        name: format!("{name}-lb"),
+        image: envoy::IMAGE.to_owned(),
+        labels: BTreeMap::new(),
+        network: format!("kina-{name}"),
+        address,
+        environment: BTreeMap::new(),
+        mounts: Vec::new(),
+        ports: vec![PublishedPort {
+            host_address: spec.endpoint.ip(),
+            host_port: spec.endpoint.port(),
+            container_port: API_PORT,
+        }],
+        resources: Resources::default(),
+        hosts: BTreeMap::new(),
+        privileged: false,
+        command: ["envoy", "-c", "/home/envoy/envoy.yaml"].map(str::to_owned).to_vec(),
+    };
+    let labels = OwnerLabels { spec_hash: Some(container::hash(&wanted)), ..owner(cluster) };
+    wanted.labels = labels.to_labels();
+    wanted
+}
+
+/// The files that tell it the control planes.
+#[must_use]
+pub fn files(name: &str, backends: &[Ipv4Addr]) -> Vec<NodeFile> {
+    let files = envoy::files(name, &format!("{name}-lb"), backends);
+    let file = |(path, content): (&str, String)| NodeFile {
+        path: path.to_owned(),
+        mode: 0o644,
+        content: content.into_bytes(),
+    };
+    files.into_iter().map(file).collect()
+}
+
+/// Addresses of the control planes that are not about to go, in order.
+pub fn backends<'a>(machines: impl IntoIterator<Item = &'a Machine>) -> Vec<Ipv4Addr> {
+    let mut found: Vec<Ipv4Addr> = machines
+        .into_iter()
+        .filter(|m| m.spec.role == MachineRole::ControlPlane && m.metadata.deletion_timestamp.is_none())
+        .filter_map(|machine| machine.spec.address.parse().ok())
+        .collect();
+    found.sort_unstable();
+    found
+}

@@ -1,0 +1,343 @@
+//! The Cluster controller: network, load balancer, machines and their turns, addons, kubeconfig; and all of it back.
+
+pub mod act;
+pub mod addons;
+pub mod balancer;
+pub mod observe;
+pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+pub mod report;
+pub mod resolve;
+pub mod slots;
+pub mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use self::observe::Subject;
+use self::plan::{Facts, HostFacts, Plan, Step, Wait};
+use super::backoff::Mark;
+use super::context::Shared;
+use super::contexts::Wished;
+use super::error::ReconcileError;
+use super::events::Tone;
+use super::finalizer;
+use super::machine::observe::is_paused;
+use super::operations::{Load, Progress};
+use super::retry::{EffectError, with_retries};
+use crate::api::cluster::ClusterStatus;
+use crate::api::conditions::{self, READY};
+use crate::api::{Cluster, annotations};
+use crate::kubeadm::envoy;
+use crate::runtime::ClusterAccess;
+
+/// How often a Cluster is compared in any case; a shorter wish of its own counts.
+const COMPARE: Duration = Duration::from_secs(30);
+
+/// One pass.
+///
+/// # Errors
+/// Where Kina's own API refuses; everything else is part of the Cluster's status.
+pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Action, ReconcileError> {
+    let name = cluster.name_any();
+    let Some(cluster) = shared.clusters.get(&name) else { return Ok(Action::await_change()) };
+    let api: Api<Cluster> = Api::all(shared.context.client.clone());
+    if !cluster.finalizers().iter().any(|finalizer| finalizer == annotations::CLUSTER_FINALIZER) {
+        if cluster.metadata.deletion_timestamp.is_none() {
+            let kept = finalizer::add(&api, &*cluster, annotations::CLUSTER_FINALIZER).await?;
+            shared.clusters.wrote(kept);
+            shared.waker.clusters.wake(&name);
+        } else if let Some(uid) = cluster.uid() {
+            forget(&shared, &name, &uid);
+        }
+        return Ok(Action::await_change());
+    }
+    let Some(subject) = Subject::of(&shared, cluster) else { return Ok(Action::await_change()) };
+    wake_machines(&shared, &subject);
+    if subject.resolved.is_none() && !subject.deleting() {
+        return match resolve::resolve(&shared, &subject).await? {
+            None => {
+                shared.waker.clusters.wake(&name);
+                Ok(Action::await_change())
+            }
+            Some(wait) => unresolved(&shared, &subject, wait).await,
+        };
+    }
+    shared.reservations.release(&subject.uid);
+    pass(&shared, &subject).await
+}
+
+async fn unresolved(shared: &Shared, subject: &Subject, wait: Wait) -> Result<Action, ReconcileError> {
+    let facts = observe::observe(shared, subject, None);
+    let plan = Plan { wait: Some(wait), ..Plan::default() };
+    report(shared, subject, &facts, &plan, None).await?;
+    Ok(Action::requeue(Duration::from_secs(5)))
+}
+
+async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, ReconcileError> {
+    let mark = mark(subject);
+    let access = access(shared, subject);
+    if let Some(access) = &access {
+        watch_api(shared, subject, access).await;
+    }
+    let working = end_of_operations(shared, subject, &mark).await;
+    let facts = observe::observe(shared, subject, access.as_ref());
+    let mut plan = plan::plan(&facts);
+    if plan.needs_listing {
+        for host in shared.hosts.values() {
+            host.ask_for_cluster(&subject.name, tokio::time::Instant::now());
+        }
+    }
+    for step in plan.steps.iter().filter(|step| step.is_record()) {
+        act::record(shared, subject, step).await?;
+        tell_record(shared, subject, step).await;
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::CreateMachine(..))) && facts.machines.is_empty() {
+        // A cluster that begins has none of what an earlier one was told to have.
+        shared.memory.drop_text(&subject.uid, "addons");
+    }
+    let held_back = shared.backoff.wait(&subject.uid, &mark);
+    if held_back.is_none() {
+        start(shared, subject, &plan, access.as_ref(), working.is_some());
+    }
+    if let Some(step) = working {
+        plan.wait = plan.wait.or(step);
+    } else if plan.steps.is_empty() && plan.wait.is_none() {
+        shared.backoff.reset(&subject.uid);
+    }
+    report(shared, subject, &facts, &plan, access.as_ref()).await?;
+    Ok(Action::requeue(next(shared, subject, &plan, held_back)))
+}
+
+/// What a failure depends on: while it is the same, trying sooner is in vain.
+fn mark(subject: &Subject) -> Mark {
+    Mark(purpose(subject))
+}
+
+/// What an operation is for: where that changed, it is not wanted any more.
+fn purpose(subject: &Subject) -> String {
+    format!("{:?} {} {}", subject.cluster.metadata.generation, subject.deleting(), is_paused(&subject.cluster))
+}
+
+fn operation(subject: &Subject) -> String {
+    format!("cluster/{}", subject.uid)
+}
+
+fn addons_operation(subject: &Subject) -> String {
+    format!("addons/{}", subject.uid)
+}
+
+fn image_operation(subject: &Subject) -> Option<String> {
+    Some(format!("image/{}/{}", subject.resolved.as_ref()?.runtime.as_str(), envoy::IMAGE))
+}
+
+fn waiter(subject: &Subject) -> String {
+    format!("cluster/{}", subject.name)
+}
+
+/// How the cluster is reached, once it has certificates and as long as it is not about to go.
+fn access(shared: &Shared, subject: &Subject) -> Option<ClusterAccess> {
+    let spec = subject.resolved.as_ref()?;
+    if subject.deleting() || !shared.has_certificates(&subject.uid) {
+        return None;
+    }
+    let pki = shared.certificates(&subject.uid).ok()?;
+    Some(ClusterAccess {
+        server: spec.url(),
+        ca_certificate: pki.ca.certificate.clone(),
+        client_certificate: pki.admin.certificate.clone(),
+        client_key: pki.admin.key.clone(),
+    })
+}
+
+async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {
+    // Before the machines are recorded nothing can answer.
+    if subject.machines.is_empty() {
+        return;
+    }
+    let Some(host) = subject.host(shared) else { return };
+    let connector = host.runtime.connector();
+    if let Err(error) = shared.api.ensure(&subject.uid, &subject.name, access, &*connector).await {
+        tracing::warn!(cluster = subject.name, error = %error.chain(), "no client");
+    }
+}
+
+/// Reads how operations went; `Some` while the one on the host is under way, with what to tell of it.
+async fn end_of_operations(shared: &Shared, subject: &Subject, mark: &Mark) -> Option<Option<Wait>> {
+    let waiter = waiter(subject);
+    for name in [operation(subject), addons_operation(subject)] {
+        shared.operations.cancel_unless(&name, &purpose(subject));
+    }
+    let mut under_way = None;
+    match shared.operations.take(&operation(subject), &waiter) {
+        Progress::None => {}
+        Progress::Running { step, since } => {
+            under_way = Some((since.elapsed() >= Duration::from_secs(1)).then_some(Wait::Working(step)));
+        }
+        Progress::Done { at, result } => {
+            shared.memory.settle(&subject.uid, at);
+            if let Err(error) = result {
+                note_error(shared, subject, mark, &error).await;
+            }
+        }
+    }
+    if let Progress::Done { result: Err(error), .. } = shared.operations.take(&addons_operation(subject), &waiter) {
+        note_error(shared, subject, mark, &error).await;
+    }
+    if let Some(image) = image_operation(subject) {
+        if subject.deleting() {
+            shared.operations.leave(&image, &waiter);
+        } else if let Progress::Done { result, .. } = shared.operations.take(&image, &waiter) {
+            match (result, subject.resolved.as_ref()) {
+                (Ok(()), Some(spec)) => shared.memory.image_seen(spec.runtime.as_str(), envoy::IMAGE),
+                (Err(error), _) => note_error(shared, subject, mark, &error).await,
+                _ => {}
+            }
+        }
+    }
+    under_way
+}
+
+async fn note_error(shared: &Shared, subject: &Subject, mark: &Mark, error: &EffectError) {
+    if matches!(error, EffectError::Cancelled) {
+        return;
+    }
+    tracing::warn!(cluster = subject.name, error = %error.chain(), "a step failed");
+    shared.backoff.failed(&subject.uid, mark, error);
+    shared.events.tell(&*subject.cluster, Tone::Warning, error.reason(), &error.chain()).await;
+}
+
+async fn tell_record(shared: &Shared, subject: &Subject, step: &Step) {
+    let (reason, note) = match step {
+        Step::CreateMachine(name, _) => ("MachineCreated", format!("created machine {name}")),
+        Step::DeleteMachine(name, _) => ("MachineDeleted", format!("deleting machine {name}")),
+        Step::Expire => ("Expired", "its time is over".to_owned()),
+        _ => return,
+    };
+    shared.events.tell(&*subject.cluster, Tone::Normal, reason, &note).await;
+}
+
+fn start(shared: &Arc<Shared>, subject: &Subject, plan: &Plan, access: Option<&ClusterAccess>, working: bool) {
+    for step in &plan.steps {
+        match step {
+            Step::PullImage => pull(shared, subject),
+            Step::ApplyAddons => {
+                let (there, subject_there) = (Arc::clone(shared), subject.clone());
+                let name = addons_operation(subject);
+                shared.operations.start(Load::Wait, &name, &purpose(subject), &waiter(subject), |handle| {
+                    addons::apply(there, subject_there, handle).boxed()
+                });
+            }
+            Step::WriteContext => {
+                if let Some(edit) = subject.context_edit(access) {
+                    shared.contexts.wish(&subject.name, edit);
+                }
+            }
+            _ => {}
+        }
+    }
+    let elsewhere = |step: &&Step| !matches!(step, Step::PullImage | Step::ApplyAddons | Step::WriteContext);
+    let steps: Vec<Step> = plan.steps.iter().filter(|step| !step.is_record()).filter(elsewhere).cloned().collect();
+    if working || steps.is_empty() {
+        return;
+    }
+    let (there, subject_there) = (Arc::clone(shared), subject.clone());
+    shared.operations.start(Load::Work, &operation(subject), &purpose(subject), &waiter(subject), |handle| {
+        act::perform(there, subject_there, steps, handle).boxed()
+    });
+}
+
+fn pull(shared: &Arc<Shared>, subject: &Subject) {
+    let (Some(host), Some(name)) = (subject.host(shared), image_operation(subject)) else { return };
+    let runtime = Arc::clone(&host.runtime);
+    shared.operations.start(Load::Wait, &name, "", &waiter(subject), |handle| {
+        async move {
+            handle.at("PullingImage");
+            with_retries(&handle.cancelled, || async { Ok(runtime.ensure_image(envoy::IMAGE).await.map(|_| ())?) })
+                .await
+        }
+        .boxed()
+    });
+}
+
+fn next(shared: &Shared, subject: &Subject, plan: &Plan, held_back: Option<Duration>) -> Duration {
+    let interval = subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval);
+    let mut pause = match plan.wait {
+        Some(Wait::Observing | Wait::Working(_) | Wait::Kubeconfig) => Duration::from_secs(2).min(interval),
+        _ => interval,
+    };
+    if let Some(end) = observe::ends(&subject.cluster, &subject.cluster.spec) {
+        let left = shared.context.world.clock.now().until(end).ok();
+        let left = left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default();
+        pause = pause.min(left.max(Duration::from_millis(100)));
+    }
+    held_back.map_or(pause, |held_back| held_back.min(pause))
+}
+
+/// What a Machine takes from its Cluster is not in the Machine: it is told when it changed.
+fn wake_machines(shared: &Shared, subject: &Subject) {
+    if shared.memory.keep_text(&subject.uid, "told", &purpose(subject)) {
+        for machine in &subject.machines {
+            shared.waker.machines.wake(&machine.name_any());
+        }
+    }
+}
+
+async fn report(
+    shared: &Shared,
+    subject: &Subject,
+    facts: &Facts,
+    plan: &Plan,
+    access: Option<&ClusterAccess>,
+) -> Result<(), ReconcileError> {
+    if facts.host == HostFacts::Stale || plan.steps.contains(&Step::RemoveFinalizer) {
+        // The next listing is milliseconds away, and tells more.
+        return Ok(());
+    }
+    let api = shared.api.view(&subject.uid);
+    let context =
+        subject.context_edit(access).map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
+    let failure = shared.backoff.failure(&subject.uid);
+    let now = shared.context.world.clock.now();
+    let status = report::status(&report::Report { subject, facts, plan, api: &api, context, failure, now });
+    write(shared, subject, status).await
+}
+
+async fn write(shared: &Shared, subject: &Subject, status: ClusterStatus) -> Result<(), ReconcileError> {
+    let before = subject.cluster.status.as_ref();
+    if before == Some(&status) {
+        return Ok(());
+    }
+    let api: Api<Cluster> = Api::all(shared.context.client.clone());
+    let patch = serde_json::json!([{ "op": "add", "path": "/status", "value": status }]);
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(ReconcileError::Json)?;
+    let was_ready = before.is_some_and(|before| conditions::is_true(&before.conditions, READY));
+    let is_ready = conditions::is_true(&status.conditions, READY);
+    match api.patch_status(&subject.name, &PatchParams::default(), &Patch::Json::<()>(patch)).await {
+        Ok(written) => shared.clusters.wrote(written),
+        Err(kube::Error::Api(error)) if error.code == 404 => return Ok(()),
+        Err(error) => return Err(ReconcileError::api("report the status of", &subject.name, error)),
+    }
+    if is_ready && !was_ready {
+        shared.events.tell(&*subject.cluster, Tone::Normal, "Ready", "every node, the pod network and DNS work").await;
+    }
+    Ok(())
+}
+
+/// A Cluster is gone: so is everything that was remembered of it.
+pub fn forget(shared: &Shared, name: &str, uid: &str) {
+    shared.memory.forget(uid);
+    shared.backoff.reset(uid);
+    shared.api.forget(uid);
+    shared.contexts.forget(name);
+    shared.reservations.release(uid);
+    for waiting in shared.places.give_back(&format!("cluster/{uid}")) {
+        shared.waker.machines.wake(&waiting);
+    }
+}

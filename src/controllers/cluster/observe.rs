@@ -1,0 +1,277 @@
+//! What is: hosts' listings, the Machines, and the cluster's API.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::balancer;
+use super::plan::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
+use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
+use crate::api::conditions::{self, BOOTSTRAPPED, READY};
+use crate::api::defaults::Resolved;
+use crate::api::{Cluster, Machine, annotations};
+use crate::controllers::clusters_api::ApiView;
+use crate::controllers::context::Shared;
+use crate::controllers::contexts::Wished;
+use crate::controllers::host::{self, Found, Host, Seen};
+use crate::controllers::identity;
+use crate::controllers::machine::container;
+use crate::controllers::machine::observe::is_paused;
+use crate::kubeadm::envoy;
+use crate::kubeconfig::{ContextEntry, Edit};
+use crate::runtime::{ClusterAccess, Container, Network, OwnerLabels};
+
+/// A Cluster with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The Cluster.
+    pub cluster: Arc<Cluster>,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its spec, in types; `None` while defaults are missing.
+    pub resolved: Option<Resolved>,
+    /// Labels of what is made for it.
+    pub owner: OwnerLabels,
+    /// Its Machines, in order of name.
+    pub machines: Vec<Arc<Machine>>,
+}
+
+impl Subject {
+    /// `None` for a Cluster without a UID, which no server returns.
+    #[must_use]
+    pub fn of(shared: &Shared, cluster: Arc<Cluster>) -> Option<Self> {
+        let (name, uid) = (cluster.name_any(), cluster.uid()?);
+        let owner = OwnerLabels {
+            installation: shared.context.installation.clone(),
+            cluster: name.clone(),
+            cluster_uid: uid.clone(),
+            machine_uid: None,
+            role: None,
+            spec_hash: None,
+        };
+        let machines = shared.machines.of(&name);
+        let machines = machines.into_iter().filter(|machine| container::cluster_uid(machine) == Some(&*uid)).collect();
+        let resolved = Resolved::of(&cluster.spec);
+        Some(Self { cluster, name, uid, resolved, owner, machines })
+    }
+
+    /// Whether it is to go.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.cluster.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Where its machines run.
+    #[must_use]
+    pub fn host<'a>(&self, shared: &'a Shared) -> Option<&'a Arc<Host>> {
+        shared.host(self.resolved.as_ref()?.runtime)
+    }
+
+    /// The context that it has, or had, in the kubeconfig.
+    #[must_use]
+    pub fn context_name(&self) -> String {
+        format!("kina-{}", self.name)
+    }
+
+    /// What is wished of the kubeconfig. `None` while there is nothing to write there.
+    #[must_use]
+    pub fn context_edit(&self, access: Option<&ClusterAccess>) -> Option<Edit> {
+        if self.deleting() {
+            return Some(Edit::Remove { name: self.context_name() });
+        }
+        let access = access?;
+        let entry = ContextEntry {
+            name: self.context_name(),
+            server: access.server.clone(),
+            ca_pem: access.ca_certificate.clone(),
+            client_cert_pem: access.client_certificate.clone(),
+            client_key_pem: access.client_key.clone(),
+        };
+        Some(Edit::Merge { entry, set_current: false })
+    }
+
+    /// What the addons in the cluster are made from.
+    #[must_use]
+    pub fn addons_hash(&self) -> String {
+        let spec = self.resolved.as_ref();
+        identity::hash(&format!("{:?}", spec.map(|spec| (&spec.image, spec.pod_subnet, spec.cni))))
+    }
+
+    /// What the load balancer is told.
+    #[must_use]
+    pub fn backends_hash(&self, balancer: &str) -> String {
+        identity::hash(&format!("{balancer} {:?}", balancer::backends(self.machines.iter().map(|machine| &**machine))))
+    }
+}
+
+/// Looks at everything that the plan needs. Performs no call of any server.
+#[must_use]
+pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>) -> Facts {
+    let cluster = &subject.cluster;
+    let runtime = subject.resolved.as_ref().map(|spec| spec.runtime);
+    let (host, balancer) = on_hosts(shared, subject);
+    let edit = subject.context_edit(access);
+    let context_done = edit.is_some_and(|edit| shared.contexts.look(&subject.name, &edit) == Wished::Done);
+    let api_answers = shared.api.with(&subject.uid, |view: &ApiView| view.answers).flatten();
+    Facts {
+        name: subject.name.clone(),
+        spec: cluster.spec.clone(),
+        resolved: subject.resolved.clone(),
+        deleting: subject.deleting(),
+        orphan: cluster.spec.deletion_policy == DeletionPolicy::Orphan,
+        paused: is_paused(cluster),
+        may_recreate: cluster.spec.allow_recreate || cluster.annotations().contains_key(annotations::RECREATE),
+        expired: is_expired(shared, cluster, &cluster.spec),
+        host,
+        image_present: runtime.is_some_and(|name| shared.memory.has_image(name.as_str(), envoy::IMAGE)),
+        backends_current: balancer
+            .is_some_and(|id| shared.memory.text(&subject.uid, "backends") == Some(subject.backends_hash(&id))),
+        machines: subject.machines.iter().filter_map(|machine| machine_facts(shared, subject, machine)).collect(),
+        api_answers,
+        addons_applied: shared.memory.text(&subject.uid, "addons") == Some(subject.addons_hash()),
+        has_certificates: shared.has_certificates(&subject.uid),
+        context_done,
+    }
+}
+
+/// When a Cluster's time is over. Clusters that a file declares are ended by their source.
+#[must_use]
+pub fn ends(cluster: &Cluster, spec: &ClusterSpec) -> Option<jiff::Timestamp> {
+    let source = cluster.annotations().get(annotations::SOURCE);
+    if source.is_some_and(|source| source != annotations::SOURCE_CLI) {
+        return None;
+    }
+    let ttl = crate::api::quantity::duration(spec.ttl.as_ref()?)?;
+    let created = cluster.creation_timestamp()?.0;
+    created.checked_add(jiff::SignedDuration::try_from(ttl).ok()?).ok()
+}
+
+fn is_expired(shared: &Shared, cluster: &Cluster, spec: &ClusterSpec) -> bool {
+    ends(cluster, spec).is_some_and(|end| shared.context.world.clock.now() >= end)
+}
+
+/// From which moment on a listing counts for what destroys something.
+fn wish(shared: &Shared, subject: &Subject) -> Instant {
+    let what = if subject.deleting() { "delete" } else { "spec" };
+    shared.memory.wished(&subject.uid, what)
+}
+
+/// What all hosts show; a Cluster that goes may have something on any of them.
+fn on_hosts(shared: &Shared, subject: &Subject) -> (HostFacts, Option<String>) {
+    let settled = shared.memory.settled(&subject.uid);
+    let wished = wish(shared, subject);
+    let main = subject.resolved.as_ref().map(|spec| spec.runtime);
+    if let Some(name) = main.filter(|name| !shared.hosts.contains_key(name)) {
+        return (HostFacts::Unknown(format!("the runtime {} is not there", name.as_str())), None);
+    }
+    let (mut fresh, mut left) = (true, Vec::new());
+    let (mut network, mut balancer, mut balancer_id) = (Found::Absent, Found::Absent, None);
+    for (name, host) in &shared.hosts {
+        let listing = match host.seen() {
+            Seen::Known(listing) => listing,
+            Seen::Unknown(message) if Some(*name) == main || subject.deleting() => {
+                return (HostFacts::Unknown(message), None);
+            }
+            Seen::Unknown(_) => continue,
+        };
+        if settled.is_some_and(|settled| listing.began <= settled) {
+            return (HostFacts::Stale, None);
+        }
+        fresh &= listing.began > wished;
+        if Some(*name) == main {
+            let found = host::network(&listing, &format!("kina-{}", subject.name), &subject.owner);
+            network = map(found, |network| network_facts(subject, network));
+            let found = host::container(&listing, &format!("{}-lb", subject.name), &subject.owner);
+            balancer_id = found.ours().map(|container| container.id.to_string());
+            balancer = map(found, |container| balancer_facts(subject, container));
+        }
+        let accounted = accounted_for(subject, Some(*name) == main);
+        let others =
+            host::left_of(&listing, &subject.owner).into_iter().filter(|(_, object)| !accounted.contains(object));
+        // While it lives, what a Machine without a record left is not told apart from what one is just making.
+        let others = others.filter(|(kind, _)| subject.deleting() || (Some(*name) != main && *kind != "volume"));
+        left.extend(others.map(|(kind, object)| Left { runtime: *name, kind, name: object }));
+    }
+    if !subject.deleting() {
+        left.retain(|left| is_of_cluster_alone(shared, subject, left));
+    }
+    (HostFacts::Known { fresh, network, balancer, left }, balancer_id)
+}
+
+/// Names that Machines, or the plan itself, look after.
+fn accounted_for(subject: &Subject, main: bool) -> Vec<String> {
+    let mut names: Vec<String> = subject.machines.iter().map(|machine| machine.name_any()).collect();
+    if main {
+        names.extend([format!("kina-{}", subject.name), format!("{}-lb", subject.name)]);
+    }
+    names
+}
+
+/// Networks and load balancers in a runtime that the Cluster has left.
+fn is_of_cluster_alone(shared: &Shared, subject: &Subject, left: &Left) -> bool {
+    let busy = subject.machines.iter().any(|machine| machine.spec.runtime == left.runtime);
+    let known = [format!("kina-{}", subject.name), format!("{}-lb", subject.name)];
+    !busy && known.contains(&left.name) && shared.hosts.contains_key(&left.runtime)
+}
+
+fn map<T, U>(found: Found<T>, facts: impl FnOnce(&T) -> U) -> Found<U> {
+    match found {
+        Found::Absent => Found::Absent,
+        Found::Foreign => Found::Foreign,
+        Found::Ours(object) => Found::Ours(facts(&object)),
+    }
+}
+
+fn network_facts(subject: &Subject, network: &Network) -> NetworkFacts {
+    let wanted = subject.resolved.as_ref().map(|spec| spec.node_subnet.to_string());
+    let subnet = network.subnet.clone();
+    NetworkFacts { current: subnet.is_none() || subnet == wanted, subnet: subnet.unwrap_or_default() }
+}
+
+fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
+    let wanted = subject.resolved.as_ref().map(|spec| balancer::wanted(&subject.name, spec, &subject.owner));
+    let hash = container.owner().and_then(|owner| owner.spec_hash);
+    let current = wanted.is_none_or(|wanted| {
+        hash == Some(container::hash(&wanted)) && container::altered(&wanted, container).is_empty()
+    });
+    BalancerFacts { state: container.state, current }
+}
+
+fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Option<MachineFacts> {
+    let name = machine.name_any();
+    let status = machine.status.clone().unwrap_or_default();
+    let owner = container::owner(&shared.context.installation, machine)?;
+    let wanted = container::wanted_hash(&name, &machine.spec, &owner);
+    let fingerprint = subject.resolved.as_ref().map(identity::of_machines);
+    let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED).map(|condition| condition.status.as_str());
+    let altered = status
+        .drift
+        .iter()
+        .any(|drift| drift.layer == crate::api::cluster::DriftLayer::Container && drift.field != "state");
+    Some(MachineFacts {
+        name,
+        uid: machine.uid()?,
+        deleting: machine.metadata.deletion_timestamp.is_some(),
+        of_this_cluster: fingerprint.is_none()
+            || machine.annotations().get(identity::FINGERPRINT) == fingerprint.as_ref(),
+        ready: conditions::is_true(&status.conditions, READY),
+        bootstrapped: match bootstrapped {
+            Some("True") => Some(true),
+            Some("False") => Some(false),
+            _ => None,
+        },
+        outdated: altered && subject.cluster.spec.drift.mode == crate::api::cluster::DriftMode::Enforce
+            || status.container_hash.is_some() && status.container_hash != wanted,
+        waiting: status.waiting.map(|waiting| waiting.reason).unwrap_or_default(),
+        spec: machine.spec.clone(),
+    })
+}
+
+/// All runtimes that a Cluster's objects may be in.
+#[must_use]
+pub fn runtimes(shared: &Shared) -> Vec<RuntimeName> {
+    shared.hosts.keys().copied().collect()
+}

@@ -1,0 +1,107 @@
+//! Defaults that depend on the host: resolved once, stored, and never looked up again.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::observe::Subject;
+use super::plan::Wait;
+use crate::api::cidr::Cidr;
+use crate::api::cluster::{ClusterSpec, RuntimeName};
+use crate::api::defaults::{self, HostDefaults};
+use crate::api::{Cluster, defaults::Resolved};
+use crate::controllers::context::Shared;
+use crate::controllers::error::ReconcileError;
+use crate::controllers::host::{self, Seen};
+
+/// Field manager of resolved defaults.
+const MANAGER: &str = "kina-defaults";
+/// How often a port that another Cluster has is drawn again.
+const DRAWS: usize = 32;
+
+/// Resolves and stores what is missing; `Some` where it cannot be done now.
+///
+/// # Errors
+/// Where Kina's own API refuses.
+pub async fn resolve(shared: &Shared, subject: &Subject) -> Result<Option<Wait>, ReconcileError> {
+    let spec = &subject.cluster.spec;
+    let host = match host_defaults(shared, subject, spec) {
+        Ok(host) => host,
+        Err(wait) => return Ok(Some(wait)),
+    };
+    let resolved = defaults::resolve(spec, &host);
+    if Resolved::of(&resolved).is_none() {
+        return Ok(Some(Wait::Unresolved("a value of the spec is not valid".to_owned())));
+    }
+    let mut patch = json!({ "spec": resolved });
+    // Another writer may have changed the spec since it was read.
+    patch["metadata"] = json!({ "uid": subject.uid, "resourceVersion": subject.cluster.metadata.resource_version });
+    let clusters: Api<Cluster> = Api::all(shared.context.client.clone());
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match clusters.patch(&subject.name, &params, &Patch::Merge(&patch)).await {
+        Ok(stored) => {
+            shared.clusters.wrote(stored);
+            Ok(None)
+        }
+        // Changed or gone meanwhile: the next pass reads it again.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Some(Wait::Observing)),
+        Err(error) => Err(ReconcileError::api("store the defaults of", &subject.name, error)),
+    }
+}
+
+fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Result<HostDefaults, Wait> {
+    let runtime = match spec.runtime.filter(|name| !name.is_auto()) {
+        Some(name) => name,
+        None => shared.context.runtimes.auto().map_err(|error| Wait::Unresolved(error.to_string()))?,
+    };
+    let Some(host) = shared.host(runtime) else {
+        return Err(Wait::Unresolved(no_such_runtime(shared, runtime)));
+    };
+    let listing = match host.seen() {
+        Seen::Known(listing) => listing,
+        Seen::Unknown(message) => return Err(Wait::RuntimeSilent(message)),
+    };
+    let (subnets, ports) = taken(shared, subject, spec);
+    let subnets: Vec<Cidr> = subnets.into_iter().chain(host::subnets(&listing)).collect();
+    let address = spec.networking.api_server.address.as_deref().and_then(|text| text.parse().ok());
+    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let draw = |reserved: &[u16]| {
+        let found = (0..DRAWS).map(|_| shared.context.world.ports.free_port(address));
+        let mut free =
+            found.filter(|port| !matches!(port, Ok(port) if ports.contains(port) || reserved.contains(port)));
+        free.next().unwrap_or_else(|| Err(std::io::ErrorKind::AddrInUse.into()))
+    };
+    match shared.reservations.reserve(&subject.uid, &subnets, draw) {
+        Ok(Some((node_subnet, api_port))) => Ok(HostDefaults { runtime, node_subnet, api_port }),
+        Ok(None) => Err(Wait::Unresolved(format!("no /24 of {} is free on this host", defaults::NODE_SUBNETS))),
+        Err(error) => Err(Wait::Unresolved(format!("no port of {address} is free: {error}"))),
+    }
+}
+
+fn no_such_runtime(shared: &Shared, runtime: RuntimeName) -> String {
+    match shared.context.runtimes.silent.get(&runtime) {
+        Some(message) => format!("the container runtime {} does not answer: {message}", runtime.as_str()),
+        None => format!("the container runtime {} is not installed here", runtime.as_str()),
+    }
+}
+
+/// Subnets and ports that Clusters have, this one's own pods and services among them.
+fn taken(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> (Vec<Cidr>, Vec<u16>) {
+    let (mut subnets, mut ports) = (Vec::new(), Vec::new());
+    let own = [
+        spec.networking.pod_subnet.as_deref().unwrap_or(defaults::POD_SUBNET),
+        spec.networking.service_subnet.as_deref().unwrap_or(defaults::SERVICE_SUBNET),
+    ];
+    subnets.extend(own.iter().filter_map(|text| text.parse::<Cidr>().ok()));
+    for other in shared.clusters.of("") {
+        if other.metadata.uid.as_deref() == Some(&*subject.uid) {
+            continue;
+        }
+        let networking = &other.spec.networking;
+        subnets.extend(networking.node_subnet.as_deref().and_then(|text| text.parse::<Cidr>().ok()));
+        ports.extend(networking.api_server.port);
+    }
+    (subnets, ports)
+}

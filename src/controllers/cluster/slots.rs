@@ -1,0 +1,236 @@
+//! Slots: which Machines are missing, which are too many, and what each should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::plan::{Facts, MachineFacts, Wait, control_plane_in_work, is_formed};
+use crate::api::cluster::{MachineResources, Taint, TaintEffect};
+use crate::api::defaults::Resolved;
+use crate::api::machine::{Bootstrap, BootstrapMethod, MachineRole, MachineSpec, Turn};
+use crate::api::names::CONTROL_PLANE_POOL;
+use crate::controllers::machine::container::FIRST_MACHINE_INDEX;
+use crate::kubeadm::CONTROL_PLANE_TAINT;
+
+/// A pool as the spec has it.
+struct Pool<'a> {
+    name: &'a str,
+    role: MachineRole,
+    replicas: u32,
+    resources: Option<&'a MachineResources>,
+    labels: &'a BTreeMap<String, String>,
+    taints: Vec<Taint>,
+}
+
+fn pools(facts: &Facts) -> Vec<Pool<'_>> {
+    let control_plane = &facts.spec.control_plane;
+    let mut taints = control_plane.taints.clone();
+    // Without workers the control planes run workloads, too.
+    if facts.spec.workers.iter().any(|pool| pool.replicas > 0) {
+        let own = Taint { key: CONTROL_PLANE_TAINT.to_owned(), value: String::new(), effect: TaintEffect::NoSchedule };
+        if !taints.contains(&own) {
+            taints.push(own);
+        }
+    }
+    let first = Pool {
+        name: CONTROL_PLANE_POOL,
+        role: MachineRole::ControlPlane,
+        replicas: control_plane.replicas,
+        resources: control_plane.resources.as_ref(),
+        labels: &control_plane.labels,
+        taints,
+    };
+    let workers = facts.spec.workers.iter().map(|pool| Pool {
+        name: &pool.name,
+        role: MachineRole::Worker,
+        replicas: pool.replicas,
+        resources: pool.resources.as_ref(),
+        labels: &pool.labels,
+        taints: pool.taints.clone(),
+    });
+    std::iter::once(first).chain(workers).collect()
+}
+
+/// How many machines are wanted in all.
+#[must_use]
+pub fn wanted_count(facts: &Facts) -> u32 {
+    pools(facts).iter().map(|pool| pool.replicas).sum()
+}
+
+fn of_pool<'a>(facts: &'a Facts, pool: &str) -> Vec<&'a MachineFacts> {
+    facts.machines.iter().filter(|machine| machine.spec.pool == pool).collect()
+}
+
+/// Machines to be made.
+#[must_use]
+pub fn missing(facts: &Facts, resolved: &Resolved) -> (Vec<(String, MachineSpec)>, Option<Wait>) {
+    let mut taken: BTreeSet<String> = facts.machines.iter().map(|machine| machine.spec.address.clone()).collect();
+    let (mut new, mut wait) = (Vec::new(), None);
+    for pool in pools(facts) {
+        let there = of_pool(facts, pool.name);
+        let live = u32::try_from(there.iter().filter(|machine| !machine.deleting).count()).unwrap_or(u32::MAX);
+        let count = pool.replicas.saturating_sub(live);
+        if count == 0 {
+            continue;
+        }
+        // A slot that is being emptied is not free yet: its name is still on the host.
+        let used: BTreeSet<u32> = there.iter().map(|machine| machine.spec.ordinal).collect();
+        let ordinals: Vec<u32> =
+            (0..).filter(|ordinal| !used.contains(ordinal)).take(usize::try_from(count).unwrap_or(0)).collect();
+        let places: Vec<(u32, String)> = ordinals
+            .into_iter()
+            .map_while(|ordinal| Some((ordinal, reserve(resolved, facts, &pool, ordinal, &mut taken)?)))
+            .collect();
+        match bootstraps(facts, &pool, &there, &places) {
+            Ok(bootstraps) => {
+                for ((ordinal, address), bootstrap) in places.into_iter().zip(bootstraps) {
+                    let name = machine_name(facts, pool.name, ordinal);
+                    new.push((name, spec(facts, resolved, &pool, ordinal, address, bootstrap)));
+                }
+            }
+            Err(reason) => wait = Some(reason),
+        }
+    }
+    (new, wait)
+}
+
+fn machine_name(facts: &Facts, pool: &str, ordinal: u32) -> String {
+    format!("{}-{pool}-{ordinal}", facts.name)
+}
+
+/// The lowest free address; for a slot that was promised one as a first member of etcd, that one.
+fn reserve(
+    resolved: &Resolved,
+    facts: &Facts,
+    pool: &Pool<'_>,
+    ordinal: u32,
+    taken: &mut BTreeSet<String>,
+) -> Option<String> {
+    let promised = (pool.role == MachineRole::ControlPlane && !is_formed(facts))
+        .then(|| first_members(facts)?.get(&machine_name(facts, pool.name, ordinal)))
+        .flatten()
+        .filter(|address| !taken.contains(*address))
+        .cloned();
+    // .255 is the subnet's broadcast address.
+    let free = || {
+        (FIRST_MACHINE_INDEX..255)
+            .filter_map(|index| Some(resolved.node_subnet.address(index)?.to_string()))
+            .find(|address| !taken.contains(address))
+    };
+    let address = promised.or_else(free)?;
+    taken.insert(address.clone());
+    Some(address)
+}
+
+fn first_members(facts: &Facts) -> Option<&BTreeMap<String, String>> {
+    let first = facts.machines.iter().find(|machine| machine.spec.bootstrap.method == BootstrapMethod::Init)?;
+    Some(&first.spec.bootstrap.members)
+}
+
+/// How the new machines of a pool become nodes.
+fn bootstraps(
+    facts: &Facts,
+    pool: &Pool<'_>,
+    there: &[&MachineFacts],
+    places: &[(u32, String)],
+) -> Result<Vec<Bootstrap>, Wait> {
+    let join = || Bootstrap { method: BootstrapMethod::Join, members: BTreeMap::new() };
+    if pool.role == MachineRole::Worker || is_formed(facts) {
+        return Ok(places.iter().map(|_| join()).collect());
+    }
+    let named = |(ordinal, address): &(u32, String)| (machine_name(facts, pool.name, *ordinal), address.clone());
+    let init = |members: BTreeMap<String, String>| Bootstrap { method: BootstrapMethod::Init, members };
+    if there.is_empty() {
+        let members: BTreeMap<String, String> = places.iter().map(named).collect();
+        return Ok(places.iter().map(|_| init(members.clone())).collect());
+    }
+    // Some of the first control planes are recorded, others not: made so by a crash, or by a removal. Which of both is
+    // known only once those that are there have told whether they are nodes.
+    if there.iter().any(|machine| machine.bootstrapped.is_none()) {
+        return Err(Wait::ControlPlane);
+    }
+    let members = first_members(facts).cloned().unwrap_or_default();
+    let is_member = |place: &(u32, String)| members.get(&machine_name(facts, pool.name, place.0)) == Some(&place.1);
+    Ok(places.iter().map(|place| if is_member(place) { init(members.clone()) } else { join() }).collect())
+}
+
+fn spec(
+    facts: &Facts,
+    resolved: &Resolved,
+    pool: &Pool<'_>,
+    ordinal: u32,
+    address: String,
+    bootstrap: Bootstrap,
+) -> MachineSpec {
+    // First control planes start together and workers side by side, as soon as there is something to join; control planes
+    // that come later wait for their turn.
+    let at_once = pool.role == MachineRole::Worker || bootstrap.method == BootstrapMethod::Init;
+    MachineSpec {
+        cluster: facts.name.clone(),
+        role: pool.role,
+        pool: pool.name.to_owned(),
+        ordinal,
+        runtime: resolved.runtime,
+        image: resolved.image.clone(),
+        kubernetes_version: resolved.version.to_string(),
+        resources: pool.resources.cloned(),
+        labels: pool.labels.clone(),
+        taints: pool.taints.clone(),
+        address,
+        bootstrap,
+        turn: at_once.then_some(Turn::Bootstrap),
+    }
+}
+
+/// What a Machine that is there should be: everything that changes while it lives.
+#[must_use]
+pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> MachineSpec {
+    let mut wanted = now.clone();
+    if let Some(pool) = pools(facts).into_iter().find(|pool| pool.name == now.pool) {
+        wanted.image.clone_from(&resolved.image);
+        wanted.resources = pool.resources.cloned();
+        wanted.labels.clone_from(pool.labels);
+        wanted.taints = pool.taints;
+    }
+    wanted
+}
+
+/// Machines that are too many: broken ones first, then the highest ordinals.
+#[must_use]
+pub fn surplus(facts: &Facts) -> (Vec<&MachineFacts>, Option<Wait>) {
+    let pools = pools(facts);
+    let (mut leaving, mut wait) = (Vec::new(), None);
+    let names: BTreeSet<&str> = facts.machines.iter().map(|machine| machine.spec.pool.as_str()).collect();
+    for name in names {
+        let replicas = pools.iter().find(|pool| pool.name == name).map_or(0, |pool| pool.replicas);
+        let mut live: Vec<&MachineFacts> =
+            of_pool(facts, name).into_iter().filter(|machine| !machine.deleting).collect();
+        let count = live.len().saturating_sub(usize::try_from(replicas).unwrap_or(usize::MAX));
+        if count == 0 {
+            continue;
+        }
+        live.sort_by_key(|machine| (machine.ready, std::cmp::Reverse(machine.spec.ordinal)));
+        if name == CONTROL_PLANE_POOL {
+            match next_control_plane_to_go(facts, &live) {
+                Ok(machine) => leaving.push(machine),
+                Err(reason) => wait = Some(reason),
+            }
+        } else {
+            leaving.extend(live.into_iter().take(count));
+        }
+    }
+    (leaving, wait)
+}
+
+/// One at a time, and only while all the others are Ready: a member of etcd leaves, and the rest must have a quorum.
+fn next_control_plane_to_go<'a>(facts: &'a Facts, live: &[&'a MachineFacts]) -> Result<&'a MachineFacts, Wait> {
+    let Some((first, others)) = live.split_first() else { return Err(Wait::ControlPlane) };
+    if let Some(other) = control_plane_in_work(facts).filter(|other| other.name != first.name) {
+        return Err(Wait::ControlPlaneTurn(other.name.clone()));
+    }
+    if facts.api_answers != Some(true) {
+        return Err(Wait::ControlPlane);
+    }
+    match others.iter().find(|other| !other.ready) {
+        Some(other) => Err(Wait::ControlPlaneTurn(other.name.clone())),
+        None => Ok(first),
+    }
+}

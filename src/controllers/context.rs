@@ -1,0 +1,223 @@
+//! What controllers work with: what they are given, and what both share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::backoff::Backoff;
+use super::clusters_api::ClustersApi;
+use super::contexts::Contexts;
+use super::events::Events;
+use super::host::Host;
+use super::limit::Places;
+use super::memory::Memory;
+use super::operations::Operations;
+use super::retry::EffectError;
+use super::subnets::Reservations;
+use super::views::View;
+use super::wake::Waker;
+use crate::api::cluster::RuntimeName;
+use crate::api::{Cluster, Machine};
+use crate::kubeadm::{Pki, pki};
+use crate::kubeconfig;
+use crate::runtime::{InstallationId, Runtime};
+use crate::world::World;
+
+/// What controllers are given.
+#[derive(Clone)]
+pub struct Context {
+    /// A client of Kina's API as [`crate::api::users::CONTROLLERS`].
+    pub client: kube::Client,
+    /// Clock, randomness, files and ports.
+    pub world: World,
+    /// The runtimes of this host.
+    pub runtimes: Runtimes,
+    /// Which Kina this is.
+    pub installation: InstallationId,
+    /// Where clusters' certificates lie: `$KINA_HOME/pki`.
+    pub pki_directory: PathBuf,
+    /// The user's kubeconfig.
+    pub kubeconfig: kubeconfig::Target,
+    /// How many machines are in work at once; see [`super::limit::parallelism`].
+    pub parallelism: usize,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("installation", &self.installation).finish_non_exhaustive()
+    }
+}
+
+/// The runtimes of this host.
+#[derive(Clone, Debug, Default)]
+pub struct Runtimes {
+    /// Those that can be used.
+    pub usable: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    /// Those that are installed and did not answer when Kina started, with what they said.
+    pub silent: BTreeMap<RuntimeName, String>,
+}
+
+/// `auto` cannot be resolved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRuntime {
+    /// One is installed: choosing another would be wrong.
+    #[error("the container runtime {name} is installed but does not answer: {message}")]
+    Silent {
+        /// Its name.
+        name: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// There is none at all, not even the simulator.
+    #[error("no container runtime is installed")]
+    None,
+}
+
+impl Runtimes {
+    /// What `auto` means here: the one that is installed, and the simulator only where none is.
+    ///
+    /// # Errors
+    /// [`NoRuntime`] where one is installed and silent.
+    pub fn auto(&self) -> Result<RuntimeName, NoRuntime> {
+        let real = |name: &RuntimeName| !matches!(name, RuntimeName::Sim | RuntimeName::Auto);
+        if let Some(name) = self.usable.keys().copied().find(real) {
+            return Ok(name);
+        }
+        if let Some((name, message)) = self.silent.iter().find(|(name, _)| real(name)) {
+            return Err(NoRuntime::Silent { name: name.as_str(), message: message.clone() });
+        }
+        self.usable.keys().copied().find(|name| *name == RuntimeName::Sim).ok_or(NoRuntime::None)
+    }
+}
+
+/// What both controllers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What they were given.
+    pub context: Context,
+    /// Wakes objects.
+    pub waker: Waker,
+    /// Hosts by runtime.
+    pub hosts: BTreeMap<RuntimeName, Arc<Host>>,
+    /// The clusters themselves.
+    pub api: ClustersApi,
+    /// The user's kubeconfig.
+    pub contexts: Contexts,
+    /// Named operations.
+    pub operations: Operations,
+    /// Failures.
+    pub backoff: Backoff,
+    /// Places for machines in work.
+    pub places: Places,
+    /// Subnets and ports that are being stored.
+    pub reservations: Reservations,
+    /// Events.
+    pub events: Events,
+    /// Clusters.
+    pub clusters: View<Cluster>,
+    /// Machines, by Cluster.
+    pub machines: View<Machine>,
+    /// What was seen by this process.
+    pub memory: Memory,
+    certificates: Mutex<BTreeMap<String, Arc<Pki>>>,
+}
+
+impl Shared {
+    /// Everything, with nothing known yet.
+    #[must_use]
+    pub fn new(context: Context, clusters: View<Cluster>, machines: View<Machine>) -> Self {
+        let waker = Waker::default();
+        let woken = waker.clone();
+        let operations = Operations::new(context.parallelism, move |waiting| {
+            for name in waiting {
+                match name.split_once('/') {
+                    Some(("cluster", name)) => woken.clusters.wake(name),
+                    Some(("machine", name)) => woken.machines.wake(name),
+                    _ => {}
+                }
+            }
+        });
+        let hosts = context
+            .runtimes
+            .usable
+            .iter()
+            .map(|(name, runtime)| (*name, Arc::new(Host::new(*name, Arc::clone(runtime)))))
+            .collect();
+        Self {
+            api: ClustersApi::new(waker.clone()),
+            contexts: Contexts::new(context.world.clone(), context.kubeconfig.clone(), waker.clone()),
+            backoff: Backoff::new(context.world.clone()),
+            places: Places::new(context.parallelism),
+            reservations: Reservations::default(),
+            events: Events::new(context.client.clone(), context.world.clone()),
+            memory: Memory::default(),
+            certificates: Mutex::default(),
+            context,
+            waker,
+            hosts,
+            operations,
+            clusters,
+            machines,
+        }
+    }
+
+    /// The host of a runtime.
+    #[must_use]
+    pub fn host(&self, name: RuntimeName) -> Option<&Arc<Host>> {
+        self.hosts.get(&name)
+    }
+
+    /// The certificates of a cluster, made where there are none.
+    ///
+    /// # Errors
+    /// Where they cannot be made, read or kept.
+    pub fn certificates(&self, uid: &str) -> Result<Arc<Pki>, EffectError> {
+        let now = self.context.world.clock.now();
+        let mut known = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(uid).filter(|found| !found.needs_renewal(now)) {
+            return Ok(Arc::clone(found));
+        }
+        let files = &*self.context.world.files;
+        let made = pki::ensure(files, &self.context.pki_directory, uid, now).map_err(|error| EffectError::Local {
+            operation: "make certificates for",
+            object: uid.to_owned(),
+            source: Box::new(error),
+        })?;
+        let made = Arc::new(made);
+        known.insert(uid.to_owned(), Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Removes the certificates of a cluster.
+    ///
+    /// # Errors
+    /// Where the directory cannot be removed.
+    pub fn remove_certificates(&self, uid: &str) -> Result<(), EffectError> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        pki::remove(&*self.context.world.files, &self.context.pki_directory, uid).map_err(|error| EffectError::Local {
+            operation: "remove certificates of",
+            object: uid.to_owned(),
+            source: Box::new(error),
+        })
+    }
+
+    /// Whether certificates of a cluster are kept.
+    #[must_use]
+    pub fn has_certificates(&self, uid: &str) -> bool {
+        let directory = pki::directory(&self.context.pki_directory, uid);
+        self.context.world.files.link_metadata(&directory).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_is_installed_and_silent_is_an_error_not_the_simulator() {
+        let mut runtimes = Runtimes::default();
+        assert_eq!(runtimes.auto(), Err(NoRuntime::None));
+        runtimes.silent.insert(RuntimeName::Docker, "connection refused".into());
+        assert!(matches!(runtimes.auto(), Err(NoRuntime::Silent { name: "docker", .. })));
+    }
+}

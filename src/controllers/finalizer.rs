@@ -1,0 +1,71 @@
+//! Finalizers: kept before the first effect, let go after the last.
+//!
+//! By JSON patches that test what they change, so that finalizers of others stay.
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::retry::EffectError;
+
+/// Adds a finalizer to an object that has none of it; tells the object as it is then.
+///
+/// # Errors
+/// What the API server says; also when the object has changed meanwhile.
+pub async fn add<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<K, EffectError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let patch = if object.finalizers().is_empty() {
+        json!([
+            { "op": "test", "path": "/metadata/uid", "value": object.uid() },
+            { "op": "test", "path": "/metadata/finalizers", "value": null },
+            { "op": "add", "path": "/metadata/finalizers", "value": [finalizer] },
+        ])
+    } else {
+        json!([
+            { "op": "test", "path": "/metadata/uid", "value": object.uid() },
+            { "op": "test", "path": "/metadata/finalizers", "value": object.finalizers() },
+            { "op": "add", "path": "/metadata/finalizers/-", "value": finalizer },
+        ])
+    };
+    send(api, object, "add the finalizer of", patch).await
+}
+
+/// Removes a finalizer. An object that is gone, or has none of it, is as wished.
+///
+/// # Errors
+/// What the API server says.
+pub async fn remove<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<(), EffectError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let name = object.name_any();
+    let read = api.get_opt(&name).await.map_err(|error| EffectError::api("look at", &name, error))?;
+    let Some(now) = read.filter(|now| now.uid() == object.uid()) else { return Ok(()) };
+    let Some(index) = now.finalizers().iter().position(|found| found == finalizer) else { return Ok(()) };
+    let path = format!("/metadata/finalizers/{index}");
+    let patch = json!([
+        { "op": "test", "path": "/metadata/uid", "value": now.uid() },
+        { "op": "test", "path": path, "value": finalizer },
+        { "op": "remove", "path": path },
+    ]);
+    match send(api, object, "remove the finalizer of", patch).await {
+        Err(EffectError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => {
+            Ok(())
+        }
+        result => result.map(|_| ()),
+    }
+}
+
+async fn send<K>(api: &Api<K>, object: &K, operation: &'static str, patch: serde_json::Value) -> Result<K, EffectError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let name = object.name_any();
+    let patch: json_patch::Patch = serde_json::from_value(patch)
+        .map_err(|error| EffectError::api(operation, &name, kube::Error::SerdeError(error)))?;
+    let sent = api.patch(&name, &PatchParams::default(), &Patch::Json::<()>(patch)).await;
+    sent.map_err(|error| EffectError::api(operation, name, error))
+}

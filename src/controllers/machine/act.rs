@@ -1,0 +1,383 @@
+//! Performs a Machine's steps: in order, one effect at a time, each through [`effect`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
+
+use super::observe::{Subject, volume_owner};
+use super::plan::Step;
+use crate::api::defaults::Resolved;
+use crate::api::machine::{BootstrapMethod, MachineRole};
+use crate::api::{Cluster, Machine, annotations};
+use crate::controllers::clusters_api::{CORDONED, call, call_unless_gone};
+use crate::controllers::context::Shared;
+use crate::controllers::finalizer;
+use crate::controllers::host::{Seen, container};
+use crate::controllers::operations::Handle;
+use crate::controllers::retry::{EffectError, with_retries};
+use crate::kubeadm::commands::{self, BootstrapCommand};
+use crate::kubeadm::units::{self, Unit};
+use crate::kubeadm::{BootstrapToken, CONFIG_PATH, ClusterFacts, NodeFacts, TaintFacts, config};
+use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, RuntimeError, VolumeSpec};
+
+/// Field manager of what Machines write into their clusters.
+const MANAGER: &str = "kina-machine";
+/// Longest wait for a command that starts or ends something.
+const COMMAND_WITHIN: Duration = Duration::from_secs(20);
+
+/// One effect on the world: everything that a Machine does goes through here.
+async fn effect<T, F>(
+    handle: &Handle,
+    machine: &str,
+    step: &'static str,
+    call: impl FnMut() -> F,
+) -> Result<T, EffectError>
+where
+    F: Future<Output = Result<T, EffectError>>,
+{
+    handle.at(step);
+    tracing::debug!(machine, step, "effect");
+    with_retries(&handle.cancelled, call).await
+}
+
+/// Performs all steps, or as far as it goes.
+///
+/// # Errors
+/// The first failure; what was done before it stays done.
+pub async fn perform(
+    shared: Arc<Shared>,
+    subject: Subject,
+    steps: Vec<Step>,
+    handle: Handle,
+) -> Result<(), EffectError> {
+    let mut act = Act { shared, subject, handle, made: None };
+    for step in steps {
+        if act.perform(step).await? == Next::LookAgain {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct Act {
+    shared: Arc<Shared>,
+    subject: Subject,
+    handle: Handle,
+    /// The container that an earlier step made.
+    made: Option<ContainerId>,
+}
+
+/// How it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// With the next step.
+    Go,
+    /// The world is otherwise than planned: the next pass looks again.
+    LookAgain,
+}
+
+impl Act {
+    async fn perform(&mut self, step: Step) -> Result<Next, EffectError> {
+        let name = step.name();
+        match step {
+            // Images are pulled by an operation of their own, which many machines share.
+            Step::PullImage => Ok(Next::LookAgain),
+            Step::CreateVolume => self.create_volume(name).await,
+            Step::CreateContainer => self.create_container(name).await,
+            Step::StartContainer => self.start_container(name).await,
+            Step::WriteFiles => self.write_files(name).await,
+            Step::StartBootstrap => {
+                let command = match self.subject.machine.spec.bootstrap.method {
+                    BootstrapMethod::Init => BootstrapCommand::Init,
+                    BootstrapMethod::Join => BootstrapCommand::Join,
+                };
+                self.start_unit(name, commands::start_bootstrap(command)).await
+            }
+            Step::StartReset => self.start_unit(name, commands::start_reset()).await,
+            Step::ForgetUnits => self.forget_units(name).await,
+            Step::PatchNode(patch) => self.patch_node(name, patch).await,
+            Step::Cordon => {
+                let patch = json!({"metadata": {"annotations": {CORDONED: "true"}}, "spec": {"unschedulable": true}});
+                self.patch_node(name, patch).await
+            }
+            Step::Uncordon => {
+                let patch = json!({"metadata": {"annotations": {CORDONED: null}}, "spec": {"unschedulable": null}});
+                self.patch_node(name, patch).await
+            }
+            Step::Evict(pods) => self.evict(name, pods).await,
+            Step::DeleteNode(uid) => self.delete_node(name, uid).await,
+            Step::RemoveContainer => self.remove_container(name).await,
+            Step::RemoveVolume => self.remove_volume(name).await,
+            Step::RemoveFinalizer => self.remove_finalizer(name).await,
+        }
+    }
+
+    async fn create_volume(&self, step: &'static str) -> Result<Next, EffectError> {
+        let spec =
+            VolumeSpec { name: self.subject.name.clone(), labels: volume_owner(&self.subject.owner).to_labels() };
+        let runtime = &self.subject.host.runtime;
+        let made = effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_volume(&spec).await?) });
+        taken_is_seen_later(made.await)
+    }
+
+    async fn create_container(&mut self, step: &'static str) -> Result<Next, EffectError> {
+        let runtime = &self.subject.host.runtime;
+        let wanted = &self.subject.wanted;
+        let made =
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_container(wanted).await?) })
+                .await;
+        match made {
+            Ok(id) => {
+                self.made = Some(id);
+                Ok(Next::Go)
+            }
+            Err(error) => {
+                if cause(&error) == Some(Cause::NotFound) {
+                    self.shared.memory.image_missing(self.subject.machine.spec.runtime.as_str(), &wanted.image);
+                }
+                taken_is_seen_later(Err(error))
+            }
+        }
+    }
+
+    async fn start_container(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        let runtime = &self.subject.host.runtime;
+        effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.start_container(&id).await?) }).await?;
+        Ok(Next::Go)
+    }
+
+    /// The container of ours: the one just made, or the one that the last listing shows.
+    fn id(&self) -> Option<ContainerId> {
+        if let Some(id) = &self.made {
+            return Some(id.clone());
+        }
+        let Seen::Known(listing) = self.subject.host.seen() else { return None };
+        container(&listing, &self.subject.name, &self.subject.owner).ours().map(|container| container.id.clone())
+    }
+
+    async fn write_files(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        self.handle.at(step);
+        let files = self.files().await?;
+        let runtime = &self.subject.host.runtime;
+        effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
+        Ok(Next::Go)
+    }
+
+    async fn files(&self) -> Result<Vec<NodeFile>, EffectError> {
+        let machine = &self.subject.machine;
+        let local = |source: Box<dyn std::error::Error + Send + Sync>| EffectError::Local {
+            operation: "write the configuration of",
+            object: self.subject.name.clone(),
+            source,
+        };
+        let Some((cluster, node)) = self.subject.cluster.as_deref().and_then(|cluster| facts(cluster, machine)) else {
+            return Err(EffectError::Cancelled);
+        };
+        let pki = self.shared.certificates(&self.subject.cluster_uid)?;
+        let text = match machine.spec.bootstrap.method {
+            BootstrapMethod::Init => config::init_file(&cluster, &node, &machine.spec.bootstrap.members),
+            BootstrapMethod::Join => {
+                let token = self.new_token().await?;
+                let hash = pki.ca_hash().map_err(|error| local(Box::new(error)))?;
+                config::join_file(&cluster, &node, &token, &hash)
+            }
+        };
+        let text = text.map_err(|error| local(Box::new(error)))?;
+        let mut files = vec![NodeFile { path: CONFIG_PATH.to_owned(), mode: 0o600, content: text.into_bytes() }];
+        if machine.spec.role == MachineRole::ControlPlane {
+            files.extend(pki.node_files().into_iter().map(|(path, mode, content)| NodeFile {
+                path: path.to_owned(),
+                mode,
+                content: content.as_bytes().to_vec(),
+            }));
+        }
+        Ok(files)
+    }
+
+    /// A token that is valid for this join alone, for a while.
+    async fn new_token(&self) -> Result<BootstrapToken, EffectError> {
+        let client = self.client()?;
+        let token = BootstrapToken::generate().ok_or_else(|| EffectError::Local {
+            operation: "make a token for",
+            object: self.subject.name.clone(),
+            source: "the host gives no random numbers".into(),
+        })?;
+        let secret: Secret =
+            serde_json::from_value(token.secret(self.shared.context.world.clock.now())).map_err(|error| {
+                EffectError::api("make a token for", &self.subject.name, kube::Error::SerdeError(error))
+            })?;
+        let secrets: Api<Secret> = Api::namespaced(client, "kube-system");
+        call("make a token for", &self.subject.name, secrets.create(&PostParams::default(), &secret)).await?;
+        Ok(token)
+    }
+
+    async fn start_unit(&self, step: &'static str, command: Vec<String>) -> Result<Next, EffectError> {
+        match self.run(step, command).await {
+            // It runs already: started by an earlier attempt whose answer was lost.
+            Err(EffectError::Command { message, .. }) if message.contains("was already loaded") => Ok(Next::Go),
+            result => result.map(|_| Next::Go),
+        }
+    }
+
+    /// A failed unit is forgotten by one command, one that remained by the other; neither matters where there is none.
+    async fn forget_units(&self, step: &'static str) -> Result<Next, EffectError> {
+        for unit in [Unit::Bootstrap, Unit::Reset] {
+            for command in [commands::stop(unit), commands::reset_failed(unit)] {
+                match self.run(step, command).await {
+                    Ok(()) | Err(EffectError::Command { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    async fn run(&self, step: &'static str, command: Vec<String>) -> Result<(), EffectError> {
+        let Some(id) = self.id() else { return Err(EffectError::Cancelled) };
+        let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
+        let what = words.join(" ");
+        let runtime = &self.subject.host.runtime;
+        let request = ExecRequest { command, stdin: None, timeout: COMMAND_WITHIN };
+        let output =
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(&id, &request).await?) }).await?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        let wrote = [output.stderr, output.stdout].concat();
+        Err(EffectError::Command {
+            command: what,
+            node: self.subject.name.clone(),
+            code: output.code,
+            message: units::tail(&String::from_utf8_lossy(&wrote), 3),
+        })
+    }
+
+    async fn patch_node(&self, step: &'static str, patch: serde_json::Value) -> Result<Next, EffectError> {
+        let nodes: Api<Node> = Api::all(self.client()?);
+        let name = &self.subject.name;
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        effect(&self.handle, name, step, || {
+            call_unless_gone("change the Node", name, async {
+                nodes.patch(name, &params, &Patch::Merge(&patch)).await.map(|_| ())
+            })
+        })
+        .await?;
+        Ok(Next::Go)
+    }
+
+    async fn evict(&self, step: &'static str, pods: Vec<(String, String)>) -> Result<Next, EffectError> {
+        let client = self.client()?;
+        for (namespace, name) in pods {
+            let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+            let evicted = effect(&self.handle, &self.subject.name, step, || {
+                call("evict", &name, async {
+                    match api.evict(&name, &EvictParams::default()).await {
+                        // 429: a budget forbids it for now; the next pass asks again.
+                        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => Ok(()),
+                        result => result.map(|_| ()),
+                    }
+                })
+            });
+            evicted.await?;
+        }
+        Ok(Next::Go)
+    }
+
+    async fn delete_node(&self, step: &'static str, uid: String) -> Result<Next, EffectError> {
+        let nodes: Api<Node> = Api::all(self.client()?);
+        let name = &self.subject.name;
+        let very_one = Preconditions { uid: Some(uid), resource_version: None };
+        let params = DeleteParams { preconditions: Some(very_one), ..DeleteParams::default() };
+        effect(&self.handle, name, step, || {
+            call_unless_gone("delete the Node", name, async { nodes.delete(name, &params).await.map(|_| ()) })
+        })
+        .await?;
+        Ok(Next::Go)
+    }
+
+    async fn remove_container(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::Go) };
+        let runtime = &self.subject.host.runtime;
+        let removed =
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.remove_container(&id).await?) });
+        gone_is_good(removed.await)
+    }
+
+    async fn remove_volume(&self, step: &'static str) -> Result<Next, EffectError> {
+        let runtime = &self.subject.host.runtime;
+        let name = &self.subject.name;
+        gone_is_good(effect(&self.handle, name, step, || async { Ok(runtime.remove_volume(name).await?) }).await)
+    }
+
+    async fn remove_finalizer(&self, step: &'static str) -> Result<Next, EffectError> {
+        let machines: Api<Machine> = Api::all(self.shared.context.client.clone());
+        let machine = &self.subject.machine;
+        effect(&self.handle, &self.subject.name, step, || {
+            finalizer::remove(&machines, &**machine, annotations::MACHINE_FINALIZER)
+        })
+        .await?;
+        Ok(Next::Go)
+    }
+
+    fn client(&self) -> Result<kube::Client, EffectError> {
+        self.shared.api.client(&self.subject.cluster_uid).ok_or(EffectError::Cancelled)
+    }
+}
+
+fn cause(error: &EffectError) -> Option<Cause> {
+    match error {
+        EffectError::Runtime(RuntimeError { cause, .. }) => Some(*cause),
+        _ => None,
+    }
+}
+
+/// A name that is taken may be taken by ourselves, in an attempt whose answer was lost: the next listing tells.
+fn taken_is_seen_later(result: Result<(), EffectError>) -> Result<Next, EffectError> {
+    match result {
+        Ok(()) => Ok(Next::Go),
+        Err(error) if cause(&error) == Some(Cause::AlreadyExists) => Ok(Next::LookAgain),
+        Err(error) => Err(error),
+    }
+}
+
+fn gone_is_good(result: Result<(), EffectError>) -> Result<Next, EffectError> {
+    match result {
+        Err(error) if cause(&error) == Some(Cause::NotFound) => Ok(Next::Go),
+        result => result.map(|()| Next::Go),
+    }
+}
+
+/// What kubeadm is told of a cluster and a machine.
+fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFacts)> {
+    let spec = Resolved::of(&cluster.spec)?;
+    let name = cluster.metadata.name.clone()?;
+    let cluster = ClusterFacts {
+        endpoint_host: format!("{name}-lb"),
+        endpoint_address: spec.node_subnet.address(super::container::LOAD_BALANCER_INDEX.into())?,
+        host_address: spec.endpoint.ip().to_string(),
+        name,
+        version: spec.version.to_string(),
+        pod_subnet: spec.pod_subnet.to_string(),
+        service_subnet: spec.service_subnet.to_string(),
+    };
+    let taints = machine.spec.taints.iter().map(|taint| TaintFacts {
+        key: taint.key.clone(),
+        value: taint.value.clone(),
+        effect: format!("{:?}", taint.effect),
+    });
+    let node = NodeFacts {
+        name: machine.metadata.name.clone()?,
+        address: machine.spec.address.parse().ok()?,
+        control_plane: machine.spec.role == MachineRole::ControlPlane,
+        labels: machine.spec.labels.clone(),
+        taints: taints.collect(),
+        runtime: machine.spec.runtime.as_str().to_owned(),
+    };
+    Some((cluster, node))
+}

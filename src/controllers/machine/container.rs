@@ -1,0 +1,128 @@
+//! The container that a Machine asks for, as a function of the Machine alone.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use sha2::{Digest, Sha256};
+
+use crate::api::cluster::MachineResources;
+use crate::api::machine::{MachineRole, MachineSpec};
+use crate::api::{Machine, quantity};
+use crate::runtime::{Container, ContainerSpec, InstallationId, Mount, OwnerLabels, Resources, Role};
+
+/// The load balancer's place in every cluster's subnet.
+pub const LOAD_BALANCER_INDEX: u8 = 2;
+/// The first place of a machine; those below are kept free.
+pub const FIRST_MACHINE_INDEX: u32 = 10;
+
+/// The UID of the Cluster that owns a Machine.
+#[must_use]
+pub fn cluster_uid(machine: &Machine) -> Option<&str> {
+    let owners: &[OwnerReference] = machine.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().find(|owner| owner.kind == "Cluster").map(|owner| owner.uid.as_str())
+}
+
+/// Labels of everything that is made for a Machine.
+#[must_use]
+pub fn owner(installation: &InstallationId, machine: &Machine) -> Option<OwnerLabels> {
+    Some(OwnerLabels {
+        installation: installation.clone(),
+        cluster: machine.spec.cluster.clone(),
+        cluster_uid: cluster_uid(machine)?.to_owned(),
+        machine_uid: Some(machine.metadata.uid.clone()?),
+        role: Some(match machine.spec.role {
+            MachineRole::ControlPlane => Role::ControlPlane,
+            MachineRole::Worker => Role::Worker,
+        }),
+        spec_hash: None,
+    })
+}
+
+/// The container, its labels with the hash among them. `None` for an address that is none.
+#[must_use]
+pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<ContainerSpec> {
+    let address: Ipv4Addr = spec.address.parse().ok()?;
+    let mut octets = address.octets();
+    octets[3] = LOAD_BALANCER_INDEX;
+    let mut container = ContainerSpec {
+        name: name.to_owned(),
+        image: spec.image.clone(),
+        labels: BTreeMap::new(),
+        network: format!("kina-{}", spec.cluster),
+        address: Some(address),
+        environment: BTreeMap::new(),
+        mounts: mounts(name, spec.role),
+        ports: Vec::new(),
+        resources: resources(spec.resources.as_ref()),
+        hosts: BTreeMap::from([(format!("{}-lb", spec.cluster), Ipv4Addr::from(octets))]),
+        privileged: true,
+        command: Vec::new(),
+    };
+    container.labels = OwnerLabels { spec_hash: Some(hash(&container)), ..owner.clone() }.to_labels();
+    Some(container)
+}
+
+/// Hash of what a container is made from, its labels apart.
+#[must_use]
+pub fn hash(spec: &ContainerSpec) -> String {
+    // Debug output of our own plain data: it changes only where the fields do, and then a roll is due, or the meaning
+    // of a container has changed.
+    let unlabelled = ContainerSpec { labels: BTreeMap::new(), ..spec.clone() };
+    let digest = Sha256::digest(format!("{unlabelled:?}"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hash that the container of a spec would carry.
+#[must_use]
+pub fn wanted_hash(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<String> {
+    wanted(name, spec, owner).map(|container| hash(&container))
+}
+
+/// What a runtime shows otherwise than it was asked for: `(field, wanted, seen)`.
+#[must_use]
+pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, String, String)> {
+    let mut found = Vec::new();
+    let mut compare = |field, wanted: String, seen: String| {
+        if wanted != seen {
+            found.push((field, wanted, seen));
+        }
+    };
+    compare("image", wanted.image.clone(), seen.image.clone());
+    compare("resources", limits(&wanted.resources), limits(&seen.resources));
+    compare("mounts", targets(&wanted.mounts), targets(&seen.mounts));
+    compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_default());
+    found
+}
+
+fn limits(resources: &Resources) -> String {
+    let cpus = resources.cpu_millis.map_or_else(|| "any".to_owned(), |millis| format!("{millis}m"));
+    let memory = resources.memory_bytes.map_or_else(|| "any".to_owned(), |bytes| bytes.to_string());
+    format!("cpus {cpus}, memory {memory}")
+}
+
+fn targets(mounts: &[Mount]) -> String {
+    let mut targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_str()).collect();
+    targets.sort_unstable();
+    targets.join(" ")
+}
+
+fn mounts(volume: &str, role: MachineRole) -> Vec<Mount> {
+    let mount = |subdirectory: &str, target: &str| Mount {
+        volume: volume.to_owned(),
+        subdirectory: subdirectory.to_owned(),
+        target: target.to_owned(),
+    };
+    let mut mounts = vec![mount("etc-kubernetes", "/etc/kubernetes"), mount("kubelet", "/var/lib/kubelet")];
+    if role == MachineRole::ControlPlane {
+        mounts.push(mount("etcd", "/var/lib/etcd"));
+    }
+    mounts
+}
+
+fn resources(wanted: Option<&MachineResources>) -> Resources {
+    Resources {
+        cpu_millis: wanted.and_then(|r| r.cpus.as_ref()).and_then(|cpus| quantity::cpu_millis(&cpus.0)),
+        memory_bytes: wanted.and_then(|r| r.memory.as_ref()).and_then(|memory| quantity::bytes(&memory.0)),
+    }
+}

@@ -1,0 +1,316 @@
+//! What is: the host's listing, the node itself, and its cluster's API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::time::Instant;
+
+use super::container;
+use super::plan::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use crate::api::cluster::{DeletionPolicy, DriftMode};
+use crate::api::conditions::{self, BOOTSTRAPPED};
+use crate::api::defaults::Resolved;
+use crate::api::machine::{MachineRole, Turn};
+use crate::api::{Cluster, Machine, annotations};
+use crate::controllers::clusters_api::{self, NodeView, SeenTaint};
+use crate::controllers::context::Shared;
+use crate::controllers::host::{self, Found, Host, Seen};
+use crate::controllers::identity;
+use crate::kubeadm::units::{self, Boot, Unit, UnitState};
+use crate::kubeadm::{MARKER_PATH, commands};
+use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
+
+/// Longest wait for a command that only asks.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
+/// Written by kubeadm long before it has succeeded.
+const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
+
+/// A Machine with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The Machine.
+    pub machine: Arc<Machine>,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its Cluster, if it is known and the very one that owns it.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The UID of the Cluster that owns it.
+    pub cluster_uid: String,
+    /// Labels of what is made for it.
+    pub owner: OwnerLabels,
+    /// The container it asks for.
+    pub wanted: ContainerSpec,
+    /// Where it runs.
+    pub host: Arc<Host>,
+}
+
+impl Subject {
+    /// `None` for a Machine that no Kina could have made: no owner, no address.
+    #[must_use]
+    pub fn of(shared: &Shared, machine: Arc<Machine>) -> Option<Self> {
+        let name = machine.name_any();
+        let uid = machine.uid()?;
+        let cluster_uid = container::cluster_uid(&machine)?.to_owned();
+        let cluster = shared.clusters.get(&machine.spec.cluster);
+        let cluster = cluster.filter(|cluster| cluster.uid().as_deref() == Some(&*cluster_uid));
+        let owner = container::owner(&shared.context.installation, &machine)?;
+        let wanted = container::wanted(&name, &machine.spec, &owner)?;
+        let host = Arc::clone(shared.host(machine.spec.runtime)?);
+        Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, host })
+    }
+
+    /// Whether it is to go.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.machine.metadata.deletion_timestamp.is_some()
+    }
+
+    /// What its Cluster is about.
+    #[must_use]
+    pub fn cluster_state(&self) -> ClusterState {
+        let Some(cluster) = &self.cluster else { return ClusterState::Gone };
+        if cluster.metadata.deletion_timestamp.is_some() {
+            return ClusterState::Deleting { orphan: cluster.spec.deletion_policy == DeletionPolicy::Orphan };
+        }
+        if is_paused(cluster) {
+            return ClusterState::Paused;
+        }
+        let fingerprint = Resolved::of(&cluster.spec).map(|spec| identity::of_machines(&spec));
+        if self.machine.annotations().get(identity::FINGERPRINT) != fingerprint.as_ref() {
+            return ClusterState::Recreating;
+        }
+        ClusterState::Live
+    }
+
+    /// Labels and taints of its Node.
+    #[must_use]
+    pub fn node_taints(&self) -> Vec<SeenTaint> {
+        let taints = self.machine.spec.taints.iter();
+        taints.map(|taint| (taint.key.clone(), taint.value.clone(), format!("{:?}", taint.effect))).collect()
+    }
+
+    /// How differences are treated.
+    #[must_use]
+    pub fn drift_mode(&self) -> DriftMode {
+        self.cluster.as_ref().map(|cluster| cluster.spec.drift.mode).unwrap_or_default()
+    }
+}
+
+/// Whether a Cluster is paused, by its spec or by an annotation.
+#[must_use]
+pub fn is_paused(cluster: &Cluster) -> bool {
+    cluster.spec.paused || cluster.annotations().get(annotations::PAUSED).is_some_and(|value| value == "true")
+}
+
+/// Looks at everything that the plan needs. Takes a few seconds at most.
+pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
+    let (host, running) = on_host(shared, subject);
+    let mut api = shared.api.with(&subject.cluster_uid, |view| api_facts(subject, view)).unwrap_or_default();
+    let recorded =
+        subject.machine.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, BOOTSTRAPPED));
+    let mut was_node = recorded || api.node.is_some();
+    let inside = match &running {
+        Some(container) => in_node(shared, subject, container).await,
+        None => Inside::NotAsked { bootstrapped: false },
+    };
+    was_node |= matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
+    if let (Some(node), Some(container)) = (&mut api.node, &running) {
+        let since = shared.memory.running(&subject.uid, &container.id, shared.context.world.clock.now());
+        node.renewed = node.ready && shared.api.has_renewed(&subject.cluster_uid, &subject.name, since).await;
+    }
+    let drain = match &api.node {
+        Some(node) if node.cordoned_by_kina && wants_drain(subject) => drain(shared, subject).await,
+        _ => Drain::NotAsked,
+    };
+    let spec = &subject.machine.spec;
+    Facts {
+        role: spec.role,
+        method: spec.bootstrap.method,
+        turn: spec.turn,
+        deleting: subject.deleting(),
+        cluster: subject.cluster_state(),
+        host,
+        image_present: shared.memory.has_image(spec.runtime.as_str(), &spec.image),
+        was_node,
+        inside,
+        api,
+        drain,
+        has_place: true,
+    }
+}
+
+/// From which moment on a listing counts for what destroys something.
+fn wish(shared: &Shared, subject: &Subject) -> Instant {
+    let memory = &shared.memory;
+    if subject.deleting() {
+        return memory.wished(&subject.uid, "delete");
+    }
+    match subject.machine.spec.turn {
+        Some(Turn::Roll) => memory.wished(&subject.uid, "roll"),
+        _ => {
+            memory.unwish(&subject.uid, "roll");
+            memory.unwish(&subject.uid, "drain");
+            // A container that was never a node and is outdated: the wish is as old as the spec was seen.
+            memory.wished(&subject.uid, "spec")
+        }
+    }
+}
+
+fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Container>) {
+    let listing = match subject.host.seen() {
+        Seen::Unknown(message) => return (HostFacts::Unknown(message), None),
+        Seen::Known(listing) => listing,
+    };
+    if shared.memory.settled(&subject.uid).is_some_and(|settled| listing.began <= settled) {
+        return (HostFacts::Stale, None);
+    }
+    let cluster_owner = OwnerLabels { machine_uid: None, role: None, ..subject.owner.clone() };
+    let container = host::container(&listing, &subject.name, &subject.owner);
+    let running = container.ours().filter(|container| container.state == ContainerState::Running).cloned();
+    if running.is_none() {
+        shared.memory.stopped(&subject.uid);
+    }
+    let facts = match &container {
+        Found::Absent => Found::Absent,
+        Found::Foreign => Found::Foreign,
+        Found::Ours(container) => Found::Ours(container_facts(subject, container)),
+    };
+    let volume = match host::volume(&listing, &subject.name, &volume_owner(&subject.owner)) {
+        Found::Absent => Found::Absent,
+        Found::Foreign => Found::Foreign,
+        Found::Ours(_) => Found::Ours(()),
+    };
+    let known = HostFacts::Known {
+        fresh: listing.began > wish(shared, subject),
+        network: host::network(&listing, &subject.wanted.network, &cluster_owner).ours().is_some(),
+        volume,
+        container: facts,
+    };
+    (known, running)
+}
+
+/// Labels of a Machine's volume: the container's, without a role.
+#[must_use]
+pub fn volume_owner(owner: &OwnerLabels) -> OwnerLabels {
+    OwnerLabels { role: None, spec_hash: None, ..owner.clone() }
+}
+
+fn container_facts(subject: &Subject, container: &Container) -> ContainerFacts {
+    let hash = container.owner().and_then(|owner| owner.spec_hash);
+    let current = hash == Some(container::hash(&subject.wanted));
+    // One that was made from another spec differs as it should.
+    let altered = if current { container::altered(&subject.wanted, container) } else { Vec::new() };
+    ContainerFacts { state: container.state, current, altered }
+}
+
+fn api_facts(subject: &Subject, view: &clusters_api::ApiView) -> ApiFacts {
+    ApiFacts {
+        answers: view.answers,
+        listed: view.listed,
+        node: view.nodes.get(&subject.name).map(|node| node_facts(subject, node)),
+    }
+}
+
+fn node_facts(subject: &Subject, node: &NodeView) -> NodeFacts {
+    let (labels, taints) = (&subject.machine.spec.labels, subject.node_taints());
+    let by_others = clusters_api::was_applied(node, labels, &taints);
+    NodeFacts {
+        uid: node.uid.clone(),
+        ready: node.ready == Some(true),
+        renewed: false,
+        message: node.message.clone(),
+        patch: clusters_api::node_patch(node, labels, &taints),
+        patch_is_drift_to_report: by_others && subject.drift_mode() != DriftMode::Enforce,
+        cordoned: node.unschedulable,
+        cordoned_by_kina: node.cordoned_by_kina,
+    }
+}
+
+async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> Inside {
+    let runtime = &*subject.host.runtime;
+    let parting = subject.deleting() && subject.machine.spec.role == MachineRole::ControlPlane;
+    if !parting && shared.memory.is_bootstrapped(&subject.uid, &container.id) {
+        return Inside::NotAsked { bootstrapped: true };
+    }
+    match look_inside(runtime, &container.id, parting).await {
+        Ok(inside) => {
+            if matches!(inside, Inside::Up { marker: true, .. } | Inside::Up { bootstrap: UnitState::Succeeded, .. }) {
+                shared.memory.bootstrapped(&subject.uid, &container.id);
+            }
+            inside
+        }
+        Err(message) => Inside::Silent(message),
+    }
+}
+
+async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, parting: bool) -> Result<Inside, String> {
+    let marker = runtime.read_file(id, MARKER_PATH).await.map_err(|error| error.to_string())?.is_some();
+    if marker && !parting {
+        let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
+        return Ok(Inside::Up { marker, leftovers: false, bootstrap, reset, log: String::new() });
+    }
+    match units::parse_boot(&ask(runtime, id, commands::is_system_running()).await?) {
+        Boot::Starting => return Ok(Inside::Booting),
+        Boot::Broken => return Ok(Inside::Broken),
+        Boot::Done => {}
+    }
+    let state = async |unit| {
+        let shown = ask(runtime, id, commands::show(unit)).await?;
+        units::parse_show(&shown).ok_or_else(|| format!("systemd answers {:?}", units::tail(&shown, 1)))
+    };
+    let bootstrap = state(Unit::Bootstrap).await?;
+    if bootstrap == UnitState::Running && !parting {
+        let reset = UnitState::Absent;
+        return Ok(Inside::Up { marker, leftovers: true, bootstrap, reset, log: String::new() });
+    }
+    let reset = state(Unit::Reset).await?;
+    let log = match bootstrap {
+        UnitState::Failed { .. } => units::tail(&ask(runtime, id, commands::journal(Unit::Bootstrap)).await?, 5),
+        _ => String::new(),
+    };
+    let leftovers = runtime.read_file(id, KUBELET_CONFIG).await.map_err(|error| error.to_string())?.is_some();
+    Ok(Inside::Up { marker, leftovers, bootstrap, reset, log })
+}
+
+/// What a command that only asks prints, whatever its exit code.
+async fn ask(runtime: &dyn Runtime, id: &ContainerId, command: Vec<String>) -> Result<String, String> {
+    let request = ExecRequest { command, stdin: None, timeout: ASK_WITHIN };
+    let output = runtime.exec(id, &request).await.map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn wants_drain(subject: &Subject) -> bool {
+    subject.deleting() || subject.machine.spec.turn == Some(Turn::Roll)
+}
+
+async fn drain(shared: &Shared, subject: &Subject) -> Drain {
+    let Some(client) = shared.api.client(&subject.cluster_uid) else { return Drain::Unknown };
+    let since = shared.memory.wished(&subject.uid, "drain");
+    let pods: Api<Pod> = Api::all(client);
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={}", subject.name));
+    let listed = clusters_api::call("list the pods on", &subject.name, pods.list(&on_node)).await;
+    let Ok(listed) = listed else { return Drain::Unknown };
+    let left: Vec<&Pod> = listed.items.iter().filter(|pod| has_to_leave(pod)).collect();
+    let name = |pod: &&Pod| (pod.namespace().unwrap_or_default(), pod.name_any());
+    Drain::Left {
+        to_evict: left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(name).collect(),
+        count: left.len(),
+        overdue: since.elapsed() >= DRAIN_WITHIN,
+    }
+}
+
+/// As `kubectl drain` sees it: DaemonSets would put their pods there again, mirror pods follow the node's own files, and
+/// what has ended needs no place.
+fn has_to_leave(pod: &Pod) -> bool {
+    let daemon = pod.owner_references().iter().any(|owner| owner.kind == "DaemonSet" || owner.kind == "Node");
+    let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !daemon && !mirror && !matches!(phase, Some("Succeeded" | "Failed"))
+}

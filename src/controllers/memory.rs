@@ -1,0 +1,166 @@
+//! What this process has seen: never needed for what is right, only for when to look again, and for durations, which
+//! count the time that Kina observed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::runtime::ContainerId;
+
+/// By UID of the object.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: Mutex<BTreeMap<String, Seen>>,
+    images: Mutex<BTreeSet<(String, String)>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    wishes: BTreeMap<&'static str, Instant>,
+    settled: Option<Instant>,
+    waiting: Option<(String, Instant)>,
+    running: Option<(ContainerId, Timestamp)>,
+    bootstrapped: Option<ContainerId>,
+    noted: BTreeSet<&'static str>,
+    texts: BTreeMap<&'static str, String>,
+}
+
+impl Memory {
+    /// When a wish was first seen.
+    pub fn wished(&self, uid: &str, wish: &'static str) -> Instant {
+        self.with(uid, |seen| *seen.wishes.entry(wish).or_insert_with(Instant::now))
+    }
+
+    /// A wish is over.
+    pub fn unwish(&self, uid: &str, wish: &'static str) {
+        self.with(uid, |seen| seen.wishes.remove(wish));
+    }
+
+    /// The last effect on an object ended at this time.
+    pub fn settle(&self, uid: &str, at: Instant) {
+        self.with(uid, |seen| seen.settled = Some(at));
+    }
+
+    /// When the last effect on an object ended.
+    #[must_use]
+    pub fn settled(&self, uid: &str) -> Option<Instant> {
+        self.with(uid, |seen| seen.settled)
+    }
+
+    /// How soon to look again at something that is waited for: often at first, then ever less often. A wait for
+    /// something else begins anew.
+    #[must_use]
+    pub fn poll(&self, uid: &str, reason: &str) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(20);
+        const LONGEST: Duration = Duration::from_secs(2);
+        let now = Instant::now();
+        let since = self.with(uid, |seen| match &seen.waiting {
+            Some((old, since)) if old == reason => *since,
+            _ => {
+                seen.waiting = Some((reason.to_owned(), now));
+                now
+            }
+        });
+        (now.duration_since(since) / 4).clamp(SHORTEST, LONGEST)
+    }
+
+    /// Since when a container is seen to run; the time starts anew with another container, or after [`Self::stopped`].
+    #[must_use]
+    pub fn running(&self, uid: &str, id: &ContainerId, now: Timestamp) -> Timestamp {
+        self.with(uid, |seen| match &seen.running {
+            Some((old, since)) if old == id => *since,
+            _ => {
+                seen.running = Some((id.clone(), now));
+                now
+            }
+        })
+    }
+
+    /// A container is seen not to run.
+    pub fn stopped(&self, uid: &str) {
+        self.with(uid, |seen| seen.running = None);
+    }
+
+    /// kubeadm has succeeded in this container.
+    pub fn bootstrapped(&self, uid: &str, id: &ContainerId) {
+        self.with(uid, |seen| seen.bootstrapped = Some(id.clone()));
+    }
+
+    /// Whether kubeadm was seen to have succeeded in this container.
+    #[must_use]
+    pub fn is_bootstrapped(&self, uid: &str, id: &ContainerId) -> bool {
+        self.with(uid, |seen| seen.bootstrapped.as_ref() == Some(id))
+    }
+
+    /// Notes something; `true` the first time.
+    pub fn note(&self, uid: &str, what: &'static str) -> bool {
+        self.with(uid, |seen| seen.noted.insert(what))
+    }
+
+    /// Whether something was noted.
+    #[must_use]
+    pub fn is_noted(&self, uid: &str, what: &'static str) -> bool {
+        self.with(uid, |seen| seen.noted.contains(what))
+    }
+
+    /// Forgets a note.
+    pub fn unnote(&self, uid: &str, what: &'static str) {
+        self.with(uid, |seen| seen.noted.remove(what));
+    }
+
+    /// A text kept under a key: what was done last, as its hash.
+    #[must_use]
+    pub fn text(&self, uid: &str, key: &'static str) -> Option<String> {
+        self.with(uid, |seen| seen.texts.get(key).cloned())
+    }
+
+    /// Keeps a text under a key; tells whether it is another than before.
+    pub fn keep_text(&self, uid: &str, key: &'static str, text: &str) -> bool {
+        self.with(uid, |seen| seen.texts.insert(key, text.to_owned()).as_deref() != Some(text))
+    }
+
+    /// Forgets a text.
+    pub fn drop_text(&self, uid: &str, key: &'static str) {
+        self.with(uid, |seen| seen.texts.remove(key));
+    }
+
+    /// An object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// An image was seen on a host.
+    pub fn image_seen(&self, runtime: &str, image: &str) {
+        /// Names of images of all clusters; a host has some tens. Forgetting one costs a look.
+        const IMAGES_MAX: usize = 1_024;
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if images.len() >= IMAGES_MAX {
+            images.clear();
+        }
+        images.insert((runtime.to_owned(), image.to_owned()));
+    }
+
+    /// An image was seen missing.
+    pub fn image_missing(&self, runtime: &str, image: &str) {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.remove(&(runtime.to_owned(), image.to_owned()));
+    }
+
+    /// Whether an image is known to be on a host.
+    #[must_use]
+    pub fn has_image(&self, runtime: &str, image: &str) -> bool {
+        let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.contains(&(runtime.to_owned(), image.to_owned()))
+    }
+
+    fn with<T>(&self, uid: &str, act: impl FnOnce(&mut Seen) -> T) -> T {
+        act(self.lock().entry(uid.to_owned()).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Seen>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
