@@ -9,6 +9,7 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::world::FileSystem;
+use crate::world::{FileSystem, Metadata};
 use document::Document;
 
 /// Longest kubeconfig that is read. A cluster takes some 4 KB, so this is room for 16,000 of them.
@@ -28,8 +29,22 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct Target {
     files: Vec<PathBuf>,
     owner: Option<String>,
-    /// Held during every change, so that a lock file with our own mark in it is always a leftover of a crash.
-    gate: Arc<Mutex<()>>,
+    /// Held during every look and change, so that a lock file with our own mark in it is always a leftover of a crash.
+    cache: Arc<Mutex<Cache>>,
+}
+
+/// Files as they were read last. Parsing one with a thousand clusters takes longer than everything else a pass of a
+/// controller does, so it is done once a change.
+#[derive(Debug, Default)]
+struct Cache {
+    files: BTreeMap<PathBuf, Cached>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    metadata: Metadata,
+    content: Vec<u8>,
+    document: Arc<Document>,
 }
 
 /// One cluster, user and context of the same name.
@@ -192,7 +207,7 @@ impl Target {
     }
 
     fn of(files: Vec<PathBuf>) -> Self {
-        Self { files, owner: None, gate: Arc::default() }
+        Self { files, owner: None, cache: Arc::default() }
     }
 }
 
@@ -222,19 +237,19 @@ pub fn remove(files: &dyn FileSystem, target: &Target, name: &str) -> Result<Cha
 /// # Errors
 /// [`KubeconfigError`]; nothing is lost then, and the same call can be made again.
 pub fn apply(files: &dyn FileSystem, target: &Target, edits: &[Edit]) -> Result<Change, KubeconfigError> {
-    let _turn = target.gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let cache = &mut *target.cache.lock().unwrap_or_else(PoisonError::into_inner);
     // A look without lock first: mostly there is nothing to do. A file that another program is just rewriting may look
     // broken now, so errors count only under the lock.
-    if let Ok(mut seen) = load(files, target)
+    if let Ok(mut seen) = cache.load(files, target, Trust::Metadata)
         && edit_all(&mut seen, edits).is_ok()
         && seen.iter().all(|file| !file.differs())
     {
         return Ok(Change::default());
     }
     let held = lock::acquire(files, target)?;
-    let result = load(files, target).and_then(|mut seen| {
+    let result = cache.load(files, target, Trust::Content).and_then(|mut seen| {
         edit_all(&mut seen, edits)?;
-        store(files, &seen)
+        cache.store(files, &seen)
     });
     lock::release(files, &held);
     result
@@ -245,10 +260,10 @@ pub fn apply(files: &dyn FileSystem, target: &Target, edits: &[Edit]) -> Result<
 /// # Errors
 /// [`KubeconfigError`] when a file cannot be read.
 pub fn inspect(files: &dyn FileSystem, target: &Target, wanted: &ContextEntry) -> Result<Comparison, KubeconfigError> {
-    let seen = load(files, target)?;
+    let seen = target.cache.lock().unwrap_or_else(PoisonError::into_inner).load(files, target, Trust::Metadata)?;
     let find = |stanza: &Stanza| {
-        let entries = seen.iter().filter_map(|file| file.now.as_ref());
-        entries.filter_map(|document| document.entry(stanza.list, stanza.body, &wanted.name)).next()
+        let mut documents = seen.iter().filter_map(|file| file.now.as_ref());
+        documents.find_map(|document| document.entry(stanza.list, stanza.body, &wanted.name))
     };
     let stanzas = stanzas(wanted);
     if stanzas.iter().all(|stanza| stanza.list != "contexts" || find(stanza).is_none()) {
@@ -272,20 +287,38 @@ pub fn inspect(files: &dyn FileSystem, target: &Target, wanted: &ContextEntry) -
 /// # Errors
 /// [`KubeconfigError`] when a file cannot be read.
 pub fn current_context(files: &dyn FileSystem, target: &Target) -> Result<Option<String>, KubeconfigError> {
-    Ok(current(&load(files, target)?).map(str::to_owned))
+    let seen = target.cache.lock().unwrap_or_else(PoisonError::into_inner).load(files, target, Trust::Metadata)?;
+    Ok(current(&seen).map(str::to_owned))
 }
 
 /// One file: as it was read, and as it is to be.
 struct Seen {
     path: PathBuf,
-    before: Option<Document>,
-    now: Option<Document>,
+    before: Option<Arc<Document>>,
+    now: Option<Arc<Document>>,
 }
 
 impl Seen {
     fn differs(&self) -> bool {
-        self.before != self.now
+        match (&self.before, &self.now) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && before != now,
+            (before, now) => before.is_some() != now.is_some(),
+        }
     }
+
+    /// The document, for a change of it.
+    fn edit(&mut self) -> &mut Document {
+        Arc::make_mut(self.now.get_or_insert_with(|| Arc::new(Document::new())))
+    }
+}
+
+/// What shows that a file is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Inode, length and time of change: enough to look.
+    Metadata,
+    /// The content itself: for a change of the file.
+    Content,
 }
 
 /// One of the three parts of an entry: which list, which body, which fields, and which fields contradict them.
@@ -331,19 +364,66 @@ fn stanzas(entry: &ContextEntry) -> [Stanza; 3] {
     ]
 }
 
-fn load(files: &dyn FileSystem, target: &Target) -> Result<Vec<Seen>, KubeconfigError> {
-    target
-        .files
-        .iter()
-        .map(|path| {
-            let document = match files.read(path, FILE_BYTES_MAX) {
-                Ok(content) => Some(Document::parse(path, &content)?),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => return Err(KubeconfigError::Read { path: path.clone(), source }),
-            };
-            Ok(Seen { path: path.clone(), now: document.clone(), before: document })
-        })
-        .collect()
+impl Cache {
+    fn load(&mut self, files: &dyn FileSystem, target: &Target, trust: Trust) -> Result<Vec<Seen>, KubeconfigError> {
+        let look = |path: &PathBuf| {
+            let document = self.file(files, path, trust)?;
+            Ok(Seen { path: path.clone(), before: document.clone(), now: document })
+        };
+        target.files.iter().map(look).collect()
+    }
+
+    fn file(
+        &mut self,
+        files: &dyn FileSystem,
+        path: &Path,
+        trust: Trust,
+    ) -> Result<Option<Arc<Document>>, KubeconfigError> {
+        let failed = |source| KubeconfigError::Read { path: path.to_path_buf(), source };
+        // Before the content: if the file changes in between, it is only read once more the next time.
+        let metadata = match files.metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => metadata.map_err(failed)?,
+        };
+        let known = self.files.get(path);
+        if let Some(known) = known.filter(|known| trust == Trust::Metadata && known.metadata == metadata) {
+            return Ok(Some(Arc::clone(&known.document)));
+        }
+        let content = match files.read(path, FILE_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            content => content.map_err(failed)?,
+        };
+        let document = match known.filter(|known| known.content == content) {
+            Some(known) => Arc::clone(&known.document),
+            None => Arc::new(Document::parse(path, &content)?),
+        };
+        self.files.insert(path.to_path_buf(), Cached { metadata, content, document: Arc::clone(&document) });
+        Ok(Some(document))
+    }
+
+    fn store(&mut self, files: &dyn FileSystem, seen: &[Seen]) -> Result<Change, KubeconfigError> {
+        let mut change = Change::default();
+        for file in seen.iter().filter(|file| file.differs()) {
+            let (path, Some(document)) = (&file.path, &file.now) else { continue };
+            let content =
+                document.render().map_err(|message| KubeconfigError::Shape { path: path.clone(), message })?;
+            files
+                .write(path, content.as_bytes(), 0o600)
+                .map_err(|source| KubeconfigError::Write { path: path.clone(), source })?;
+            change.written.push(path.clone());
+            self.remember(files, path, content.into_bytes(), document);
+        }
+        Ok(change)
+    }
+
+    /// Knows what was just written without parsing it, if that is what is there: some editors heed no lock.
+    fn remember(&mut self, files: &dyn FileSystem, path: &Path, content: Vec<u8>, document: &Arc<Document>) {
+        if let Ok(metadata) = files.metadata(path)
+            && files.read(path, FILE_BYTES_MAX).is_ok_and(|found| found == content)
+        {
+            self.files.insert(path.to_path_buf(), Cached { metadata, content, document: Arc::clone(document) });
+        }
+    }
 }
 
 fn edit_all(seen: &mut [Seen], edits: &[Edit]) -> Result<(), KubeconfigError> {
@@ -351,10 +431,8 @@ fn edit_all(seen: &mut [Seen], edits: &[Edit]) -> Result<(), KubeconfigError> {
         match edit {
             Edit::Merge { entry, set_current } => merge_into(seen, entry, *set_current)?,
             Edit::Remove { name } => {
-                for file in seen.iter_mut() {
-                    if let Some(document) = &mut file.now {
-                        document.remove(name);
-                    }
+                for file in seen.iter_mut().filter(|file| file.now.as_ref().is_some_and(|now| now.names(name))) {
+                    file.edit().remove(name);
                 }
             }
         }
@@ -370,38 +448,24 @@ fn merge_into(seen: &mut [Seen], entry: &ContextEntry, set_current: bool) -> Res
             file.now.as_ref().is_some_and(|document| document.entry(stanza.list, stanza.body, &entry.name).is_some())
         };
         let index = seen.iter().position(holds).unwrap_or(fallback);
-        if let Some(file) = seen.get_mut(index) {
-            let document = file.now.get_or_insert_with(Document::new);
-            document
-                .set_entry(&stanza, &entry.name)
-                .map_err(|message| KubeconfigError::Shape { path: file.path.clone(), message })?;
+        if let Some(file) = seen.get_mut(index)
+            && !file.now.as_ref().is_some_and(|now| now.has_entry(&stanza, &entry.name))
+        {
+            let path = file.path.clone();
+            file.edit().set_entry(&stanza, &entry.name).map_err(|message| KubeconfigError::Shape { path, message })?;
         }
     }
     if set_current
         && current(seen) != Some(&entry.name)
         && let Some(file) = seen.get_mut(fallback)
     {
-        file.now.get_or_insert_with(Document::new).set_current_context(&entry.name);
+        file.edit().set_current_context(&entry.name);
     }
     Ok(())
 }
 
 fn current(seen: &[Seen]) -> Option<&str> {
-    seen.iter().filter_map(|file| file.now.as_ref()?.current_context()).next()
-}
-
-fn store(files: &dyn FileSystem, seen: &[Seen]) -> Result<Change, KubeconfigError> {
-    let mut change = Change::default();
-    for file in seen.iter().filter(|file| file.differs()) {
-        let Some(document) = &file.now else { continue };
-        let content =
-            document.render().map_err(|message| KubeconfigError::Shape { path: file.path.clone(), message })?;
-        files
-            .write(&file.path, content.as_bytes(), 0o600)
-            .map_err(|source| KubeconfigError::Write { path: file.path.clone(), source })?;
-        change.written.push(file.path.clone());
-    }
-    Ok(change)
+    seen.iter().find_map(|file| file.now.as_ref()?.current_context())
 }
 
 impl fmt::Debug for ContextEntry {

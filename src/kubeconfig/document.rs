@@ -93,6 +93,23 @@ impl Document {
         entries.iter().find(|entry| entry.get("name").and_then(Node::text) == Some(name))?.get(body)
     }
 
+    /// Whether an entry is there with exactly these fields, and none that contradicts them.
+    pub(super) fn has_entry(&self, stanza: &Stanza, name: &str) -> bool {
+        self.entry(stanza.list, stanza.body, name).is_some_and(|body| {
+            let has = |(key, value, _): &(&str, String, &str)| body.get(key).and_then(Node::text) == Some(value);
+            stanza.fields.iter().all(has) && stanza.contradicting.iter().all(|key| body.get(key).is_none())
+        })
+    }
+
+    /// Whether there is a cluster, context or user of a name, or it is the current context.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let is_named = |entry: &Node| entry.get("name").and_then(Node::text) == Some(name);
+        self.current_context() == Some(name)
+            || LISTS.iter().any(
+                |list| matches!(find(&self.fields, list), Some(Node::List(entries)) if entries.iter().any(is_named)),
+            )
+    }
+
     /// Sets the fields of an entry, which is made where it is missing; its other fields stay.
     pub(super) fn set_entry(&mut self, stanza: &Stanza, name: &str) -> Result<(), String> {
         let list = slot(&mut self.fields, stanza.list, || Node::List(Vec::new()));

@@ -316,6 +316,20 @@ fn many_edits_are_one_write() {
 }
 
 #[test]
+fn what_another_program_writes_between_two_looks_is_seen() {
+    let files = memory();
+    let target = Target::explicit(CONFIG);
+    merge(&files, &target, &entry("kina-a"), true).unwrap();
+    let edited = text(&files, CONFIG).replace("server: https://127.0.0.1:6443", "server: https://127.0.0.1:7777");
+    put(&files, CONFIG, &edited);
+    merge(&files, &target, &entry("kina-b"), false).unwrap();
+    assert!(text(&files, CONFIG).contains(":7777"), "the other's change is kept");
+    assert_eq!(inspect(&files, &target, &entry("kina-a")).unwrap(), Comparison::Differs(vec!["cluster.server"]));
+    files.remove_file(Path::new(CONFIG)).unwrap();
+    assert_eq!(inspect(&files, &target, &entry("kina-b")).unwrap(), Comparison::Missing);
+}
+
+#[test]
 fn keys_do_not_show_in_debug_output() {
     assert!(!format!("{:?}", entry("kina-dev")).contains("key:"));
 }
