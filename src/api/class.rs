@@ -50,7 +50,9 @@ pub fn changes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     let mut found = Found::default();
     found.resolved("spec.kubernetesVersion", Class::Recreate, &old.kubernetes_version, &new.kubernetes_version);
     found.resolved("spec.image", Class::Roll, &old.image, &new.image);
-    found.resolved("spec.runtime", Class::Recreate, &old.runtime, &new.runtime.filter(|name| !name.is_auto()));
+    // `auto`, and port 0 below, ask for a default as much as saying nothing does: on both sides.
+    let named = |spec: &ClusterSpec| spec.runtime.filter(|name| !name.is_auto());
+    found.resolved("spec.runtime", Class::Recreate, &named(old), &named(new));
     control_plane(&mut found, old, new);
     workers(&mut found, &old.workers, &new.workers);
     networking(&mut found, old, new);
@@ -149,8 +151,8 @@ fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
     found.resolved("spec.networking.cni", Class::Recreate, &old.cni, &new.cni);
     let (old, new) = (&old.api_server, &new.api_server);
     found.resolved("spec.networking.apiServer.address", Class::Recreate, &old.address, &new.address);
-    let port = new.port.filter(|&port| port != 0);
-    found.resolved("spec.networking.apiServer.port", Class::Recreate, &old.port, &port);
+    let named = |port: Option<u16>| port.filter(|&port| port != 0);
+    found.resolved("spec.networking.apiServer.port", Class::Recreate, &named(old.port), &named(new.port));
 }
 
 #[cfg(test)]
@@ -178,6 +180,16 @@ mod tests {
         named_less.runtime = Some(RuntimeName::Auto);
         assert_eq!(classes(&resolved(), &named_less), []);
         assert_eq!(keep_resolved(&resolved(), named_less), resolved());
+    }
+
+    #[test]
+    fn resolving_what_was_asked_for_by_name_is_no_change() {
+        let mut asked = resolved();
+        asked.runtime = Some(RuntimeName::Auto);
+        asked.networking.api_server.port = Some(0);
+        let mut found = resolved();
+        found.networking.api_server.port = Some(40_001);
+        assert_eq!(classes(&asked, &found), []);
     }
 
     #[test]
