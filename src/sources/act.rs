@@ -1,6 +1,7 @@
 //! Carrying out a plan against the API. Every action can be repeated, and none trusts what is remembered where it could
 //! do harm.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use crate::api::{API_VERSION, Cluster, Source, SourceSpec, SourceStatus, annotat
 
 /// The one field manager of the file source.
 pub const FIELD_MANAGER: &str = "kina-source";
+/// The field manager of `kina apply`, to whom the fields of a Cluster go that a source lets go of: what the next
+/// `kina apply` leaves out is removed then, as it would have been from the file.
+pub const HAND_FIELD_MANAGER: &str = "kina";
 
 /// Why an action did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -121,14 +125,56 @@ pub(super) async fn release(
         annotations[annotations::DETACH] = Value::Null;
     }
     // A merge patch, not an application: applying less would take away the fields that the file had set.
+    let managers = handed_over(cluster.metadata.managed_fields.unwrap_or_default());
     let patch = json!({
-        "metadata": { "resourceVersion": cluster.metadata.resource_version, "annotations": annotations },
+        "metadata": {
+            "resourceVersion": cluster.metadata.resource_version,
+            "annotations": annotations,
+            "managedFields": managers,
+        },
     });
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match clusters.patch(name, &parameters, &Patch::Merge(patch)).await {
         Ok(cluster) => Ok(Some(cluster)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(ActError::of(what, error)),
+    }
+}
+
+/// Managed fields, with those of the source under the name of `kina apply`, together with what that manages already.
+fn handed_over(mut entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+    let is_of = |entry: &ManagedFieldsEntry, manager: &str| {
+        entry.manager.as_deref() == Some(manager)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    };
+    let Some(ours) = entries.iter().position(|entry| is_of(entry, FIELD_MANAGER)) else { return entries };
+    let mut ours = entries.remove(ours);
+    match entries.iter_mut().find(|entry| is_of(entry, HAND_FIELD_MANAGER)) {
+        Some(theirs) => {
+            let fields = ours.fields_v1.take().map(|fields| fields.0).unwrap_or_default();
+            match &mut theirs.fields_v1 {
+                Some(known) => unite(&mut known.0, fields),
+                None => theirs.fields_v1 = Some(FieldsV1(fields)),
+            }
+        }
+        None => {
+            ours.manager = Some(HAND_FIELD_MANAGER.to_owned());
+            entries.push(ours);
+        }
+    }
+    entries
+}
+
+/// The union of two sets of fields in the `FieldsV1` format: nested objects whose keys are path elements.
+fn unite(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                unite(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
     }
 }
 

@@ -22,6 +22,6 @@ pub mod scan;
 pub mod settle;
 mod watched;
 
-pub use act::FIELD_MANAGER;
+pub use act::{FIELD_MANAGER, HAND_FIELD_MANAGER};
 pub use roots::{HOME_SOURCE, Root};
 pub use run::run;

@@ -10,6 +10,9 @@ use super::scan::{Seen, Stamp};
 /// How long a changed file must stay the same. Editors and copies write in bursts of a few milliseconds; and with it a
 /// change reaches the API well within the quarter of a second that was promised.
 pub const QUIET: Duration = Duration::from_millis(100);
+/// How long one must stay the same that looks cut off: it ends amid a line, or has lost more than half of its length. A
+/// writer that pauses between emptying a file and filling it is not taken at its word at once.
+pub const SUSPICIOUS_QUIET: Duration = Duration::from_secs(1);
 /// A file that has been changing for this long is worth a word in status.
 pub const RESTLESS: Duration = Duration::from_secs(10);
 
@@ -27,8 +30,10 @@ struct Track {
     since: Duration,
     /// Since when it has not settled.
     restless_since: Duration,
-    /// Content that was taken over, `None` before the first time.
-    settled: Option<String>,
+    /// Content that was taken over, and its length; `None` before the first time.
+    settled: Option<(String, u64)>,
+    /// How long it must stay the same.
+    quiet: Duration,
     is_settled: bool,
 }
 
@@ -53,10 +58,11 @@ impl Settler {
         for (path, seen) in files {
             let state = Some((seen.hash.clone(), seen.stamp));
             match self.tracks.get_mut(path) {
-                Some(track) => track.see(state, now),
+                Some(track) => track.see(state, seen.ends_whole, now),
                 None => {
+                    let quiet = if seen.ends_whole { QUIET } else { SUSPICIOUS_QUIET };
                     let track =
-                        Track { last: state, since: now, restless_since: now, settled: None, is_settled: false };
+                        Track { last: state, since: now, restless_since: now, settled: None, quiet, is_settled: false };
                     self.tracks.insert(path.clone(), track);
                 }
             }
@@ -64,7 +70,7 @@ impl Settler {
         if is_complete {
             for (path, track) in &mut self.tracks {
                 if !files.contains_key(path) {
-                    track.see(None, now);
+                    track.see(None, true, now);
                 }
             }
         }
@@ -74,7 +80,7 @@ impl Settler {
     /// Hashes of the contents that were taken over.
     #[must_use]
     pub fn known(&self) -> BTreeMap<String, String> {
-        self.tracks.iter().filter_map(|(path, track)| Some((path.clone(), track.settled.clone()?))).collect()
+        self.tracks.iter().filter_map(|(path, track)| Some((path.clone(), track.settled.clone()?.0))).collect()
     }
 
     fn settle(&mut self, now: Duration) -> Settled {
@@ -83,8 +89,8 @@ impl Settler {
             if track.is_settled {
                 return true;
             }
-            if now.saturating_sub(track.since) < QUIET {
-                let wake = track.since + QUIET;
+            if now.saturating_sub(track.since) < track.quiet {
+                let wake = track.since + track.quiet;
                 settled.wake = Some(settled.wake.map_or(wake, |earlier| earlier.min(wake)));
                 settled.moving.push(path.clone());
                 if now.saturating_sub(track.restless_since) >= RESTLESS {
@@ -94,9 +100,9 @@ impl Settler {
             }
             track.is_settled = true;
             match &track.last {
-                Some((hash, _)) if track.settled.as_ref() == Some(hash) => true,
-                Some((hash, _)) => {
-                    track.settled = Some(hash.clone());
+                Some((hash, _)) if track.settled.as_ref().is_some_and(|(settled, _)| settled == hash) => true,
+                Some((hash, (_, length, _))) => {
+                    track.settled = Some((hash.clone(), *length));
                     settled.changed.push(path.clone());
                     true
                 }
@@ -113,8 +119,11 @@ impl Settler {
 }
 
 impl Track {
-    fn see(&mut self, state: Option<(String, Stamp)>, now: Duration) {
+    fn see(&mut self, state: Option<(String, Stamp)>, ends_whole: bool, now: Duration) {
         if self.last != state {
+            let before = self.settled.as_ref().map_or(0, |(_, length)| *length);
+            let has_shrunk = state.as_ref().is_some_and(|(_, (_, length, _))| *length < before / 2);
+            self.quiet = if has_shrunk || !ends_whole { SUSPICIOUS_QUIET } else { QUIET };
             self.last = state;
             self.since = now;
             if self.is_settled {
@@ -139,7 +148,7 @@ mod tests {
 
     fn file(content: &str, inode: u64) -> Seen {
         let stamp = (FileIdentity { device: 1, inode }, content.len() as u64, jiff::Timestamp::UNIX_EPOCH);
-        Seen { hash: content.to_owned(), stamp, content: Content::Known }
+        Seen { hash: content.to_owned(), stamp, ends_whole: !content.ends_with('.'), content: Content::Known }
     }
 
     fn files(files: &[(&str, Seen)]) -> BTreeMap<String, Seen> {
@@ -179,6 +188,19 @@ mod tests {
         let new = files(&[("a", file("new", 2))]);
         assert_eq!(settler.observe(&new, true, millis(250)).removed, [""; 0]);
         assert_eq!(settler.observe(&new, true, millis(350)).changed, ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_looks_cut_off_must_be_quiet_for_longer() {
+        let mut settler = Settler::default();
+        for (content, start, quiet) in
+            [("whole and long", 0, 100), ("amid a line.", 10_000, 1000), ("short", 20_000, 1000)]
+        {
+            let seen = files(&[("a", file(content, 1))]);
+            settler.observe(&seen, true, millis(start));
+            assert_eq!(settler.observe(&seen, true, millis(start + quiet - 1)).changed, [""; 0], "{content}");
+            assert_eq!(settler.observe(&seen, true, millis(start + quiet)).changed, ["a"], "{content}");
+        }
     }
 
     #[test]

@@ -362,6 +362,48 @@ async fn other_clients_may_not_change_or_delete_what_a_file_declares_until_it_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_detached_cluster_is_changed_by_hand_as_if_it_had_been_made_by_hand() {
+    let stage = Stage::new().await;
+    stage.declare("dev", "workers: [{name: a}, {name: b}]");
+    stage.until_names(&["dev"]).await;
+    stage.annotate("dev", annotations::DETACH).await;
+    stage.quiet().await;
+    let object = json!({
+        "apiVersion": "kina.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "dev"},
+        "spec": {"workers": [{"name": "a", "replicas": 2}]},
+    });
+    let by_hand = PatchParams::apply(crate::sources::HAND_FIELD_MANAGER);
+    let applied = stage.clusters().patch("dev", &by_hand, &Patch::Apply(object)).await.unwrap();
+    assert_eq!(
+        applied.spec.workers.iter().map(|pool| (pool.name.as_str(), pool.replicas)).collect::<Vec<_>>(),
+        [("a", 2)]
+    );
+    assert_eq!(applied.metadata.annotations.unwrap()["kina.dev/source"], "cli");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_beginning_of_a_file_that_is_written_slowly_leaves_its_cluster_alone() {
+    let stage = Stage::new().await;
+    let old = "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: dev\nspec:\n  workers:\n  - name: a\n    replicas: 12\n";
+    stage.put("dev.yaml", old);
+    stage.until_names(&["dev"]).await;
+    stage.until_condition("Settled", "True", "Applied").await;
+    let made = stage.clusters().get("dev").await.unwrap();
+    let new = old.replace("12", "24");
+    for end in 0..new.len() {
+        stage.put("dev.yaml", &new[..end]);
+        sleep(Duration::from_millis(500)).await;
+        let now = stage.clusters().list(&ListParams::default()).await.unwrap().items;
+        assert_eq!(now.len(), 1, "{}", &new[..end]);
+        assert_eq!(now[0].metadata.uid, made.metadata.uid);
+    }
+    stage.put("dev.yaml", &new);
+    stage
+        .until("written", || async { stage.clusters().get("dev").await.unwrap().spec.workers[0].replicas == 24 })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_adopts_what_was_made_by_hand_and_leaves_what_it_does_not_name() {
     let stage = Stage::new().await;
     let mut spec = ClusterSpec { paused: true, ..ClusterSpec::default() };
@@ -603,6 +645,72 @@ async fn every_beginning_of_a_file_that_is_being_written_leaves_its_cluster_alon
     stage.until("written", || async { !stage.clusters().get("dev").await.unwrap().spec.paused }).await;
     let written = stage.clusters().get("dev").await.unwrap();
     assert_eq!(written.metadata.uid, uid);
+}
+
+#[tokio::test]
+async fn links_that_are_swapped_as_in_a_configmap_mount_delete_nothing_on_a_real_disk() {
+    use std::os::unix::fs::symlink;
+    let (stage, _home) = on_disk().await;
+    let swap = |version: u32, paused: bool| {
+        let directory = stage.path(&format!("..v{version}"));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("dev.yaml"), document("dev", &format!("paused: {paused}"))).unwrap();
+        symlink(format!("..v{version}"), stage.path("..data_tmp")).unwrap();
+        std::fs::rename(stage.path("..data_tmp"), stage.path("..data")).unwrap();
+        if version > 0 {
+            std::fs::remove_dir_all(stage.path(&format!("..v{}", version - 1))).unwrap();
+        }
+    };
+    swap(0, false);
+    symlink("..data/dev.yaml", stage.path("dev.yaml")).unwrap();
+    stage.until_names(&["dev"]).await;
+    let uid = stage.clusters().get("dev").await.unwrap().metadata.uid;
+    for version in 1..200 {
+        swap(version, version % 2 == 1);
+        tokio::task::yield_now().await;
+    }
+    stage.until("the last version", || async { stage.clusters().get("dev").await.unwrap().spec.paused }).await;
+    assert_eq!(stage.clusters().get("dev").await.unwrap().metadata.uid, uid);
+}
+
+#[tokio::test]
+async fn switching_branches_back_and_forth_ends_as_the_last_one_says_on_a_real_disk() {
+    let (stage, _home) = on_disk().await;
+    let root = stage.roots[0].path.clone();
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]);
+        let output = command.args(arguments).current_dir(&root).env_remove("GIT_DIR").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "-q"]);
+    for name in ["a", "b", "c"] {
+        std::fs::write(stage.path(&format!("{name}.yaml")), document(name, "")).unwrap();
+    }
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "main"]);
+    git(&["checkout", "-q", "-b", "other"]);
+    git(&["rm", "-q", "b.yaml", "c.yaml"]);
+    std::fs::write(stage.path("a.yaml"), document("a", "paused: true")).unwrap();
+    git(&["commit", "-q", "-a", "-m", "other"]);
+    git(&["checkout", "-q", "main"]);
+    stage.until_names(&["a", "b", "c"]).await;
+    stage.until_condition("Settled", "True", "Applied").await;
+    let uids = || async {
+        let clusters = stage.clusters().list(&ListParams::default()).await.unwrap().items;
+        clusters.into_iter().filter_map(|cluster| cluster.metadata.uid).collect::<Vec<_>>()
+    };
+    let before = uids().await;
+    for _ in 0..20 {
+        git(&["checkout", "-q", "other"]);
+        git(&["checkout", "-q", "main"]);
+        tokio::task::yield_now().await;
+    }
+    git(&["checkout", "-q", "other"]);
+    stage.until("the last branch", || async { stage.clusters().get("a").await.unwrap().spec.paused }).await;
+    // Two of three are more than an hour may have.
+    stage.until_condition("Held", "True", "Held").await;
+    assert_eq!(uids().await, before);
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ pub struct Seen {
     /// Device, inode, length and time of change: what changes although the content is the same says that somebody
     /// still works on the file.
     pub stamp: Stamp,
+    /// Whether it ends as manifests do: with the end of a line, or of a JSON value.
+    pub ends_whole: bool,
     /// What is in it.
     pub content: Content,
 }
@@ -192,6 +194,8 @@ impl Walk<'_> {
 
     fn entry(&mut self, path: &Path, relative: String, name: &str, depth: usize) {
         match self.files.link_metadata(path) {
+            // The replacement character stands for bytes that are not UTF-8: such a name leads nowhere.
+            Err(_) if name.contains('\u{fffd}') => self.problem(&relative, &"the name is not UTF-8: rename it"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.problem(&relative, &error),
             Ok(metadata) => match metadata.kind {
@@ -237,11 +241,12 @@ impl Walk<'_> {
         if self.scan.files.len() >= FILES_MAX {
             return self.problem(&relative, &format!("more than {FILES_MAX} manifest files"));
         }
-        let (hash, content) = match self.files.read(path, FILE_BYTES_MAX) {
+        let (hash, ends_whole, content) = match self.files.read(path, FILE_BYTES_MAX) {
             Ok(bytes) => {
                 let hash = hash(&bytes);
+                let ends_whole = matches!(bytes.last(), Some(b'\n' | b'}' | b']'));
                 let content = self.content(&relative, &hash, bytes);
-                (hash, content)
+                (hash, ends_whole, content)
             }
             // Removed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -252,11 +257,11 @@ impl Walk<'_> {
                     }
                     _ => format!("the file cannot be read: {error}"),
                 };
-                (hash(message.as_bytes()), Content::Unreadable(message))
+                (hash(message.as_bytes()), true, Content::Unreadable(message))
             }
         };
         let stamp = (metadata.identity, metadata.length, metadata.modified);
-        self.scan.files.insert(relative, Seen { hash, stamp, content });
+        self.scan.files.insert(relative, Seen { hash, stamp, ends_whole, content });
     }
 
     fn content(&mut self, relative: &str, hash: &str, bytes: Vec<u8>) -> Content {

@@ -138,3 +138,22 @@ fn a_git_operation_hides_everything_until_it_is_over() {
     assert_eq!(paths(&after), ["a.yaml"]);
     assert_eq!(after.commit.as_deref(), Some("3f2c9d1e3f2c9d1e3f2c9d1e3f2c9d1e3f2c9d1e"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf8_is_a_problem_and_not_a_missing_file() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join(std::ffi::OsStr::from_bytes(b"d\xffv.yaml")), "x").unwrap();
+    let scan = scan(&crate::world::Disk, home.path(), &BTreeMap::new());
+    assert_eq!((scan.files.len(), scan.problems[0].message.as_str()), (0, "the name is not UTF-8: rename it"));
+}
+
+#[test]
+fn a_fifo_does_not_stop_the_walk() {
+    let home = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("mkfifo").arg(home.path().join("pipe.yaml")).status().unwrap();
+    assert!(made.success());
+    std::fs::write(home.path().join("a.yaml"), "x").unwrap();
+    assert_eq!(paths(&scan(&crate::world::Disk, home.path(), &BTreeMap::new())), ["a.yaml"]);
+}
