@@ -2,3 +2,229 @@
 //! what tests run in a simulated world.
 
 pub mod admission;
+mod clients;
+mod kinds;
+mod serving;
+
+use std::fmt::{self, Debug};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use clients::{ClientError, connect};
+pub use kinds::kinds;
+pub use serving::{Serving, ServingError};
+
+use crate::api::users;
+use crate::apiserver::kind::KindError;
+use crate::apiserver::store::{RedbStore, StoreError};
+use crate::apiserver::user::User;
+use crate::apiserver::{ApiServer, Tenant};
+use crate::controllers::{self, Runtimes};
+use crate::home::{Home, HomeError};
+use crate::kubeconfig::Target;
+use crate::runtime::Runtime;
+use crate::runtime::sim::{SimError, SimOptions, SimRuntime, SimStore};
+use crate::sources::{self, Root};
+use crate::world::{World, uuid};
+
+/// The tenant of Kina's own objects: the store has no other.
+const TENANT: &str = "kina";
+/// Pages of the store kept in memory. A thousand Clusters with their machines are some 20 MB; what is read often (lists of
+/// one kind) is far less.
+const STORE_CACHE_BYTES: usize = 16 << 20;
+/// How long parts may take to end by themselves; what still runs then is cut off, which no part may mind.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Where objects are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In the home.
+    Home,
+    /// In memory: they end with the process.
+    Memory,
+}
+
+/// What a system is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Paths of the home, which is prepared, and locked by the caller where others could want it.
+    pub home: Home,
+    /// Clock, randomness, files and ports.
+    pub world: World,
+    /// Directories to watch.
+    pub roots: Vec<Root>,
+    /// Where objects are kept; the simulated runtime's world is kept alike.
+    pub storage: Storage,
+    /// How the simulated runtime behaves.
+    pub simulator: SimOptions,
+    /// Where contexts of clusters go.
+    pub kubeconfig: Target,
+    /// Whether others are answered on a socket, or only clients in this process.
+    pub sockets: bool,
+    /// At most so many machines in work at once.
+    pub parallelism: usize,
+}
+
+/// A system could not be started, or a part of it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// The home.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The store.
+    #[error("could not open the store")]
+    Store(#[from] StoreError),
+    /// A kind.
+    #[error("could not register a kind")]
+    Kind(#[from] KindError),
+    /// The simulated runtime.
+    #[error("could not open the simulated runtime")]
+    Simulator(#[from] SimError),
+    /// Serving the API.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// A part ended that should run as long as the process.
+    #[error("the {part} ended unexpectedly")]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// Why, where it is known.
+        #[source]
+        source: Option<JoinError>,
+    },
+}
+
+/// The objects of a home, with a server over them and nothing that acts on them.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    server: ApiServer,
+    tenant: Tenant,
+}
+
+impl Objects {
+    /// Opens the store, in the home or in memory, and starts the server on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`SystemError`].
+    pub fn open(home: &Home, world: &World, storage: Storage, threaded: bool) -> Result<Self, SystemError> {
+        let id = uuid(world.random.as_ref());
+        let store = match storage {
+            Storage::Home => RedbStore::open(&home.store(), STORE_CACHE_BYTES, &id)?,
+            Storage::Memory => RedbStore::in_memory(&id)?,
+        };
+        let mut builder = ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
+        if threaded {
+            builder = builder.threaded_writer();
+        }
+        let server = builder.build()?;
+        let tenant = server.tenant(TENANT);
+        Ok(Self { server, tenant })
+    }
+
+    /// A client in this process, in the name of a user.
+    #[must_use]
+    pub fn client(&self, user: &str) -> kube::Client {
+        self.tenant.client(User { name: user.to_owned(), groups: vec!["system:masters".to_owned()] })
+    }
+}
+
+/// A system at work. Dropping it ends it as a crash would; [`Running::shutdown`] ends it gently.
+pub struct Running {
+    objects: Objects,
+    simulator: Arc<SimRuntime>,
+    parts: JoinSet<&'static str>,
+    stop: CancellationToken,
+    serving: CancellationToken,
+}
+
+impl Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("parts", &self.parts.len()).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// [`SystemError`]; nothing runs then.
+    pub async fn start(options: Options) -> Result<Self, SystemError> {
+        let Options { home, world, roots, storage, simulator, kubeconfig, sockets, parallelism } = options;
+        let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
+        let objects = Objects::open(&home, &world, storage, sockets)?;
+        let sim_store = match storage {
+            Storage::Home => SimStore::File(home.simulator()),
+            Storage::Memory => SimStore::Memory,
+        };
+        let simulator = SimRuntime::open(world.clone(), sim_store, simulator)?;
+        let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
+        let context = controllers::Context {
+            client: objects.client(users::CONTROLLERS),
+            world: world.clone(),
+            runtimes: Runtimes::new([Arc::clone(&simulator) as Arc<dyn Runtime>]),
+            installation,
+            pki_directory: home.pki(),
+            kubeconfig,
+            parallelism,
+        };
+        let mut running = Self {
+            objects,
+            simulator,
+            parts: JoinSet::new(),
+            stop: CancellationToken::new(),
+            serving: CancellationToken::new(),
+        };
+        running.spawn("simulated runtime", Arc::clone(&running.simulator).run(running.serving.clone()));
+        running.spawn("controllers", controllers::run(context, running.stop.clone()));
+        let source_client = running.objects.client(users::SOURCES);
+        running.spawn("sources", sources::run(source_client, world, roots, running.stop.clone()));
+        if let Some(serving) = serving {
+            running.spawn("API", serving.run(running.objects.tenant.clone(), running.serving.clone()));
+        }
+        Ok(running)
+    }
+
+    /// A client in this process, in the name of a user.
+    #[must_use]
+    pub fn client(&self, user: &str) -> kube::Client {
+        self.objects.client(user)
+    }
+
+    /// The simulated runtime, for tests that reach into its world.
+    #[must_use]
+    pub fn simulator(&self) -> &Arc<SimRuntime> {
+        &self.simulator
+    }
+
+    /// Waits until a part ends, which none should.
+    pub async fn failed(&mut self) -> SystemError {
+        match self.parts.join_next().await {
+            Some(Ok(part)) => SystemError::Ended { part, source: None },
+            Some(Err(source)) => SystemError::Ended { part: "system", source: Some(source) },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends sources and controllers, then what answers, then the server. What was acknowledged is stored.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        self.objects.server.shutdown();
+        self.serving.cancel();
+        let drained = async { while self.parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("parts that did not end in time are cut off");
+            self.parts.shutdown().await;
+        }
+    }
+
+    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.parts.spawn(async move {
+            part.await;
+            name
+        });
+    }
+}

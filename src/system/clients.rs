@@ -1,0 +1,70 @@
+//! Clients of the process that serves a home.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::home::Home;
+use crate::world::FileSystem;
+
+/// A server on this host answers within milliseconds; one that does not within this time is not there.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The home's kubeconfig is some 3 KiB long.
+const KUBECONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// The process that serves a home cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig that it should have written is not there or cannot be read.
+    #[error("could not read {path}")]
+    Read {
+        /// Path of the kubeconfig.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kubeconfig is none.
+    #[error("{path} is not a usable kubeconfig")]
+    Unusable {
+        /// Path of the kubeconfig.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It does not answer.
+    #[error("the kina that serves {home} does not answer")]
+    Silent {
+        /// Path of the home.
+        home: PathBuf,
+        /// The cause, where the connection was refused rather than silent.
+        #[source]
+        source: Option<Box<kube::Error>>,
+    },
+}
+
+/// A client of the process that serves a home, once it has answered.
+///
+/// # Errors
+/// [`ClientError`]: also while that process is still starting; ask again.
+pub async fn connect(home: &Home, files: &dyn FileSystem) -> Result<kube::Client, ClientError> {
+    let path = home.kubeconfig();
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unusable { path: path.clone(), source };
+    let text = files
+        .read(&path, KUBECONFIG_BYTES_MAX)
+        .map_err(|source| ClientError::Read { path: path.clone(), source })?;
+    let text = String::from_utf8(text).map_err(|source| unusable(source.into()))?;
+    let kubeconfig = Kubeconfig::from_yaml(&text).map_err(|source| unusable(source.into()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|source| unusable(source.into()))?;
+    let client = kube::Client::try_from(config).map_err(|source| unusable(source.into()))?;
+    let silent = |source| ClientError::Silent { home: home.root().to_owned(), source };
+    match tokio::time::timeout(ANSWER, client.apiserver_version()).await {
+        Ok(Ok(_)) => Ok(client),
+        Ok(Err(error)) => Err(silent(Some(Box::new(error)))),
+        Err(_) => Err(silent(None)),
+    }
+}
