@@ -51,10 +51,10 @@ pub enum ClientError {
 /// [`ClientError`]: also while that process is still starting; ask again.
 pub async fn connect(home: &Home, files: &dyn FileSystem) -> Result<kube::Client, ClientError> {
     let path = home.kubeconfig();
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unusable { path: path.clone(), source };
-    let text = files
-        .read(&path, KUBECONFIG_BYTES_MAX)
-        .map_err(|source| ClientError::Read { path: path.clone(), source })?;
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unusable { path: path.clone(), source };
+    let text =
+        files.read(&path, KUBECONFIG_BYTES_MAX).map_err(|source| ClientError::Read { path: path.clone(), source })?;
     let text = String::from_utf8(text).map_err(|source| unusable(source.into()))?;
     let kubeconfig = Kubeconfig::from_yaml(&text).map_err(|source| unusable(source.into()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())

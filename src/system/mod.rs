@@ -39,17 +39,22 @@ const STORE_CACHE_BYTES: usize = 16 << 20;
 /// How long parts may take to end by themselves; what still runs then is cut off, which no part may mind.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Where objects are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where objects, and the simulated world, are kept.
+#[derive(Debug)]
 pub enum Storage {
-    /// In the home.
-    Home,
-    /// In memory: they end with the process.
-    Memory,
+    /// In files of the home.
+    Home(SimOptions),
+    /// In what the caller opened, for tests that crash and restart a system in one process.
+    Given {
+        /// The store of Kina's objects.
+        store: Box<RedbStore>,
+        /// The simulated runtime, whose world outlives the system.
+        simulator: Arc<SimRuntime>,
+    },
 }
 
 /// What a system is made of.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Paths of the home, which is prepared, and locked by the caller where others could want it.
     pub home: Home,
@@ -57,10 +62,8 @@ pub struct Options {
     pub world: World,
     /// Directories to watch.
     pub roots: Vec<Root>,
-    /// Where objects are kept; the simulated runtime's world is kept alike.
+    /// Where objects, and the simulated world, are kept.
     pub storage: Storage,
-    /// How the simulated runtime behaves.
-    pub simulator: SimOptions,
     /// Where contexts of clusters go.
     pub kubeconfig: Target,
     /// Whether others are answered on a socket, or only clients in this process.
@@ -106,17 +109,18 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Opens the store, in the home or in memory, and starts the server on the current tokio runtime.
+    /// Opens the home's store and starts the server on the current tokio runtime.
     ///
     /// # Errors
     /// [`SystemError`].
-    pub fn open(home: &Home, world: &World, storage: Storage, threaded: bool) -> Result<Self, SystemError> {
-        let id = uuid(world.random.as_ref());
-        let store = match storage {
-            Storage::Home => RedbStore::open(&home.store(), STORE_CACHE_BYTES, &id)?,
-            Storage::Memory => RedbStore::in_memory(&id)?,
-        };
-        let mut builder = ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
+    pub fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
+        let store = RedbStore::open(&home.store(), STORE_CACHE_BYTES, &uuid(world.random.as_ref()))?;
+        Self::over(store, world, true)
+    }
+
+    fn over(store: RedbStore, world: &World, threaded: bool) -> Result<Self, SystemError> {
+        let mut builder =
+            ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
         if threaded {
             builder = builder.threaded_writer();
         }
@@ -153,14 +157,15 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, roots, storage, simulator, kubeconfig, sockets, parallelism } = options;
+        let Options { home, world, roots, storage, kubeconfig, sockets, parallelism } = options;
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
-        let objects = Objects::open(&home, &world, storage, sockets)?;
-        let sim_store = match storage {
-            Storage::Home => SimStore::File(home.simulator()),
-            Storage::Memory => SimStore::Memory,
+        let (objects, simulator) = match storage {
+            Storage::Home(options) => {
+                let simulator = SimRuntime::open(world.clone(), SimStore::File(home.simulator()), options)?;
+                (Objects::open(&home, &world)?, simulator)
+            }
+            Storage::Given { store, simulator } => (Objects::over(*store, &world, false)?, simulator),
         };
-        let simulator = SimRuntime::open(world.clone(), sim_store, simulator)?;
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         let context = controllers::Context {
             client: objects.client(users::CONTROLLERS),

@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::users;
+use crate::apiserver::Tenant;
 use crate::apiserver::serve::{self, Limits, PkiError, TlsError};
 use crate::apiserver::user::User;
-use crate::apiserver::Tenant;
 use crate::home::Home;
 use crate::world::World;
 
@@ -69,17 +69,13 @@ impl Serving {
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let user = User { name: users::ADMIN.to_owned(), groups: vec!["system:masters".to_owned()] };
-        let credentials =
-            serve::credentials(&user, world.clock.now(), CERTIFICATE_LIFE).map_err(ServingError::Pki)?;
+        let credentials = serve::credentials(&user, world.clock.now(), CERTIFICATE_LIFE).map_err(ServingError::Pki)?;
         let authority = &credentials.authority.pair.certificate;
         let server = &credentials.server;
         let tls = serve::server_config(authority, &server.certificate, &server.key).map_err(ServingError::Tls)?;
         let text = serve::kubeconfig(CONTEXT, &format!("https://{address}"), authority, &credentials.client);
         let path = home.kubeconfig();
-        world
-            .files
-            .write(&path, text.as_bytes(), 0o600)
-            .map_err(|source| ServingError::Kubeconfig { path, source })?;
+        world.files.write(&path, text.as_bytes(), 0o600).map_err(|source| ServingError::Kubeconfig { path, source })?;
         Ok(Self { listener, tls, address })
     }
 

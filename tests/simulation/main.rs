@@ -3,7 +3,9 @@
 //! Every run has a fresh thread of its own, since the standard library keeps per-thread hash keys. The first test is the
 //! one that all others rest on: the same seed gives the same run, call by call.
 
+mod backend;
 mod entropy;
+mod stories;
 mod world;
 
 use std::time::Duration;
@@ -42,7 +44,11 @@ fn one_seed_gives_one_run() {
             let at = first.trace.iter().zip(&second.trace).position(|(left, right)| left != right);
             let at = at.unwrap_or_else(|| first.trace.len().min(second.trace.len()));
             let around = |run: &Run| run.trace[at.saturating_sub(3)..run.trace.len().min(at + 3)].join("\n  ");
-            panic!("seed {seed} gave two runs, parting at step {at}:\n  {}\nand\n  {}", around(&first), around(&second));
+            panic!(
+                "seed {seed} gave two runs, parting at step {at}:\n  {}\nand\n  {}",
+                around(&first),
+                around(&second)
+            );
         }
     }
 }

@@ -1,26 +1,34 @@
 //! The world of a run, what is done to it, and what is written down of it.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use kube::api::Api;
-use kube::runtime::watcher;
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use kube::config::Kubeconfig;
+use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
 
-use kina::api::{Cluster, Machine, Source, users};
 use kina::api::conditions;
+use kina::api::{Cluster, Machine, Source, SourceStatus, users};
+use kina::apiserver::store::RedbStore;
 use kina::home::Home;
 use kina::kubeconfig::Target;
-use kina::runtime::Runtime;
-use kina::runtime::sim::{Fault, Gate, Operation, SimOptions};
+use kina::runtime::sim::{Fault, Gate, Hands, Operation, SimOptions, SimRuntime, SimStore};
+use kina::runtime::{ClusterAccess, Listing, Runtime};
 use kina::sources::Root;
 use kina::system::{Options, Running, Storage};
 use kina::world::World;
 
+use crate::backend::SharedBytes;
 use crate::entropy;
 
 /// What a run leaves: every step that could be seen from outside, and what was left on the host at its end.
@@ -34,7 +42,40 @@ pub struct Simulation {
     system: Running,
     world: World,
     home: Home,
+    store: SharedBytes,
+    simulator: Arc<SimRuntime>,
     trace: Trace,
+}
+
+/// What can be done while Kina is down.
+pub struct Meanwhile<'a> {
+    world: &'a World,
+    home: &'a Home,
+}
+
+impl Meanwhile<'_> {
+    pub fn remove(&self, name: &str) {
+        self.world.files.remove_file(&self.home.clusters().join(name)).unwrap();
+    }
+}
+
+/// How often is looked whether a condition holds.
+const LOOK: Duration = Duration::from_millis(100);
+/// Pages of the store kept in memory: any number does.
+const CACHE_BYTES: usize = 1 << 20;
+
+async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc<SimRuntime>) -> Running {
+    let store = Box::new(RedbStore::with_backend(store.clone(), CACHE_BYTES, "a-store").unwrap());
+    let options = Options {
+        home: home.clone(),
+        world: world.clone(),
+        roots: vec![Root { name: "clusters".into(), path: home.clusters() }],
+        storage: Storage::Given { store, simulator: Arc::clone(simulator) },
+        kubeconfig: Target::resolve(None, Path::new("/home/me")),
+        sockets: false,
+        parallelism: 2,
+    };
+    Running::start(options).await.unwrap()
 }
 
 /// Lines with the virtual time since the start.
@@ -90,22 +131,48 @@ impl Simulation {
         let home = Home::at("/home/me/.kina");
         home.prepare(world.files.as_ref(), 1000).unwrap();
         let trace = Trace { lines: Arc::default(), start: tokio::time::Instant::now() };
-        let options = Options {
-            home: home.clone(),
-            world: world.clone(),
-            roots: vec![Root { name: "clusters".into(), path: home.clusters() }],
-            storage: Storage::Memory,
-            simulator: SimOptions { gate: Arc::new(Recording(trace.clone())), ..SimOptions::default() },
-            kubeconfig: Target::resolve(None, Path::new("/home/me")),
-            sockets: false,
-            parallelism: 2,
-        };
-        let system = Running::start(options).await.unwrap();
-        let simulation = Self { system, world, home, trace };
-        simulation.record::<Cluster>("cluster");
-        simulation.record::<Machine>("machine");
-        simulation.record::<Source>("source");
+        let options = SimOptions { gate: Arc::new(Recording(trace.clone())), ..SimOptions::default() };
+        let simulator = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
+        let store = SharedBytes::default();
+        let system = system(&world, &home, &store, &simulator).await;
+        let simulation = Self { system, world, home, store, simulator, trace };
+        simulation.record_all();
         simulation
+    }
+
+    /// Ends Kina as `kill -9` does, and starts it anew over what it left.
+    pub async fn crash(self) -> Self {
+        self.crash_and(|_| ()).await
+    }
+
+    /// As [`Self::crash`], with something happening while Kina is down.
+    pub async fn crash_and(mut self, meanwhile: impl FnOnce(&Meanwhile<'_>)) -> Self {
+        self.trace.note(format_args!("crash"));
+        drop(self.system);
+        // Tasks of the dead system end when they are next polled; the store closes with the last of them.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        meanwhile(&Meanwhile { world: &self.world, home: &self.home });
+        self.system = system(&self.world, &self.home, &self.store, &self.simulator).await;
+        self.record_all();
+        self
+    }
+
+    fn record_all(&self) {
+        self.record::<Cluster>("cluster");
+        self.record::<Machine>("machine");
+        self.record::<Source>("source");
+    }
+
+    /// A client in the name of a person.
+    pub fn client(&self) -> kube::Client {
+        self.system.client(users::ADMIN)
+    }
+
+    /// What reaches into the simulated world behind Kina's back.
+    pub fn hands(&self) -> Hands<'_> {
+        self.simulator.hands()
     }
 
     /// Writes down every change of every object of a kind.
@@ -138,6 +205,127 @@ impl Simulation {
         self.world.files.write(&self.path(name), content.as_bytes(), 0o600).unwrap();
     }
 
+    /// Removes files, and gives Kina no chance to look in between.
+    pub fn remove_all(&self, names: &[&str]) {
+        for name in names {
+            self.remove(name);
+        }
+    }
+
+    /// Removes the watched directory itself.
+    pub fn remove_root(&self) {
+        self.trace.note(format_args!("remove the root"));
+        self.world.files.remove_directory(&self.home.clusters()).unwrap();
+    }
+
+    /// The text of a file.
+    pub fn read(&self, path: &Path) -> String {
+        String::from_utf8(self.world.files.read(path, 1 << 20).unwrap()).unwrap()
+    }
+
+    /// Lets time pass with everything at work.
+    pub async fn advance(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Everything in the runtime.
+    pub async fn listing(&self) -> Listing {
+        self.simulator.list().await.unwrap()
+    }
+
+    pub async fn cluster(&self, name: &str) -> Cluster {
+        Api::all(self.client()).get(name).await.unwrap()
+    }
+
+    pub async fn cluster_names(&self) -> Vec<String> {
+        let clusters: Api<Cluster> = Api::all(self.client());
+        clusters.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// Revisions of everything, and ids of all containers: what stays the same while nothing is changed.
+    pub async fn quiet_marks(&self) -> Vec<String> {
+        let mut marks = Vec::new();
+        let clusters: Api<Cluster> = Api::all(self.client());
+        let machines: Api<Machine> = Api::all(self.client());
+        let sources: Api<Source> = Api::all(self.client());
+        let list = ListParams::default();
+        let noted = |object: &dyn Fn() -> (String, Option<String>)| format!("{:?}", object());
+        for object in clusters.list(&list).await.unwrap() {
+            marks.push(noted(&|| (object.name_any(), object.resource_version())));
+        }
+        for object in machines.list(&list).await.unwrap() {
+            marks.push(noted(&|| (object.name_any(), object.resource_version())));
+        }
+        for object in sources.list(&list).await.unwrap() {
+            marks.push(noted(&|| (object.name_any(), object.resource_version())));
+        }
+        marks.extend(self.listing().await.containers.into_iter().map(|container| container.id.0));
+        marks
+    }
+
+    /// A client of a cluster, with what its context in the kubeconfig says.
+    pub async fn cluster_client(&self, name: &str) -> kube::Client {
+        let kubeconfig = Kubeconfig::from_yaml(&self.read(Path::new("/home/me/.kube/config"))).unwrap();
+        let context = format!("kina-{name}");
+        let server =
+            kubeconfig.clusters.iter().find(|cluster| cluster.name == context).unwrap().cluster.clone().unwrap();
+        let user = kubeconfig.auth_infos.iter().find(|user| user.name == context).unwrap().auth_info.clone().unwrap();
+        let decoded = |data: &str| String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
+        let access = ClusterAccess {
+            server: server.server.unwrap(),
+            ca_certificate: decoded(&server.certificate_authority_data.unwrap()),
+            client_certificate: decoded(&user.client_certificate_data.unwrap()),
+            client_key: decoded(user.client_key_data.unwrap().expose_secret()),
+        };
+        self.simulator.connector().connect(&access).await.unwrap()
+    }
+
+    pub async fn nodes(&self, name: &str) -> Vec<Node> {
+        let nodes: Api<Node> = Api::all(self.cluster_client(name).await);
+        nodes.list(&ListParams::default()).await.unwrap().items
+    }
+
+    pub async fn until_node(&mut self, cluster: &str, name: &str, limit: Duration, holds: impl Fn(&Node) -> bool) {
+        let nodes: Api<Node> = Api::all(self.cluster_client(cluster).await);
+        self.until(&nodes, name, "as wanted", |node| node.as_ref().is_some_and(&holds), limit).await;
+    }
+
+    pub async fn until_machine(&mut self, name: &str, limit: Duration, holds: impl Fn(&Machine) -> bool) {
+        let machines: Api<Machine> = Api::all(self.client());
+        self.until(&machines, name, "as wanted", |machine| machine.as_ref().is_some_and(&holds), limit).await;
+    }
+
+    pub async fn until_cluster(
+        &mut self,
+        name: &str,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&Cluster) -> bool,
+    ) -> Cluster {
+        let clusters: Api<Cluster> = Api::all(self.client());
+        self.until(&clusters, name, what, |cluster| cluster.as_ref().is_some_and(&holds), limit).await.unwrap()
+    }
+
+    /// Until the status of the source `clusters` is so.
+    pub async fn until_source(&mut self, limit: Duration, holds: impl Fn(&SourceStatus) -> bool) -> SourceStatus {
+        let sources: Api<Source> = Api::all(self.client());
+        let status = |source: &Option<Source>| source.as_ref().and_then(|source| source.status.clone());
+        let holds = |source: &Option<Source>| status(source).as_ref().is_some_and(&holds);
+        status(&self.until(&sources, "clusters", "as wanted", holds, limit).await).unwrap()
+    }
+
+    pub async fn until_listing(&mut self, limit: Duration, holds: impl Fn(&Listing) -> bool) {
+        let seen = async {
+            while !holds(&self.simulator.list().await.unwrap()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(limit, seen).await.is_err() {
+            let listing = self.listing().await;
+            panic!("the runtime did not come to be as wanted: {listing:#?}\n{}", self.last_lines());
+        }
+    }
+
     pub fn remove(&self, name: &str) {
         self.trace.note(format_args!("remove {name}"));
         self.world.files.remove_file(&self.path(name)).unwrap();
@@ -151,33 +339,39 @@ impl Simulation {
             let counts = status.machines.clone().unwrap_or_default();
             let current = status.observed_generation == cluster.as_ref().and_then(|c| c.metadata.generation);
             let (desired, ready) = (counts.desired, counts.ready);
-            current && conditions::is_true(&status.conditions, conditions::READY) && (desired, ready) == (machines, machines)
+            current
+                && conditions::is_true(&status.conditions, conditions::READY)
+                && (desired, ready) == (machines, machines)
         };
         self.until(&clusters, name, "Ready", ready, limit).await;
         self.trace.note(format_args!("{name} is Ready with {machines} machines"));
     }
 
     pub async fn until_gone(&mut self, name: &str, limit: Duration) {
-        let clusters: Api<Cluster> = Api::all(self.system.client(users::ADMIN));
+        let clusters: Api<Cluster> = Api::all(self.client());
         self.until(&clusters, name, "gone", |cluster| cluster.is_none(), limit).await;
         self.trace.note(format_args!("{name} is gone"));
     }
 
-    /// Waits for a condition of one Cluster; a part of the system that ends is a failure at once.
-    async fn until(
+    /// Waits for a condition of one object; a part of the system that ends is a failure at once.
+    async fn until<K>(
         &mut self,
-        clusters: &Api<Cluster>,
+        api: &Api<K>,
         name: &str,
         what: &str,
-        holds: impl Fn(&Option<Cluster>) -> bool,
+        holds: impl Fn(&Option<K>) -> bool,
         limit: Duration,
-    ) {
+    ) -> Option<K>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
         let seen = async {
             loop {
-                if holds(&clusters.get_opt(name).await.unwrap()) {
-                    return;
+                // A cluster's own API may be away for a while.
+                match api.get_opt(name).await {
+                    Ok(object) if holds(&object) => return object,
+                    _ => tokio::time::sleep(LOOK).await,
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         let outcome = tokio::select! {
@@ -185,20 +379,27 @@ impl Simulation {
             failed = self.system.failed() => Err(format!("{failed}")),
             outcome = tokio::time::timeout(limit, seen) => outcome.map_err(|_| format!("not within {limit:?}")),
         };
-        if let Err(cause) = outcome {
-            let last = self.trace.lines.lock().unwrap().iter().rev().take(40).rev().cloned().collect::<Vec<_>>();
-            let machines: Api<Machine> = Api::all(self.system.client(users::ADMIN));
-            let machines = machines.list(&Default::default()).await.unwrap().items;
-            let state: Vec<String> =
-                machines.iter().map(|machine| format!("{}: {:?}", machine.name_any(), machine.status)).collect();
-            let cluster = clusters.get_opt(name).await.unwrap().and_then(|cluster| cluster.status);
-            panic!("{name} was not {what}: {cause}\n{cluster:#?}\n{}\n{}", state.join("\n"), last.join("\n"));
+        match outcome {
+            Ok(object) => object,
+            Err(cause) => {
+                let machines: Api<Machine> = Api::all(self.client());
+                let machines = machines.list(&ListParams::default()).await.unwrap().items;
+                let state: Vec<String> =
+                    machines.iter().map(|machine| format!("{}: {:?}", machine.name_any(), machine.status)).collect();
+                let last = api.get_opt(name).await;
+                panic!("{name} was not {what}: {cause}\n{last:#?}\n{}\n{}", state.join("\n"), self.last_lines());
+            }
         }
+    }
+
+    fn last_lines(&self) -> String {
+        let lines = self.trace.lines.lock().unwrap();
+        lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// Ends the run: what is left in the runtime, in the kubeconfig and in the home.
     async fn end(self) -> Run {
-        let listing = self.system.simulator().list().await.unwrap();
+        let listing = self.simulator.list().await.unwrap();
         let mut left_behind: Vec<String> = Vec::new();
         left_behind.extend(listing.containers.into_iter().map(|container| format!("container {}", container.name)));
         left_behind.extend(listing.networks.into_iter().map(|network| format!("network {}", network.name)));
@@ -210,7 +411,7 @@ impl Simulation {
             left_behind.push("a context".to_owned());
         }
         let machines: Api<Machine> = Api::all(self.system.client(users::ADMIN));
-        let machines = machines.list(&Default::default()).await.unwrap().items;
+        let machines = machines.list(&ListParams::default()).await.unwrap().items;
         left_behind.extend(machines.iter().map(|machine| format!("machine {}", machine.name_any())));
         self.system.shutdown().await;
         let trace = self.trace.lines.lock().unwrap().clone();
