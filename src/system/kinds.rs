@@ -8,7 +8,7 @@ use super::admission::{ClusterRules, MachineRules, SourceRules, validate_cluster
 use crate::api::{Cluster, Machine, Source};
 use crate::apiserver::core;
 use crate::apiserver::kind::{Kind, KindError};
-use crate::sources::admission::SourceAdmission;
+use crate::sources::admission::SourceOwnership;
 
 /// Cluster, Machine and Source, and what Kubernetes' clients need besides: events, leases, namespaces.
 ///
@@ -19,7 +19,7 @@ use crate::sources::admission::SourceAdmission;
 /// Only if a derived definition were incomplete.
 pub fn kinds() -> Result<Vec<Kind>, KindError> {
     let cluster = Kind::from_crd(&Cluster::crd())?
-        .with_admission(Arc::new(SourceAdmission))
+        .with_admission(Arc::new(SourceOwnership))
         .with_admission(Arc::new(ClusterRules))
         .with_validation(Arc::new(validate_cluster));
     let machine = Kind::from_crd(&Machine::crd())?.with_admission(Arc::new(MachineRules));

@@ -6,6 +6,7 @@ mod clients;
 mod kinds;
 mod serving;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::future::Future;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use clients::{ClientError, connect};
 pub use kinds::kinds;
 pub use serving::{Serving, ServingError};
 
+use crate::api::cluster::RuntimeName;
 use crate::api::users;
 use crate::apiserver::kind::KindError;
 use crate::apiserver::store::{RedbStore, StoreError};
@@ -170,7 +172,10 @@ impl Running {
         let context = controllers::Context {
             client: objects.client(users::CONTROLLERS),
             world: world.clone(),
-            runtimes: Runtimes::new([Arc::clone(&simulator) as Arc<dyn Runtime>]),
+            runtimes: Runtimes {
+                usable: BTreeMap::from([(RuntimeName::Sim, Arc::clone(&simulator) as Arc<dyn Runtime>)]),
+                silent: BTreeMap::new(),
+            },
             installation,
             pki_directory: home.pki(),
             kubeconfig,
@@ -183,10 +188,18 @@ impl Running {
             stop: CancellationToken::new(),
             serving: CancellationToken::new(),
         };
-        running.spawn("simulated runtime", Arc::clone(&running.simulator).run(running.serving.clone()));
-        running.spawn("controllers", controllers::run(context, running.stop.clone()));
+        let (simulator, serving_ends) = (Arc::clone(&running.simulator), running.serving.clone());
+        running.spawn("simulated runtime", async move {
+            // Its world is consistent after every step: there is nothing to finish.
+            tokio::select! {
+                biased;
+                () = serving_ends.cancelled() => {}
+                () = simulator.run() => {}
+            }
+        });
+        running.spawn("controllers", controllers::run(context, running.stop.clone().cancelled_owned()));
         let source_client = running.objects.client(users::SOURCES);
-        running.spawn("sources", sources::run(source_client, world, roots, running.stop.clone()));
+        running.spawn("sources", sources::run(source_client, world, roots, running.stop.clone().cancelled_owned()));
         if let Some(serving) = serving {
             running.spawn("API", serving.run(running.objects.tenant.clone(), running.serving.clone()));
         }
