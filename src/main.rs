@@ -1,3 +1,13 @@
 //! Parse, run, exit code: nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kina::cli::{self, local::LocalEngine};
+
+fn main() -> ExitCode {
+    // One provider of cryptography, chosen here: with none chosen, rustls would panic at its first use.
+    let chosen = rustls::crypto::ring::default_provider().install_default();
+    debug_assert!(chosen.is_ok(), "nobody else chooses");
+    cli::main(Arc::new(LocalEngine::of_process()))
+}

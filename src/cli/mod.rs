@@ -17,6 +17,7 @@ mod get;
 pub mod inputs;
 pub mod interrupt;
 pub mod kinds;
+pub mod local;
 mod marks;
 pub mod output;
 pub mod printer;

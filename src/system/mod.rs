@@ -120,6 +120,14 @@ impl Objects {
         Self::over(store, world, true)
     }
 
+    /// No objects at all, in memory.
+    ///
+    /// # Errors
+    /// [`SystemError`].
+    pub fn empty(world: &World) -> Result<Self, SystemError> {
+        Self::over(RedbStore::in_memory(&uuid(world.random.as_ref()))?, world, false)
+    }
+
     fn over(store: RedbStore, world: &World, threaded: bool) -> Result<Self, SystemError> {
         let mut builder =
             ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
@@ -129,6 +137,11 @@ impl Objects {
         let server = builder.build()?;
         let tenant = server.tenant(TENANT);
         Ok(Self { server, tenant })
+    }
+
+    /// Ends the server: what was acknowledged is stored.
+    pub fn shutdown(&self) {
+        self.server.shutdown();
     }
 
     /// A client in this process, in the name of a user.
@@ -230,7 +243,7 @@ impl Running {
     /// Ends sources and controllers, then what answers, then the server. What was acknowledged is stored.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        self.objects.server.shutdown();
+        self.objects.shutdown();
         self.serving.cancel();
         let drained = async { while self.parts.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {

@@ -1,0 +1,147 @@
+//! The engine of the shipped program: the system in this process, or a client of the process that serves the home.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kube::Client;
+use tokio::time::Instant;
+
+use super::engine::{Engine, Handle, Purpose, Start, Started};
+use super::error::CliError;
+use super::exit::Exit;
+use crate::api::users;
+use crate::controllers::limit;
+use crate::home::{Home, HomeError, HomeLock};
+use crate::runtime::sim::{Latency, SimOptions, Sockets};
+use crate::sources::Root;
+use crate::system::{self, ClientError, Objects, Options, Running, Storage, SystemError};
+use crate::world::World;
+
+/// How long a process that holds a home's lock may take until it answers: opening a store of a thousand clusters takes a
+/// second on a slow disk.
+const START: Duration = Duration::from_secs(10);
+/// Between two looks whether it does.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs the real thing.
+#[derive(Debug)]
+pub struct LocalEngine {
+    world: World,
+    latency: Latency,
+}
+
+impl LocalEngine {
+    /// In the real world, with the latency of simulated clusters that `$KINA_SIM_LATENCY` names: `none` for benches.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let none = std::env::var("KINA_SIM_LATENCY").is_ok_and(|value| value == "none");
+        Self { world: World::real(), latency: if none { Latency::zero() } else { Latency::small() } }
+    }
+
+    fn take(&self, home: &Home) -> Result<HomeLock, CliError> {
+        home.prepare(self.world.files.as_ref(), rustix::process::geteuid().as_raw())?;
+        Ok(home.lock()?)
+    }
+}
+
+#[async_trait]
+impl Engine for LocalEngine {
+    async fn connect(&self, home: &Home) -> Result<Option<Client>, CliError> {
+        if self.world.files.metadata(home.root()).is_err() {
+            return Ok(None);
+        }
+        home.check(self.world.files.as_ref(), rustix::process::geteuid().as_raw())?;
+        let deadline = Instant::now() + START;
+        loop {
+            // The lock tells whether anybody serves; a command that looks into the store has it for a moment, too.
+            match home.lock() {
+                Ok(_) => return Ok(None),
+                Err(HomeError::Busy { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match system::connect(home, self.world.files.as_ref()).await {
+                Ok(client) => return Ok(Some(client)),
+                Err(error) if Instant::now() >= deadline => return Err(silent(error)),
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    async fn start(&self, start: &Start) -> Result<Started, CliError> {
+        let lock = self.take(&start.home)?;
+        let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
+        let mut roots = vec![Root::home(start.home.clusters())];
+        roots.extend(start.watch.iter().map(Root::watched));
+        let options = Options {
+            home: start.home.clone(),
+            world: self.world.clone(),
+            roots,
+            storage: Storage::Home(simulator),
+            kubeconfig: start.kubeconfig.clone(),
+            sockets: true,
+            parallelism: limit::parallelism(),
+        };
+        let running = Running::start(options).await?;
+        Ok(Started { client: running.client(users::ADMIN), handle: Box::new(Whole { running, _lock: lock }) })
+    }
+
+    async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError> {
+        let is_there = self.world.files.metadata(&home.store()).is_ok();
+        let (objects, lock) = if is_there || purpose == Purpose::Write {
+            let lock = self.take(home)?;
+            (Objects::open(home, &self.world)?, Some(lock))
+        } else {
+            (Objects::empty(&self.world)?, None)
+        };
+        Ok(Started { client: objects.client(users::ADMIN), handle: Box::new(Store { objects, _lock: lock }) })
+    }
+}
+
+/// A whole system, and the right to run it.
+struct Whole {
+    running: Running,
+    _lock: HomeLock,
+}
+
+#[async_trait]
+impl Handle for Whole {
+    async fn failed(&mut self) -> CliError {
+        self.running.failed().await.into()
+    }
+
+    async fn stop(self: Box<Self>) {
+        self.running.shutdown().await;
+    }
+}
+
+/// A store with nothing that acts on it.
+struct Store {
+    objects: Objects,
+    _lock: Option<HomeLock>,
+}
+
+#[async_trait]
+impl Handle for Store {
+    async fn failed(&mut self) -> CliError {
+        std::future::pending().await
+    }
+
+    async fn stop(self: Box<Self>) {
+        self.objects.shutdown();
+    }
+}
+
+fn silent(error: ClientError) -> CliError {
+    CliError::new(Exit::Busy, "a kina holds the home, and cannot be reached").because(error).hint(
+        "wait until that process has started or ended; if it hangs, end it: clusters stay as they are, and nothing is lost",
+    )
+}
+
+impl From<SystemError> for CliError {
+    fn from(error: SystemError) -> Self {
+        match error {
+            SystemError::Home(error) => error.into(),
+            error => CliError::new(Exit::Failure, "cannot run Kina").because(error),
+        }
+    }
+}
