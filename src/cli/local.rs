@@ -89,9 +89,9 @@ impl Engine for LocalEngine {
         let is_there = self.world.files.metadata(&home.store()).is_ok();
         let (objects, lock) = if is_there || purpose == Purpose::Write {
             let lock = self.take(home)?;
-            (Objects::open(home, &self.world)?, Some(lock))
+            (Objects::open(home, &self.world).await?, Some(lock))
         } else {
-            (Objects::empty(&self.world)?, None)
+            (Objects::empty(&self.world).await?, None)
         };
         Ok(Started { client: objects.client(users::ADMIN), handle: Box::new(Store { objects, _lock: lock }) })
     }

@@ -12,6 +12,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PostParams};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +38,8 @@ use crate::world::{World, uuid};
 
 /// The tenant of Kina's own objects: the store has no other.
 const TENANT: &str = "kina";
+/// Namespaces that clients of Kubernetes expect.
+const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 /// Pages of the store kept in memory. A thousand Clusters with their machines are some 20 MB; what is read often (lists of
 /// one kind) is far less.
 const STORE_CACHE_BYTES: usize = 16 << 20;
@@ -86,6 +91,15 @@ pub enum SystemError {
     /// A kind.
     #[error("could not register a kind")]
     Kind(#[from] KindError),
+    /// A namespace.
+    #[error("could not make the namespace {name}")]
+    Namespace {
+        /// Its name.
+        name: &'static str,
+        /// What the API answered.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The simulated runtime.
     #[error("could not open the simulated runtime")]
     Simulator(#[from] SimError),
@@ -115,28 +129,44 @@ impl Objects {
     ///
     /// # Errors
     /// [`SystemError`].
-    pub fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
+    pub async fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
         let store = RedbStore::open(&home.store(), STORE_CACHE_BYTES, &uuid(world.random.as_ref()))?;
-        Self::over(store, world, true)
+        Self::over(store, world, true).await
     }
 
     /// No objects at all, in memory.
     ///
     /// # Errors
     /// [`SystemError`].
-    pub fn empty(world: &World) -> Result<Self, SystemError> {
-        Self::over(RedbStore::in_memory(&uuid(world.random.as_ref()))?, world, false)
+    pub async fn empty(world: &World) -> Result<Self, SystemError> {
+        Self::over(RedbStore::in_memory(&uuid(world.random.as_ref()))?, world, false).await
     }
 
-    fn over(store: RedbStore, world: &World, threaded: bool) -> Result<Self, SystemError> {
+    async fn over(store: RedbStore, world: &World, threaded: bool) -> Result<Self, SystemError> {
         let mut builder =
             ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
         if threaded {
             builder = builder.threaded_writer();
         }
         let server = builder.build()?;
-        let tenant = server.tenant(TENANT);
-        Ok(Self { server, tenant })
+        let objects = Self { tenant: server.tenant(TENANT), server };
+        objects.make_namespaces().await?;
+        Ok(objects)
+    }
+
+    /// Events of cluster-scoped objects lie in `default`, as in Kubernetes.
+    async fn make_namespaces(&self) -> Result<(), SystemError> {
+        let namespaces: Api<Namespace> = Api::all(self.client(users::CONTROLLERS));
+        for name in NAMESPACES {
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            let namespace = Namespace { metadata, ..Namespace::default() };
+            match namespaces.create(&PostParams::default(), &namespace).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(source) => return Err(SystemError::Namespace { name, source: Box::new(source) }),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the server: what was acknowledged is stored.
@@ -177,9 +207,9 @@ impl Running {
         let (objects, simulator) = match storage {
             Storage::Home(options) => {
                 let simulator = SimRuntime::open(world.clone(), SimStore::File(home.simulator()), options)?;
-                (Objects::open(&home, &world)?, simulator)
+                (Objects::open(&home, &world).await?, simulator)
             }
-            Storage::Given { store, simulator } => (Objects::over(*store, &world, false)?, simulator),
+            Storage::Given { store, simulator } => (Objects::over(*store, &world, false).await?, simulator),
         };
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         let context = controllers::Context {
