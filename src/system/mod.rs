@@ -240,7 +240,7 @@ impl Running {
                 () = simulator.run() => {}
             }
         });
-        running.spawn("controllers", controllers::run(context, running.stop.clone().cancelled_owned()));
+        running.spawn("controllers", controllers::run(context, running.stop.clone()));
         let source_client = running.objects.client(users::SOURCES);
         running.spawn("sources", sources::run(source_client, world, roots, running.stop.clone().cancelled_owned()));
         if let Some(serving) = serving {
