@@ -4,6 +4,8 @@
 //! data ([`Capabilities`]), not an `if` on its name. All implementations pass the same contract suite.
 
 mod connect;
+#[cfg(test)]
+pub(crate) mod contract;
 mod error;
 mod labels;
 pub mod sim;

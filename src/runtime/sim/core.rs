@@ -7,9 +7,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::etcd;
+use super::images::ImageKind;
 use super::kubeadm::{self, Answer, Ask, Context};
 use super::operations::{self, Refused};
-use super::options::SimOptions;
+use super::options::{SimOptions, Sockets};
+use super::ports::{self, Ports};
 use super::route::{self, Backend, NoRoute};
 use super::state::Journal;
 use super::time::At;
@@ -39,6 +41,8 @@ pub(super) struct News {
     pub changed: BTreeSet<String>,
     /// Clusters whose data nobody holds any more.
     pub dropped: BTreeSet<String>,
+    /// Ports may have opened or closed.
+    pub ports: bool,
     /// Networks in which something changed.
     networks: BTreeSet<String>,
 }
@@ -63,13 +67,25 @@ pub(super) struct Core {
     pub events: watch::Sender<u64>,
     /// Wakes whoever drives the world.
     pub wake: Notify,
+    /// Ports of this host.
+    pub ports: Ports,
 }
 
 impl Core {
     pub fn new(world: World, options: SimOptions, state: State, journal: Journal) -> Arc<Self> {
-        let news = News { changed: state.etcd.keys().cloned().collect(), ..News::default() };
+        let all = state.etcd.values().map(|cluster| (cluster.id.clone(), cluster.gone));
+        let (dropped, changed): (Vec<_>, Vec<_>) = all.partition(|(_, gone)| *gone);
+        let ids = |list: Vec<(String, bool)>| list.into_iter().map(|(id, _)| id).collect();
+        let news = News { changed: ids(changed), dropped: ids(dropped), ..News::default() };
         let guarded = Mutex::new(Guarded { state, journal, news, previous: None, cuts: BTreeMap::new() });
-        Arc::new(Self { world, options, guarded, events: watch::Sender::new(0), wake: Notify::new() })
+        Arc::new(Self {
+            world,
+            options,
+            guarded,
+            events: watch::Sender::new(0),
+            wake: Notify::new(),
+            ports: Ports::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Guarded> {
@@ -98,7 +114,25 @@ impl Core {
     pub fn start(&self, id: &str) -> Result<(), Refused> {
         let latency = &self.options.latency;
         let boot = latency.jittered(latency.boot, self.world.random.next_u64());
-        self.change(|tx, now| operations::start_container(tx, id, now, now.plus(boot)))
+        self.change(|tx, now| {
+            operations::start_container(tx, id, now, now.plus(boot))?;
+            if self.options.sockets == Sockets::Listen {
+                self.bind(tx.state, id)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the host's ports for a load balancer; others' ports have nobody to answer.
+    fn bind(&self, state: &State, id: &str) -> Result<(), Refused> {
+        let record = operations::the_container(state, id)?;
+        for port in record.spec.ports.iter().filter(|_| record.image() == Some(ImageKind::Envoy)) {
+            let address = std::net::SocketAddr::new(port.host_address, port.host_port);
+            self.ports
+                .bind(address)
+                .map_err(|error| (Cause::Conflict, format!("failed to bind host port {address}: {error}")))?;
+        }
+        Ok(())
     }
 
     /// Keeps a listing for the lie that shows it again, and returns the one before.
@@ -161,6 +195,19 @@ impl Core {
         });
         if let Err((_, message)) = answered {
             tracing::error!(%message, "cannot record what a simulated kubeadm was told");
+        }
+    }
+
+    /// Forgets a cluster that was given up and whose objects are gone.
+    pub fn forget_cluster(&self, cluster: &str) {
+        let forgotten = self.change(|tx, _| {
+            if tx.state.etcd.get(cluster).is_some_and(|cluster| cluster.gone) {
+                tx.apply(Change::Etcd { id: cluster.to_owned(), record: None });
+            }
+            Ok(())
+        });
+        if let Err((_, message)) = forgotten {
+            tracing::error!(%message, "cannot forget a simulated cluster");
         }
     }
 
@@ -227,6 +274,7 @@ impl Core {
             guarded.news.add(news);
             return Ok(value);
         }
+        news.ports = tx.changes().iter().any(ports::concerns);
         let visible = tx.changes().iter().any(is_visible);
         if let Err(error) = guarded.journal.append(tx.changes(), tx.state) {
             tx.roll_back();
@@ -323,6 +371,7 @@ impl News {
         self.tickets.append(&mut other.tickets);
         self.changed.append(&mut other.changed);
         self.dropped.append(&mut other.dropped);
+        self.ports |= other.ports;
     }
 }
 

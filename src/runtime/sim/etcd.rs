@@ -30,6 +30,9 @@ pub(super) struct EtcdCluster {
     /// Fingerprint of the CA of the API server on top.
     pub cluster_ca: String,
     pub members: BTreeMap<String, Member>,
+    /// Nobody holds its data any more: its objects are about to go, then it goes itself.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// What a member's data directory holds.
@@ -129,6 +132,7 @@ fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), Strin
             network,
             etcd_ca,
             cluster_ca,
+            gone: false,
             members: wanted.into_iter().map(|(name, peer)| (name, Member { peer, started: false })).collect(),
         },
     };
@@ -182,15 +186,16 @@ pub(super) fn remove_own_member(tx: &mut Tx<'_>, id: &str) -> Result<(), String>
     Ok(())
 }
 
-/// Forgets clusters whose data nobody holds any more; returns their ids, whose objects are to go.
+/// Gives up clusters whose data nobody holds any more; returns their ids, whose objects are to go.
 pub(super) fn collect(tx: &mut Tx<'_>, network: &str) -> Vec<String> {
     let state = &*tx.state;
-    let gone = state.etcd_in(network).filter(|cluster| !state.etcd_held(&cluster.id));
-    let gone: Vec<String> = gone.map(|cluster| cluster.id.clone()).collect();
-    for id in &gone {
-        tx.apply(Change::Etcd { id: id.clone(), record: None });
+    let lost = state.etcd_in(network).filter(|cluster| !cluster.gone && !state.etcd_held(&cluster.id));
+    let lost: Vec<EtcdCluster> = lost.map(|cluster| EtcdCluster { gone: true, ..cluster.clone() }).collect();
+    let ids = lost.iter().map(|cluster| cluster.id.clone()).collect();
+    for cluster in lost {
+        tx.apply(Change::Etcd { id: cluster.id.clone(), record: Some(cluster) });
     }
-    gone
+    ids
 }
 
 fn fingerprint(state: &State, id: &str, path: &str) -> Result<String, String> {

@@ -18,6 +18,7 @@ mod node_files;
 mod operations;
 mod options;
 mod pki;
+mod ports;
 mod route;
 mod state;
 mod subnet;
@@ -41,6 +42,7 @@ use super::{
     Capabilities, Cause, ClusterConnector, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image, Listing,
     NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
 };
+use crate::apiserver::serve::Limits;
 use crate::apiserver::store::RedbStore;
 use crate::world::{World, uuid};
 use clusters::Clusters;
@@ -48,6 +50,7 @@ use connect::Connector;
 use core::{Core, new_id};
 use exec::Ran;
 use operations::Refused;
+use ports::Serving;
 use state::{Journal, JournalFile};
 use world::{Life, State};
 
@@ -106,8 +109,17 @@ impl SimRuntime {
     /// until it is dropped.
     pub async fn run(&self) {
         self.core.ask_again();
+        let limits = Limits::default();
+        let listens = self.core.options.sockets == Sockets::Listen;
+        let _serving = Serving(&self.core.ports);
+        if listens {
+            self.core.ports.sync(&self.clusters, &limits);
+        }
         loop {
             let news = self.core.take_news();
+            if listens && news.ports {
+                self.core.ports.sync(&self.clusters, &limits);
+            }
             if self.clusters.work(news).await {
                 continue;
             }

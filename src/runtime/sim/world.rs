@@ -226,6 +226,13 @@ impl State {
         self.etcd_holders.get(cluster).is_some_and(|holders| !holders.is_empty())
     }
 
+    /// The networks of the etcd clusters whose data somebody holds.
+    pub fn networks_of_data(&self, owner: &Owner) -> Vec<String> {
+        let files = self.files.get(owner).into_iter().flatten().filter(|(path, _)| path.ends_with(ETCD_DATA_END));
+        let clusters = files.filter_map(|(_, file)| super::etcd::Data::parse(&file.content));
+        clusters.filter_map(|data| Some(self.etcd.get(&data.cluster)?.network.clone())).collect()
+    }
+
     /// Containers that publish a host port, running or not.
     pub fn publishing(&self, port: u16) -> impl Iterator<Item = (&str, &ContainerRecord)> {
         let ids = self.by_port.get(&port).into_iter().flatten();
@@ -486,6 +493,7 @@ impl<'a> Tx<'a> {
 
     /// Removes all files of a container's layer or of a volume.
     pub fn delete_owner(&mut self, owner: &Owner) {
+        self.touched.extend(self.state.networks_of_data(owner));
         let paths: Vec<String> =
             self.state.files.get(owner).into_iter().flat_map(|files| files.keys().cloned()).collect();
         for path in paths {

@@ -53,7 +53,7 @@ pub(super) struct Infra {
 
 /// `None` where there is no such cluster (any more).
 pub(super) fn infra(state: &State, tenant: &str) -> Option<Infra> {
-    let cluster = state.etcd.get(tenant)?;
+    let cluster = state.etcd.get(tenant).filter(|cluster| !cluster.gone)?;
     let here = || state.in_network(&cluster.network);
     let serving = here().any(|(id, _)| route::answers(state, id).as_deref() == Some(tenant));
     let kubelets = here().filter_map(|(id, record)| kubelet(state, tenant, &cluster.cluster_ca, id, record)).collect();

@@ -217,15 +217,33 @@ impl Clusters {
     }
 
     async fn forget(&self, name: &str) {
-        let dropped = self.tenant(name).drop_all().await;
-        if let Err(error) = dropped {
-            tracing::warn!(%error, cluster = name, "cannot remove what a simulated cluster left");
+        match self.tenant(name).drop_all().await {
+            Ok(()) => self.core.forget_cluster(name),
+            // It is tried again when the world is opened the next time.
+            Err(error) => tracing::warn!(%error, cluster = name, "cannot remove what a simulated cluster left"),
         }
         self.pulse.forget(name);
         let mut agenda = self.agenda();
         agenda.schedule(name, None);
         agenda.now.remove(name);
         agenda.open.remove(name);
+    }
+
+    /// How many objects the store holds of a cluster.
+    #[cfg(test)]
+    pub async fn objects_of(&self, name: &str) -> usize {
+        let tenant = self.tenant(name);
+        let counted = tenant.batch(|session| {
+            let mut count = 0;
+            for kind in crate::apiserver::core::workload() {
+                session.visit(&kind.resource, None, &mut |_| {
+                    count += 1;
+                    std::ops::ControlFlow::Continue(())
+                })?;
+            }
+            Ok(count)
+        });
+        counted.await.unwrap()
     }
 
     fn tenant(&self, name: &str) -> Tenant {
@@ -275,7 +293,7 @@ fn evicted() -> Response<Body> {
     whole(StatusCode::CREATED, &status)
 }
 
-fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
+pub(super) fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                         "message": message, "reason": reason, "code": code.as_u16()});
     whole(code, &status)

@@ -281,10 +281,9 @@ fn settle(unit: &mut Unit, progress: Progress, context: Context<'_>, phases: usi
             if context.now >= deadline {
                 return settle(unit, Progress::Fail(otherwise), context, phases);
             }
-            unit.waiting = true;
-            // A wait that something else woke keeps its time for the next try.
-            let pending = unit.due.filter(|due| *due > context.now && retry.is_some());
-            unit.due = pending.or_else(|| Some(retry.map_or(deadline, |retry| context.now.plus(retry).min(deadline))));
+            // What is tried again after a while is not woken by changes: each of its own answers is one.
+            unit.waiting = retry.is_none();
+            unit.due = Some(retry.map_or(deadline, |retry| context.now.plus(retry).min(deadline)));
             After::Later
         }
         Progress::Ask(ask) => {

@@ -9,7 +9,7 @@ use crate::runtime::sim::pki::{self, Pair, Request};
 use crate::runtime::sim::time::At;
 use crate::runtime::sim::{Latency, SimOptions, SimRuntime, SimStore};
 use crate::runtime::{
-    ClusterAccess, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Labels, Mount, NetworkSpec, NodeFile,
+    Cause, ClusterAccess, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Labels, Mount, NetworkSpec, NodeFile,
     PublishedPort, Resources, Runtime, VolumeSpec,
 };
 use crate::world::World;
@@ -24,6 +24,13 @@ pub struct Lab {
     pub cas: BTreeMap<&'static str, Pair>,
     pub world: World,
     pub server: tokio::task::JoinHandle<()>,
+    pub port: u16,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
 }
 
 pub fn world() -> World {
@@ -50,18 +57,34 @@ impl Lab {
         Self::over(sim, world).await
     }
 
-    /// A lab over a world that is there, with network and load balancer.
+    /// A lab over a world that is there, with images and network.
     pub async fn over(sim: Arc<SimRuntime>, world: World) -> Self {
-        let now = At::of(world.clock.now());
-        let cas = ["ca", "front-proxy-ca", "etcd/ca"].map(|name| (name, pki::new_ca(name, now).unwrap())).into();
-        let server = drive(&sim);
-        let lab = Self { sim, ids: BTreeMap::new(), cas, world, server };
+        let mut lab = Self::bare(sim, world);
+        lab.server = drive(&lab.sim);
+        lab.furnish().await;
+        lab
+    }
+
+    /// A lab over a world that nobody drives. Its CAs are the same in all labs of a thread.
+    pub fn bare(sim: Arc<SimRuntime>, world: World) -> Self {
+        thread_local! {
+            static CAS: BTreeMap<&'static str, Pair> = ["ca", "front-proxy-ca", "etcd/ca"]
+                .map(|name| (name, pki::new_ca(name, At::of(super::lab::world().clock.now())).unwrap())).into();
+        }
+        let server = tokio::spawn(async {});
+        Self { sim, ids: BTreeMap::new(), cas: CAS.with(Clone::clone), world, server, port: 40_001 }
+    }
+
+    /// Images and network, where they are not there.
+    pub async fn furnish(&self) {
         for image in [NODE, ENVOY] {
-            lab.sim.ensure_image(image).await.unwrap();
+            self.sim.ensure_image(image).await.unwrap();
         }
         let network = NetworkSpec { name: "kina-dev".into(), subnet: "10.160.0.0/24".into(), labels: Labels::new() };
-        lab.sim.create_network(&network).await.unwrap();
-        lab
+        match self.sim.create_network(&network).await {
+            Err(error) if error.cause != Cause::AlreadyExists => panic!("{error}"),
+            _ => {}
+        }
     }
 
     pub async fn zero() -> Self {
@@ -105,7 +128,13 @@ impl Lab {
             // One that is there is a node's that comes again.
             let _ = self.sim.create_volume(&volume).await;
         }
-        let id = self.sim.create_container(&Self::spec(name, address, image)).await.unwrap();
+        let mut spec = Self::spec(name, address, image);
+        spec.ports.iter_mut().for_each(|port| port.host_port = self.port);
+        let there = self.sim.list().await.unwrap().containers.into_iter().find(|container| container.name == name);
+        let id = match there {
+            Some(there) => there.id,
+            None => self.sim.create_container(&spec).await.unwrap(),
+        };
         self.sim.start_container(&id).await.unwrap();
         self.ids.insert(name.into(), id.clone());
         id
@@ -234,7 +263,7 @@ impl Lab {
         };
         let admin = pki::issue(&self.cas["ca"], request, At::of(self.world.clock.now())).unwrap();
         ClusterAccess {
-            server: "https://127.0.0.1:40001".into(),
+            server: format!("https://127.0.0.1:{}", self.port),
             ca_certificate: self.cas["ca"].certificate.clone(),
             client_certificate: admin.certificate,
             client_key: admin.key,
