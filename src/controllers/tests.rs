@@ -118,7 +118,11 @@ impl House {
             eprintln!("{} {:#}", cluster.name_any(), json!({"spec": cluster.spec, "status": cluster.status}));
         }
         for machine in machines {
-            eprintln!("{} {:#}", machine.name_any(), json!({"turn": machine.spec.turn, "deleting": machine.metadata.deletion_timestamp, "status": machine.status}));
+            eprintln!(
+                "{} {:#}",
+                machine.name_any(),
+                json!({"turn": machine.spec.turn, "deleting": machine.metadata.deletion_timestamp, "status": machine.status})
+            );
         }
         eprintln!("{:#?}", self.listing().await);
         panic!("not within {seconds} s: {what}");
@@ -139,10 +143,8 @@ impl House {
     }
 
     async fn gone(&self, name: &str) {
-        self.until(120, &format!("{name} gone"), async |house| {
-            house.clusters().get_opt(name).await.unwrap().is_none()
-        })
-        .await;
+        self.until(120, &format!("{name} gone"), async |house| house.clusters().get_opt(name).await.unwrap().is_none())
+            .await;
     }
 
     async fn listing(&self) -> Listing {
@@ -227,4 +229,342 @@ async fn a_cluster_comes_up_becomes_ready_and_goes_without_a_trace() {
     house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
     house.gone("dev").await;
     house.nothing_left().await;
+}
+
+fn one_worker() -> Value {
+    json!({"workers": [{"name": "apps", "replicas": 1}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_control_planes_start_together_and_later_ones_come_and_go_one_at_a_time() {
+    let house = House::new().await;
+    house.create("ha", json!({"controlPlane": {"replicas": 3}})).await;
+    house.ready("ha").await;
+    assert_eq!(house.nodes("ha").await.len(), 3);
+    house.patch("ha", json!({"spec": {"controlPlane": {"replicas": 5}}})).await;
+    house.ready("ha").await;
+    assert_eq!(house.nodes("ha").await.len(), 5);
+    house.patch("ha", json!({"spec": {"controlPlane": {"replicas": 1}}})).await;
+    house.ready("ha").await;
+    house.until(60, "one node", async |house| house.nodes("ha").await.len() == 1).await;
+    assert_eq!(house.listing().await.containers.len(), 2);
+    house.is_quiet().await;
+    house.clusters().delete("ha", &DeleteParams::default()).await.unwrap();
+    house.gone("ha").await;
+    house.nothing_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_grow_shrink_come_and_go() {
+    let house = House::new().await;
+    house.create("dev", one_worker()).await;
+    house.ready("dev").await;
+    house.patch("dev", json!({"spec": {"workers": [{"name": "apps", "replicas": 3}, {"name": "more"}]}})).await;
+    house.ready("dev").await;
+    assert_eq!(house.nodes("dev").await.len(), 5);
+    house.patch("dev", json!({"spec": {"workers": [{"name": "apps", "replicas": 2}]}})).await;
+    house.ready("dev").await;
+    house.until(60, "three nodes", async |house| house.nodes("dev").await.len() == 3).await;
+    house
+        .until(60, "three machines", async |house| {
+            house.machine_names().await == ["dev-apps-0", "dev-apps-1", "dev-control-plane-0"]
+        })
+        .await;
+    house.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_and_taints_change_in_place() {
+    let house = House::new().await;
+    house.create("dev", one_worker()).await;
+    house.ready("dev").await;
+    let before = house.listing().await.containers;
+    let taint = json!({"key": "dedicated", "effect": "NoSchedule"});
+    let pool = json!({"name": "apps", "replicas": 1, "labels": {"tier": "web"}, "taints": [taint]});
+    house.patch("dev", json!({"spec": {"workers": [pool]}})).await;
+    let worker = async |house: &House| {
+        let nodes = house.nodes("dev").await;
+        nodes.into_iter().find(|node| node.name_any() == "dev-apps-0").unwrap()
+    };
+    house
+        .until(20, "label and taint", async |house| {
+            let node = worker(house).await;
+            let taints = node.spec.clone().unwrap().taints.unwrap_or_default();
+            node.labels().get("tier").map(String::as_str) == Some("web") && taints.iter().any(|t| t.key == "dedicated")
+        })
+        .await;
+    house.patch("dev", json!({"spec": {"workers": [{"name": "apps", "replicas": 1}]}})).await;
+    house
+        .until(20, "neither", async |house| {
+            let node = worker(house).await;
+            let taints = node.spec.clone().unwrap().taints.unwrap_or_default();
+            !node.labels().contains_key("tier") && taints.iter().all(|t| t.key != "dedicated")
+        })
+        .await;
+    assert_eq!(house.listing().await.containers, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_resources_roll_one_machine_at_a_time_and_data_stays() {
+    let house = House::new().await;
+    house.create("dev", json!({"workers": [{"name": "apps", "replicas": 2}]})).await;
+    house.ready("dev").await;
+    let uids = |nodes: Vec<Node>| nodes.iter().map(|node| node.uid().unwrap()).collect::<Vec<_>>();
+    let nodes = uids(house.nodes("dev").await);
+    let pool = json!({"name": "apps", "replicas": 2, "resources": {"memory": "2Gi"}});
+    let spec = json!({"controlPlane": {"resources": {"cpus": 2}}, "workers": [pool]});
+    house.patch("dev", json!({"spec": spec})).await;
+    house
+        .until(240, "rolled", async |house| {
+            let listing = house.listing().await;
+            let rolled = listing
+                .containers
+                .iter()
+                .filter(|c| c.resources.memory_bytes.is_some() || c.resources.cpu_millis.is_some());
+            rolled.count() == 3 && house.is_ready("dev").await
+        })
+        .await;
+    assert_eq!(uids(house.nodes("dev").await), nodes);
+    let cordoned = house
+        .nodes("dev")
+        .await
+        .into_iter()
+        .filter(|node| node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true));
+    assert_eq!(cordoned.count(), 0);
+    house.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stopped_removed_or_altered_is_repaired() {
+    let house = House::new().await;
+    house.create("dev", json!({"workers": [{"name": "apps", "replicas": 2}]})).await;
+    house.ready("dev").await;
+    house.sim.hands().stop_container("dev-apps-0").unwrap();
+    house.until(20, "seen", async |house| !house.is_ready("dev").await).await;
+    house.ready("dev").await;
+    house.sim.hands().remove_container("dev-apps-1").unwrap();
+    house.until(20, "seen", async |house| !house.is_ready("dev").await).await;
+    house.ready("dev").await;
+    house.sim.hands().stop_container("dev-control-plane-0").unwrap();
+    house.until(20, "seen", async |house| !house.is_ready("dev").await).await;
+    house.ready("dev").await;
+    house.sim.hands().remove_container("dev-lb").unwrap();
+    house.until(20, "seen", async |house| !house.is_ready("dev").await).await;
+    house.ready("dev").await;
+    house.sim.hands().alter_container("dev-apps-0", |spec| spec.resources.cpu_millis = Some(100)).unwrap();
+    house
+        .until(120, "as wanted again", async |house| {
+            let listing = house.listing().await;
+            let container = listing.containers.iter().find(|container| container.name == "dev-apps-0");
+            container.is_some_and(|c| c.resources.cpu_millis.is_none()) && house.is_ready("dev").await
+        })
+        .await;
+    assert_eq!(house.cluster("dev").await.status.unwrap().drift, []);
+    house.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_restarted_at_once_comes_back() {
+    let house = House::new().await;
+    house.create("ha", json!({"controlPlane": {"replicas": 3}, "workers": [{"name": "apps", "replicas": 2}]})).await;
+    house.ready("ha").await;
+    house.sim.hands().restart_runtime(false).unwrap();
+    house.until(20, "seen", async |house| !house.is_ready("ha").await).await;
+    house.ready("ha").await;
+    house.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_drift_is_audited_it_is_told_and_left() {
+    let house = House::new().await;
+    house.create("dev", json!({"drift": {"mode": "Audit"}, "workers": [{"name": "apps"}]})).await;
+    house.ready("dev").await;
+    house.sim.hands().stop_container("dev-apps-0").unwrap();
+    house
+        .until(20, "told", async |house| {
+            let status = house.cluster("dev").await.status.unwrap();
+            status.drift.iter().any(|drift| drift.object == "container dev-apps-0" && drift.action == "reported")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let listing = house.listing().await;
+    let container = listing.containers.iter().find(|container| container.name == "dev-apps-0").unwrap();
+    assert!(matches!(container.state, ContainerState::Stopped { .. }));
+    house.patch("dev", json!({"spec": {"drift": {"mode": "Enforce"}}})).await;
+    house.ready("dev").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_cluster_is_left_alone_until_it_goes_on() {
+    let house = House::new().await;
+    house.create("dev", one_worker()).await;
+    house.ready("dev").await;
+    house.patch("dev", json!({"metadata": {"annotations": {"kina.dev/paused": "true"}}})).await;
+    house
+        .until(20, "paused", async |house| {
+            house.cluster("dev").await.status.unwrap().phase.as_deref() == Some("Paused")
+        })
+        .await;
+    let before = house.listing().await.containers;
+    house.patch("dev", json!({"spec": {"workers": [{"name": "apps", "replicas": 3}]}})).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(house.listing().await.containers, before);
+    house.patch("dev", json!({"metadata": {"annotations": {"kina.dev/paused": null}}})).await;
+    house
+        .until(60, "four nodes", async |house| house.nodes("dev").await.len() == 4 && house.is_ready("dev").await)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_a_new_cluster_makes_one() {
+    let house = House::new().await;
+    house.create("dev", json!({"allowRecreate": true, "workers": [{"name": "apps"}]})).await;
+    house.ready("dev").await;
+    let before: Vec<_> = house.nodes("dev").await.iter().map(|node| node.uid()).collect();
+    let networking = json!({"podSubnet": "10.100.0.0/16", "nodeSubnet": "10.170.0.0/24"});
+    house.patch("dev", json!({"spec": {"networking": networking}})).await;
+    house
+        .until(120, "made anew", async |house| {
+            let network = house.listing().await.networks.first().and_then(|network| network.subnet.clone());
+            network.as_deref() == Some("10.170.0.0/24") && house.is_ready("dev").await
+        })
+        .await;
+    let after: Vec<_> = house.nodes("dev").await.iter().map(|node| node.uid()).collect();
+    assert!(before.iter().all(|uid| !after.contains(uid)));
+    house.patch("dev", json!({"spec": {"networking": {"apiServer": {"port": 45_000}}}})).await;
+    house
+        .until(60, "another port", async |house| house.kubeconfig().contains("45000") && house.is_ready("dev").await)
+        .await;
+    assert_eq!(house.nodes("dev").await.iter().map(|node| node.uid()).collect::<Vec<_>>(), after);
+    house.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphaned_cluster_stays_on_the_host() {
+    let house = House::new().await;
+    house.create("dev", json!({"deletionPolicy": "Orphan", "workers": [{"name": "apps"}]})).await;
+    house.ready("dev").await;
+    let before = house.listing().await.containers;
+    house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
+    house.gone("dev").await;
+    assert_eq!(house.listing().await.containers, before);
+    assert!(house.machine_names().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_whose_time_is_over_goes_by_itself() {
+    let house = House::new().await;
+    house.create("dev", json!({"ttl": "10m"})).await;
+    house.ready("dev").await;
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert!(house.is_ready("dev").await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.gone("dev").await;
+    house.nothing_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_others_is_told_and_never_touched() {
+    let house = House::new().await;
+    let mut foreign = crate::runtime::ContainerSpec {
+        name: "dev-apps-0".into(),
+        image: "docker.io/library/busybox:1".into(),
+        labels: BTreeMap::new(),
+        network: "theirs".into(),
+        address: None,
+        environment: BTreeMap::new(),
+        mounts: vec![],
+        ports: vec![],
+        resources: crate::runtime::Resources::default(),
+        hosts: BTreeMap::new(),
+        privileged: false,
+        command: vec![],
+    };
+    let network =
+        crate::runtime::NetworkSpec { name: "theirs".into(), subnet: "10.160.0.0/24".into(), labels: BTreeMap::new() };
+    house.sim.hands().add_network(&network).unwrap();
+    house.sim.hands().add_container(&foreign).unwrap();
+    house.create("dev", one_worker()).await;
+    house
+        .until(60, "told", async |house| {
+            let cluster = house.cluster("dev").await;
+            let stalled =
+                cluster.status.as_ref().and_then(|s| conditions::get(&s.conditions, conditions::STALLED).cloned());
+            stalled.is_some_and(|stalled| stalled.status == "True" && stalled.message.contains("dev-apps-0"))
+        })
+        .await;
+    let cluster = house.cluster("dev").await;
+    assert_eq!(cluster.spec.networking.node_subnet.as_deref(), Some("10.160.1.0/24"));
+    assert_eq!(cluster.status.unwrap().phase.as_deref(), Some("Failed"));
+    house.is_quiet().await;
+    house.sim.hands().remove_container("dev-apps-0").unwrap();
+    house.ready("dev").await;
+    foreign.name = "dev-x".into();
+    house.sim.hands().add_container(&foreign).unwrap();
+    house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
+    house.gone("dev").await;
+    let listing = house.listing().await;
+    assert_eq!(listing.containers.len(), 1);
+    assert_eq!(listing.networks.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kina_killed_at_any_time_goes_on_where_it_was() {
+    for after in [5, 30, 100, 250, 400, 600, 900, 1300, 1700, 2100, 2600, 3200, 4000, 5000] {
+        let mut house = House::new().await;
+        house
+            .create("dev", json!({"controlPlane": {"replicas": 3}, "workers": [{"name": "apps", "replicas": 2}]}))
+            .await;
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        house.kill().await;
+        house.ready("dev").await;
+        let listing = house.listing().await;
+        assert_eq!((listing.containers.len(), listing.volumes.len()), (6, 5), "killed after {after} ms");
+        assert_eq!(house.nodes("dev").await.len(), 5);
+        house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(after / 4)).await;
+        house.kill().await;
+        house.gone("dev").await;
+        house.nothing_left().await;
+    }
+}
+
+impl House {
+    /// Ends the controllers as `kill -9` does, and starts them again.
+    async fn kill(&mut self) {
+        self.running.abort();
+        let _ = (&mut self.running).await;
+        self.running = tokio::spawn(run(self.context.clone(), self.shutdown.clone()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_clusters_come_up_side_by_side() {
+    let house = House::with(SimOptions { latency: Latency::zero(), ..SimOptions::default() }).await;
+    for index in 0..10 {
+        house.create(&format!("c{index}"), json!({"workers": [{"name": "apps", "replicas": 3}]})).await;
+    }
+    for index in 0..10 {
+        house.ready(&format!("c{index}")).await;
+    }
+    for index in 0..10 {
+        house.clusters().delete(&format!("c{index}"), &DeleteParams::default()).await.unwrap();
+    }
+    for index in 0..10 {
+        house.gone(&format!("c{index}")).await;
+    }
+    house.nothing_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_deleted_while_it_comes_up_goes() {
+    for after in [1, 50, 200, 500, 900, 1400, 2000, 3000] {
+        let house = House::new().await;
+        house.create("dev", one_worker()).await;
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
+        house.gone("dev").await;
+        house.nothing_left().await;
+        assert_eq!(kubeconfig::current_context(&*house.world.files, &Target::explicit(KUBECONFIG)).unwrap(), None);
+    }
 }

@@ -90,8 +90,9 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     let facts = observe::observe(shared, subject, access.as_ref());
     let mut plan = plan::plan(&facts);
     if let HostFacts::Known { network, .. } = &facts.host {
-        wake_machines(shared, subject, "network", &network.ours().is_some().to_string());
+        wake_machines(shared, subject, "network", &format!("{:?}", network.ours()));
     }
+    wake_machines(shared, subject, "api", &format!("{:?}", facts.api_answers));
     if plan.needs_listing {
         for host in shared.hosts.values() {
             host.ask_for_cluster(&subject.name, tokio::time::Instant::now());
@@ -160,9 +161,9 @@ fn access(shared: &Shared, subject: &Subject) -> Option<ClusterAccess> {
 }
 
 async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {
-    // Before the machines are recorded nothing can answer.
+    // Before the machines are recorded nothing can answer; and what answered before they were there was another cluster.
     if subject.machines.is_empty() {
-        return;
+        return shared.api.forget(&subject.uid);
     }
     let Some(host) = subject.host(shared) else { return };
     let connector = host.runtime.connector();
