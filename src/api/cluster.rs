@@ -72,7 +72,7 @@ pub struct ClusterSpec {
     pub ttl: Option<String>,
 }
 
-/// A container runtime.
+/// Where machines run. Default `auto`, resolved at creation to a runtime that is installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeName {
@@ -218,7 +218,7 @@ pub struct Networking {
     pub api_server: ApiServerEndpoint,
 }
 
-/// The pod network.
+/// The pod network. Default `auto`: the one that comes with the node image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cni {

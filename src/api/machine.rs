@@ -96,7 +96,7 @@ pub enum BootstrapMethod {
     Join,
 }
 
-/// What a Cluster grants to one of its machines.
+/// What its Cluster has granted it to do. Without a grant it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Turn {
     /// Become a node.

@@ -21,6 +21,8 @@ pub mod local;
 mod marks;
 pub mod output;
 pub mod printer;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod serve;
 pub mod session;
