@@ -68,7 +68,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         let applied = all(context, &client, &inputs, &mut failures).await?;
         tell(context, &applied, args.output)?;
         if args.wait || runs == Runs::Here {
-            settle(context, &client, &applied, args.timeout).await?;
+            settle(context, &client, &applied, (args.timeout, runs)).await?;
         }
         if runs == Runs::Here && !applied.is_empty() {
             let simulated = simulated(&client, &applied).await?;
@@ -163,14 +163,14 @@ pub async fn settle(
     context: &mut Context,
     client: &Client,
     applied: &[Applied],
-    timeout: Option<Duration>,
+    (timeout, runs): (Option<Duration>, Runs),
 ) -> Result<(), CliError> {
     let wanted: BTreeMap<String, i64> = applied.iter().map(|done| (done.name.clone(), done.generation)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     let only = wanted.keys().cloned().collect();
-    let follow = Follow { goal: Goal::Ready(wanted), stream: Stream::Err, only, timeout };
+    let follow = Follow { goal: Goal::Ready(wanted), stream: Stream::Err, only, timeout, is_fresh: runs == Runs::Here };
     follow::follow(context, client, &follow).await?.into_result()
 }
 

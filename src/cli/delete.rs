@@ -58,7 +58,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         let names: Vec<String> = going.keys().cloned().collect();
         if !args.no_wait && !going.is_empty() {
             let goal = Goal::Gone(going);
-            let follow = Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout };
+            let follow =
+                Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout, is_fresh: false };
             follow::follow(context, &client, &follow).await?.into_result()?;
         }
         context.printer.data(&names.iter().map(|name| format!("cluster/{name} {words}\n")).collect::<String>())?;

@@ -24,6 +24,8 @@ const FRAMES_IDLE: u32 = 20;
 /// What was stuck when Kina ended may get on now that it runs again: a verdict counts when controllers have had this
 /// long to look again.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
+/// What was recorded when Kina ended may not hold any more: controllers get this long to say so.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Events below the tree.
 const EVENTS: usize = 5;
 
@@ -71,6 +73,8 @@ pub struct Follow {
     pub only: Vec<String>,
     /// No longer than this.
     pub timeout: Option<Duration>,
+    /// Whether Kina started with this command: what is recorded may then be older than what is.
+    pub is_fresh: bool,
 }
 
 impl Goal {
@@ -191,6 +195,7 @@ pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> 
                 }
                 match &verdict {
                     Verdict::Pending(_) => {}
+                    Verdict::Reached if follow.is_fresh && begin.elapsed() < FIRST_LOOK => {}
                     Verdict::Stuck(_) if begin.elapsed() < SECOND_LOOK => {}
                     Verdict::Stuck(_) | Verdict::Reached => return Ok(End::Judged(verdict)),
                 }

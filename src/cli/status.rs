@@ -42,7 +42,13 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 
 async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(), CliError> {
     if args.watch {
-        let follow = Follow { goal: Goal::Never, stream: Stream::Out, only: args.clusters.clone(), timeout: None };
+        let follow = Follow {
+            goal: Goal::Never,
+            stream: Stream::Out,
+            only: args.clusters.clone(),
+            timeout: None,
+            is_fresh: false,
+        };
         return follow::follow(context, client, &follow).await?.into_result();
     }
     let (clusters, machines, sources, events) = tokio::join!(

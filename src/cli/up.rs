@@ -33,7 +33,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         let mut failures = Failures::default();
         let applied = apply::all(context, &client, &inputs, &mut failures).await?;
         apply::tell(context, &applied, None)?;
-        apply::settle(context, &client, &applied, args.timeout).await?;
+        apply::settle(context, &client, &applied, (args.timeout, runs)).await?;
         let simulated = apply::simulated(&client, &applied).await?;
         for done in &applied {
             tell_ready(context, done, simulated.contains(&done.name));

@@ -162,6 +162,7 @@ impl Line {
         for (tone, word) in words(&self.spans) {
             let length = word.chars().count();
             if column + word.trim_end().chars().count() > width && column > start {
+                trim(&mut spans);
                 lines.push(Line { spans: std::mem::take(&mut spans) });
                 spans.push(continuation.clone());
                 (column, start) = (indent, indent);
@@ -172,6 +173,7 @@ impl Line {
             }
             column += length;
         }
+        trim(&mut spans);
         lines.push(Line { spans });
         lines
     }
@@ -190,6 +192,13 @@ impl Line {
         let more = if style.unicode { "…" } else { ">" };
         self.spans.push(Span { tone: Tone::Faint, text: more.to_owned() });
         Line::new(self.spans)
+    }
+}
+
+/// Takes the spaces before a break away, which would count as columns.
+fn trim(spans: &mut [Span]) {
+    if let Some(last) = spans.last_mut() {
+        last.text.truncate(last.text.trim_end().len());
     }
 }
 
@@ -265,7 +274,7 @@ mod tests {
                 text.split_whitespace().collect::<Vec<_>>()
             );
             for line in &lines {
-                prop_assert!(line.plain().chars().count() <= width, "{:?}", line);
+                prop_assert!(line.width() <= width, "{:?}", line);
             }
         }
     }
