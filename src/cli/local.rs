@@ -38,9 +38,22 @@ impl LocalEngine {
         Self { world: World::real(), latency: if none { Latency::zero() } else { Latency::small() } }
     }
 
-    fn take(&self, home: &Home) -> Result<HomeLock, CliError> {
-        home.prepare(self.world.files.as_ref(), rustix::process::geteuid().as_raw())?;
-        Ok(home.lock()?)
+    /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that
+    /// serves the home keeps it, and is an error.
+    async fn take(&self, home: &Home) -> Result<HomeLock, CliError> {
+        let files = self.world.files.as_ref();
+        home.prepare(files, rustix::process::geteuid().as_raw())?;
+        let deadline = Instant::now() + START;
+        loop {
+            match home.lock() {
+                Err(HomeError::Busy { .. }) if Instant::now() < deadline => {}
+                taken => return Ok(taken?),
+            }
+            if system::connect(home, files).await.is_ok() {
+                return Ok(home.lock()?);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -68,7 +81,7 @@ impl Engine for LocalEngine {
     }
 
     async fn start(&self, start: &Start) -> Result<Started, CliError> {
-        let lock = self.take(&start.home)?;
+        let lock = self.take(&start.home).await?;
         let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
         let mut roots = vec![Root::home(start.home.clusters())];
         roots.extend(start.watch.iter().map(Root::watched));
@@ -88,7 +101,7 @@ impl Engine for LocalEngine {
     async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError> {
         let is_there = self.world.files.metadata(&home.store()).is_ok();
         let (objects, lock) = if is_there || purpose == Purpose::Write {
-            let lock = self.take(home)?;
+            let lock = self.take(home).await?;
             (Objects::open(home, &self.world).await?, Some(lock))
         } else {
             (Objects::empty(&self.world).await?, None)

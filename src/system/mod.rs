@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use clients::{ClientError, connect};
@@ -43,6 +44,10 @@ const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 /// Pages of the store kept in memory. A thousand Clusters with their machines are some 20 MB; what is read often (lists of
 /// one kind) is far less.
 const STORE_CACHE_BYTES: usize = 16 << 20;
+/// How long a store may stay in use by a process that has let go of the home: it has nothing left to do but to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two tries meanwhile.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long parts may take to end by themselves; what still runs then is cut off, which no part may mind.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -130,8 +135,19 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
-        let store = RedbStore::open(&home.store(), STORE_CACHE_BYTES, &uuid(world.random.as_ref()))?;
-        Self::over(store, world, true).await
+        Self::over(Self::store(home, world).await?, world, true).await
+    }
+
+    /// The home's store. A process that ends lets go of the home a moment before the operating system takes the store
+    /// from it; that moment is waited for.
+    async fn store(home: &Home, world: &World) -> Result<RedbStore, SystemError> {
+        let deadline = Instant::now() + ENDING;
+        loop {
+            match RedbStore::open(&home.store(), STORE_CACHE_BYTES, &uuid(world.random.as_ref())) {
+                Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
+                opened => return Ok(opened?),
+            }
+        }
     }
 
     /// No objects at all, in memory.
@@ -219,9 +235,10 @@ impl Running {
                 usable: BTreeMap::from([(RuntimeName::Sim, Arc::clone(&simulator) as Arc<dyn Runtime>)]),
                 silent: BTreeMap::new(),
             },
-            installation,
             pki_directory: home.pki(),
-            kubeconfig,
+            // One process a home: a lock of a kubeconfig with this mark was left by a crash of ours.
+            kubeconfig: kubeconfig.owned_by(installation.to_string()),
+            installation,
             parallelism,
         };
         let mut running = Self {
