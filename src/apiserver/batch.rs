@@ -54,6 +54,12 @@ impl std::fmt::Debug for Session<'_, '_> {
 }
 
 impl Session<'_, '_> {
+    /// Keeps the server's observer from being told of this transaction: for the observer's own, after which it knows
+    /// what there is.
+    pub fn quiet(&mut self) {
+        self.txn.quiet = true;
+    }
+
     /// The tenant's name.
     pub fn tenant(&self) -> &str {
         &self.tenant

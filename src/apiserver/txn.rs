@@ -2,7 +2,7 @@
 //! stages its own writes, events and follow-up work, which are dropped as one if it fails.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -69,6 +69,8 @@ pub(crate) struct Staged {
     pub writes: BTreeMap<String, Option<Bytes>>,
     pub events: Vec<(TopicKey, Event)>,
     pub work: Vec<Work>,
+    /// The topics that the server's observer is to be told of.
+    pub observed: BTreeSet<TopicKey>,
 }
 
 impl Staged {
@@ -77,6 +79,7 @@ impl Staged {
         self.writes.append(&mut other.writes);
         self.events.append(&mut other.events);
         self.work.append(&mut other.work);
+        self.observed.append(&mut other.observed);
     }
 }
 
@@ -89,6 +92,8 @@ pub(crate) struct Txn<'a> {
     pub kinds: &'a Registry,
     pub now: Timestamp,
     pub random: &'a dyn Random,
+    /// The server's observer is not told of this operation: it is the observer's own.
+    pub quiet: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -100,13 +105,16 @@ impl<'a> Txn<'a> {
         now: Timestamp,
         random: &'a dyn Random,
     ) -> Self {
-        Self { snapshot, before, staged: Staged::default(), revision, kinds, now, random }
+        Self { snapshot, before, staged: Staged::default(), revision, kinds, now, random, quiet: false }
     }
 
     /// What was staged and the revision reached, or nothing where nothing was written.
     pub fn into_staged(self) -> (Staged, u64) {
-        let revision = self.revision;
-        (self.staged, revision)
+        let mut staged = self.staged;
+        if !self.quiet {
+            staged.observed = staged.events.iter().map(|(topic, _)| topic.clone()).collect();
+        }
+        (staged, self.revision)
     }
 
     /// The value of a key as this operation sees it.

@@ -1,7 +1,6 @@
 //! The one writer: operations wait in a bounded queue, run one after another in a transaction that takes all that
 //! wait, are committed once, seen by watchers, and only then answered.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -157,13 +156,9 @@ impl Core {
             let writes: Vec<(String, Option<Bytes>)> = all.writes.into_iter().collect();
             drop(snapshot);
             self.store.commit(Batch { revision, dropped: Vec::new(), writes })?;
-            let touched: BTreeSet<_> = match self.observer {
-                Some(_) => all.events.iter().map(|(topic, _)| topic.clone()).collect(),
-                None => BTreeSet::new(),
-            };
             self.hub.publish(all.events, revision);
             if let Some(observer) = &self.observer {
-                touched.iter().for_each(|(tenant, resource)| observer(tenant, resource));
+                all.observed.iter().for_each(|(tenant, resource)| observer(tenant, resource));
             }
         }
         self.work.add(all.work);

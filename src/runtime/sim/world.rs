@@ -475,7 +475,8 @@ impl<'a> Tx<'a> {
     /// Writes a file where a container sees it under `path`. Paths come from this program: absolute, not climbing.
     pub fn write(&mut self, id: &str, path: &str, mode: u32, content: impl Into<Bytes>) {
         if let Some((owner, path)) = self.state.locate(id, path) {
-            let file = Some(FileRecord { mode, content: content.into() });
+            // Copied, so that nothing is held but what is in it.
+            let file = Some(FileRecord { mode, content: Bytes::copy_from_slice(&content.into()) });
             self.apply(Change::File { owner, path, file });
         }
     }

@@ -77,18 +77,19 @@ pub(super) fn pass(
     latency: &Latency,
     now: At,
 ) -> Result<Pass, ApiError> {
+    session.quiet();
     let scene = Scene { infra, pulse, latency, now };
     let mut registered = Vec::new();
     questions::default_accounts(session)?;
+    let mut view = View::read(session)?;
     for round in 1..=ROUNDS {
         let mut pass = Pass::default();
-        let mut wrote = nodes::sync(session, &scene, &View::read(session)?, &mut pass)?;
-        let view = View::read(session)?;
-        wrote |= workloads::daemon_sets(session, &scene, &view)?;
-        wrote |= workloads::deployments(session, &view)?;
-        wrote |= workloads::replica_sets(session, &view)?;
-        wrote |= pods::schedule(session, &scene, &view)?;
-        wrote |= pods::run(session, &scene, &View::read(session)?, &mut pass)?;
+        let mut wrote = false;
+        for step in [nodes::sync, control, pods::run] {
+            if step(session, &scene, &view, &mut pass)? {
+                (view, wrote) = (View::read(session)?, true);
+            }
+        }
         registered.append(&mut pass.registered);
         if !wrote {
             return Ok(Pass { registered, again: pass.again });
@@ -99,4 +100,13 @@ pub(super) fn pass(
         }
     }
     Ok(Pass { registered, again: None })
+}
+
+/// What scheduler and controllers do.
+fn control(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, _: &mut Pass) -> Result<bool, ApiError> {
+    let mut wrote = workloads::daemon_sets(session, scene, view)?;
+    wrote |= workloads::deployments(session, view)?;
+    wrote |= workloads::replica_sets(session, view)?;
+    wrote |= pods::schedule(session, scene, view)?;
+    Ok(wrote)
 }

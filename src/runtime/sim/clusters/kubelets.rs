@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::super::kubeadm;
 use super::super::route;
@@ -49,6 +50,15 @@ pub(super) struct Infra {
     /// The API server answers, so scheduler and controllers work.
     pub serving: bool,
     pub kubelets: Vec<Kubelet>,
+}
+
+impl Infra {
+    /// Tells this from what there was before. That a kubelet registered is no difference: the engine itself did that.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut normal = self.clone();
+        normal.kubelets.iter_mut().for_each(|kubelet| kubelet.registered = true);
+        Sha256::digest(format!("{normal:?}")).into()
+    }
 }
 
 /// `None` where there is no such cluster (any more).

@@ -22,15 +22,19 @@ use serde_json::{Value, json};
 
 use super::core::{Core, News, Ticket};
 use super::kubeadm::Answer;
+use super::options::Sockets;
 use super::time::At;
 use crate::apiserver::body::Body;
 use crate::apiserver::store::Store;
 use crate::apiserver::user::User;
-use crate::apiserver::{ApiError, ApiServer, Tenant};
+use crate::apiserver::{ApiError, ApiServer, History, Tenant};
 use kubelets::Pulse;
 
 /// Clusters looked at side by side: their writes share commits of up to 64 operations.
 const ABREAST: usize = 64;
+/// What watches of all clusters together can resume from: 1,000 events a resource, 8 MiB in all. A watch that falls
+/// behind that starts anew, as on any cluster.
+const HISTORY: History = History { events: 1000, bytes: 8 * 1024 * 1024 };
 /// Groups whose members may do everything. Roles are not modelled: others may do nothing.
 const ADMINISTRATORS: [&str; 2] = ["system:masters", "kubeadm:cluster-admins"];
 
@@ -53,8 +57,12 @@ impl fmt::Debug for Clusters {
 
 #[derive(Debug, Default)]
 struct Agenda {
-    /// To be looked at as soon as possible.
+    /// To be looked at as soon as possible: their objects changed.
     now: BTreeSet<String>,
+    /// To be looked at if anything that they stand on is other than it was.
+    moved: BTreeSet<String>,
+    /// What clusters stood on when they were looked at last, as a hash.
+    stood: BTreeMap<String, [u8; 32]>,
     /// When to look again.
     later: BTreeSet<(At, String)>,
     /// The entry of a cluster in `later`.
@@ -74,12 +82,15 @@ impl Agenda {
         }
     }
 
-    fn due(&mut self, now: At) -> BTreeSet<String> {
-        let mut due = std::mem::take(&mut self.now);
+    /// Clusters to look at, and whether in any case.
+    fn due(&mut self, now: At) -> BTreeMap<String, bool> {
+        let mut due: BTreeMap<String, bool> =
+            std::mem::take(&mut self.moved).into_iter().map(|name| (name, false)).collect();
+        due.extend(std::mem::take(&mut self.now).into_iter().map(|name| (name, true)));
         while let Some((at, tenant)) = self.later.first().cloned().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, tenant.clone()));
             self.when.remove(&tenant);
-            due.insert(tenant);
+            due.insert(tenant, true);
         }
         due
     }
@@ -102,8 +113,11 @@ impl Clusters {
         });
         let server = ApiServer::builder(store, Arc::clone(&core.world.clock), Arc::clone(&core.world.random))
             .kinds(admission::kinds(&pulse))
-            .observer(observer)
-            .build()?;
+            .history(HISTORY)
+            .observer(observer);
+        // Where sockets are, real time passes, and the disk may be waited for on a thread.
+        let server = if core.options.sockets == Sockets::Listen { server.threaded_writer() } else { server };
+        let server = server.build()?;
         Ok(Arc::new(Self { core, server, turns: AtomicUsize::new(0), agenda, pulse }))
     }
 
@@ -133,13 +147,13 @@ impl Clusters {
         for tenant in &news.dropped {
             self.forget(tenant).await;
         }
-        self.agenda().now.extend(news.changed.difference(&news.dropped).cloned());
+        self.agenda().moved.extend(news.changed.difference(&news.dropped).cloned());
         let asked = self.answer_all(news.tickets).await;
         let due = self.agenda().due(now);
         let worked = !due.is_empty() || asked;
-        let looking = due.into_iter().map(|tenant| {
+        let looking = due.into_iter().map(|(tenant, surely)| {
             let this = Arc::clone(self);
-            async move { this.look(&tenant).await }
+            async move { this.look(&tenant, surely).await }
         });
         futures::stream::iter(looking).buffered(ABREAST).for_each(|()| async {}).await;
         worked
@@ -186,8 +200,9 @@ impl Clusters {
         Ok(())
     }
 
-    /// Lets a cluster's kubelets and controllers do what there is to do now.
-    async fn look(&self, name: &str) {
+    /// Lets a cluster's kubelets and controllers do what there is to do now; unless `surely`, only where something
+    /// changed under it.
+    async fn look(&self, name: &str, surely: bool) {
         let tenant = self.tenant(name);
         let now = self.core.now();
         let infra = self.core.read(|state| kubelets::infra(state, name));
@@ -195,6 +210,11 @@ impl Clusters {
             self.agenda().schedule(name, None);
             return;
         };
+        let stands = infra.digest();
+        let stood = self.agenda().stood.insert(name.to_owned(), stands);
+        if !surely && stood == Some(stands) {
+            return;
+        }
         self.pulse.set(name, &infra, now);
         if !infra.serving {
             return;
@@ -211,6 +231,7 @@ impl Clusters {
             }
             Err(error) => {
                 tracing::warn!(%error, cluster = name, "a simulated cluster stands still");
+                self.agenda().stood.remove(name);
                 self.agenda().schedule(name, Some(now.plus(std::time::Duration::from_secs(1))));
             }
         }
@@ -226,6 +247,8 @@ impl Clusters {
         let mut agenda = self.agenda();
         agenda.schedule(name, None);
         agenda.now.remove(name);
+        agenda.moved.remove(name);
+        agenda.stood.remove(name);
         agenda.open.remove(name);
     }
 
@@ -244,6 +267,12 @@ impl Clusters {
             Ok(count)
         });
         counted.await.unwrap()
+    }
+
+    /// The revision of the store: unchanged where nothing was written.
+    #[cfg(test)]
+    pub fn revision(&self) -> u64 {
+        self.server.shared.core.hub.published()
     }
 
     fn tenant(&self, name: &str) -> Tenant {

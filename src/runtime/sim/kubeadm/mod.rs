@@ -101,6 +101,9 @@ enum Progress {
 /// Retries of what kubeadm itself polls: every 5 s (`constants.DiscoveryRetryInterval`).
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Lines kept of a run that succeeded: thousands of nodes hold them.
+const KEPT_LINES: usize = 5;
+
 /// A phase: its name in kubeadm, and what it does at its end.
 type Phase = (&'static str, fn(&mut Run<'_, '_>) -> Progress);
 
@@ -267,6 +270,7 @@ fn settle(unit: &mut Unit, progress: Progress, context: Context<'_>, phases: usi
             (unit.waiting, unit.deadline, unit.due) = (false, None, None);
             if unit.step >= phases {
                 unit.outcome = Some(0);
+                unit.journal = unit.journal.split_off(unit.journal.len().saturating_sub(KEPT_LINES));
                 return After::Later;
             }
             let due = context.now.plus(context.latency.kubeadm_phase);
