@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::config::Kubeconfig;
 use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use kina::api::conditions;
 use kina::api::{Cluster, Machine, Source, SourceStatus, users};
@@ -265,17 +265,18 @@ impl Simulation {
 
     /// A client of a cluster, with what its context in the kubeconfig says.
     pub async fn cluster_client(&self, name: &str) -> kube::Client {
-        let kubeconfig = Kubeconfig::from_yaml(&self.read(Path::new("/home/me/.kube/config"))).unwrap();
-        let context = format!("kina-{name}");
-        let server =
-            kubeconfig.clusters.iter().find(|cluster| cluster.name == context).unwrap().cluster.clone().unwrap();
-        let user = kubeconfig.auth_infos.iter().find(|user| user.name == context).unwrap().auth_info.clone().unwrap();
-        let decoded = |data: &str| String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
+        let kubeconfig: Value = serde_saphyr::from_str(&self.read(Path::new("/home/me/.kube/config"))).unwrap();
+        let named = |list: &str, key: &str| -> Value {
+            let entries = kubeconfig[list].as_array().unwrap();
+            entries.iter().find(|entry| entry["name"] == format!("kina-{name}")).unwrap()[key].clone()
+        };
+        let (server, user) = (named("clusters", "cluster"), named("users", "user"));
+        let decoded = |data: &Value| String::from_utf8(STANDARD.decode(data.as_str().unwrap()).unwrap()).unwrap();
         let access = ClusterAccess {
-            server: server.server.unwrap(),
-            ca_certificate: decoded(&server.certificate_authority_data.unwrap()),
-            client_certificate: decoded(&user.client_certificate_data.unwrap()),
-            client_key: decoded(user.client_key_data.unwrap().expose_secret()),
+            server: server["server"].as_str().unwrap().to_owned(),
+            ca_certificate: decoded(&server["certificate-authority-data"]),
+            client_certificate: decoded(&user["client-certificate-data"]),
+            client_key: decoded(&user["client-key-data"]),
         };
         self.simulator.connector().connect(&access).await.unwrap()
     }
