@@ -3,7 +3,14 @@
 //! Every run has a fresh thread of its own, since the standard library keeps per-thread hash keys. The first test is the
 //! one that all others rest on: the same seed gives the same run, call by call.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may"
+)]
 
 mod backend;
 mod entropy;

@@ -240,7 +240,7 @@ fn audit_reports_what_differs_and_leaves_it() {
             .status
             .unwrap();
         let finding = &status.drift[0];
-        assert_eq!((finding.object.as_str(), finding.field.as_str()), ("dev-pool-0", "state"));
+        assert_eq!((finding.object.as_str(), finding.field.as_str()), ("container dev-pool-0", "state"));
         assert_eq!(finding.severity, Severity::Critical);
         assert!(conditions::is_true(&status.conditions, conditions::DRIFTED));
         tokio::time::sleep(Duration::from_secs(120)).await;

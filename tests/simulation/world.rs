@@ -88,7 +88,12 @@ struct Trace {
 impl Trace {
     fn note(&self, line: std::fmt::Arguments<'_>) {
         let at = self.start.elapsed().as_millis();
-        self.lines.lock().unwrap().push(format!("{at:>8} {line}"));
+        let line = format!("{at:>8} {line}");
+        // For whoever looks for where a run hangs.
+        if std::env::var_os("KINA_SIM_TRACE").is_some() {
+            eprintln!("{line}");
+        }
+        self.lines.lock().unwrap().push(line);
     }
 }
 
