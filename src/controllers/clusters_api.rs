@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::utils::Backoff;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,7 +25,8 @@ use crate::runtime::{ClusterAccess, ClusterConnector};
 
 /// Longest wait for one answer of a cluster's API server.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// The first wait after an API server did not answer, and the longest.
+/// The first wait after an API server did not answer, and the longest: a cluster that comes up is seen soon, one that is
+/// away costs little.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Annotation on a Node: the labels and taints that Kina has set there, as JSON.
@@ -226,16 +226,32 @@ enum News {
 }
 
 impl Watch {
+    /// After every failure all is listed anew: a watch that goes on where it was says nothing until something changes,
+    /// not even that the server is back.
     async fn run(self, end: CancellationToken) {
-        let mut news = self.streams();
-        let mut listing = Listing::default();
+        let mut again = AGAIN_FIRST;
         loop {
-            let next = tokio::select! {
+            let pause = tokio::select! {
                 biased;
                 () = end.cancelled() => return,
-                next = news.next() => next,
+                pause = self.follow(&mut again) => pause,
             };
-            let Some(next) = next else { return };
+            tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Follows until the first failure; tells how long to pause after it.
+    async fn follow(&self, again: &mut Duration) -> Duration {
+        let began = tokio::time::Instant::now();
+        let mut news = self.streams();
+        let mut listing = Listing::default();
+        while let Some(next) = news.next().await {
+            let failed = next.is_err();
+            let away = matches!(&next, Err(error) if !matches!(error, watcher::Error::WatchError(_)));
             let (changed, before) = {
                 let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = view.clone();
@@ -243,7 +259,9 @@ impl Watch {
                     Ok(news) => listing.take(&mut view, news),
                     Err(error) => {
                         tracing::debug!(cluster = self.cluster, %error, "the API server does not answer");
-                        view.answers = Some(false);
+                        if away {
+                            (view.answers, view.listed) = (Some(false), false);
+                        }
                     }
                 }
                 (*view != before, before)
@@ -251,11 +269,17 @@ impl Watch {
             if changed {
                 self.wake(&before);
             }
+            if failed {
+                // Only what has lasted is forgotten: a server that lists and then fails is as good as away.
+                let pause = if began.elapsed() > AGAIN_MAX { AGAIN_FIRST } else { *again };
+                *again = (pause * 3 / 2).min(AGAIN_MAX);
+                return pause;
+            }
         }
+        AGAIN_MAX
     }
 
     fn streams(&self) -> BoxStream<'static, Result<News, watcher::Error>> {
-        let quickly = || Again { next: AGAIN_FIRST };
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let nodes = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default());
         let system: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
@@ -263,9 +287,9 @@ impl Watch {
         let system: Api<DaemonSet> = Api::namespaced(self.client.clone(), "kube-system");
         let daemons = watcher(system, watcher::Config::default());
         select_all([
-            nodes.backoff(quickly()).map(|event| event.map(News::Node)).boxed(),
-            dns.backoff(quickly()).map(|event| event.map(News::Dns)).boxed(),
-            daemons.backoff(quickly()).map(|event| event.map(News::Daemon)).boxed(),
+            nodes.map(|event| event.map(News::Node)).boxed(),
+            dns.map(|event| event.map(News::Dns)).boxed(),
+            daemons.map(|event| event.map(News::Daemon)).boxed(),
         ])
         .boxed()
     }
@@ -292,15 +316,21 @@ struct Listing {
 }
 
 impl Listing {
+    /// Takes one piece of news. All of it is an answer but for `Init`, which is told before any request.
     fn take(&mut self, view: &mut ApiView, news: News) {
-        // Also the beginning of a list is an answer only once the list came: `Init` is told before any request.
         match news {
-            News::Node(watcher::Event::Init) => return self.nodes.clear(),
+            News::Node(watcher::Event::Init) => {
+                self.nodes.clear();
+                return;
+            }
             News::Dns(watcher::Event::Init) => {
                 self.dns = None;
                 return;
             }
-            News::Daemon(watcher::Event::Init) => return self.daemons.clear(),
+            News::Daemon(watcher::Event::Init) => {
+                self.daemons.clear();
+                return;
+            }
             News::Node(watcher::Event::InitApply(node)) => {
                 self.nodes.insert(node.name_any(), node_view(&node));
             }
@@ -377,29 +407,6 @@ fn node_view(node: &Node) -> NodeView {
             .and_then(|status| status.node_info.as_ref())
             .map(|info| info.kubelet_version.clone())
             .unwrap_or_default(),
-    }
-}
-
-/// Waits between two attempts to reach an API server: a cluster that comes up is seen soon, one that is away costs
-/// little.
-#[derive(Debug)]
-struct Again {
-    next: Duration,
-}
-
-impl Iterator for Again {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let now = self.next;
-        self.next = (now * 3 / 2).min(AGAIN_MAX);
-        Some(now)
-    }
-}
-
-impl Backoff for Again {
-    fn reset(&mut self) {
-        self.next = AGAIN_FIRST;
     }
 }
 

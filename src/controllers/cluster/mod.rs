@@ -59,7 +59,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
         return Ok(Action::await_change());
     }
     let Some(subject) = Subject::of(&shared, cluster) else { return Ok(Action::await_change()) };
-    wake_machines(&shared, &subject);
+    wake_machines(&shared, &subject, "purpose", &purpose(&subject));
     if subject.resolved.is_none() && !subject.deleting() {
         return match resolve::resolve(&shared, &subject).await? {
             None => {
@@ -89,6 +89,10 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     let working = end_of_operations(shared, subject, &mark).await;
     let facts = observe::observe(shared, subject, access.as_ref());
     let mut plan = plan::plan(&facts);
+    if let HostFacts::Known { network, .. } = &facts.host {
+        wake_machines(shared, subject, "network", &format!("{:?}", network.ours()));
+    }
+    wake_machines(shared, subject, "api", &format!("{:?}", facts.api_answers));
     if plan.needs_listing {
         for host in shared.hosts.values() {
             host.ask_for_cluster(&subject.name, tokio::time::Instant::now());
@@ -157,9 +161,9 @@ fn access(shared: &Shared, subject: &Subject) -> Option<ClusterAccess> {
 }
 
 async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {
-    // Before the machines are recorded nothing can answer.
+    // Before the machines are recorded nothing can answer; and what answered before they were there was another cluster.
     if subject.machines.is_empty() {
-        return;
+        return shared.api.forget(&subject.uid);
     }
     let Some(host) = subject.host(shared) else { return };
     let connector = host.runtime.connector();
@@ -281,8 +285,8 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, held_back: Option<Durat
 }
 
 /// What a Machine takes from its Cluster is not in the Machine: it is told when it changed.
-fn wake_machines(shared: &Shared, subject: &Subject) {
-    if shared.memory.keep_text(&subject.uid, "told", &purpose(subject)) {
+fn wake_machines(shared: &Shared, subject: &Subject, what: &'static str, now: &str) {
+    if shared.memory.keep_text(&subject.uid, what, now) {
         for machine in &subject.machines {
             shared.waker.machines.wake(&machine.name_any());
         }

@@ -374,7 +374,9 @@ fn life(facts: &Facts) -> Plan {
     }
     let mut plan = on_host(facts);
     let stale: Vec<&MachineFacts> = facts.machines.iter().filter(|machine| !machine.of_this_cluster).collect();
-    if stale.is_empty() {
+    if plan.steps.contains(&Step::RemoveNetwork) {
+        // Machines have addresses of the network that is to come.
+    } else if stale.is_empty() {
         let machines = machines(facts);
         plan.steps.extend(machines.steps);
         plan.wait = plan.wait.or(machines.wait);

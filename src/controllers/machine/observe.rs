@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::container;
 use super::plan::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
 use crate::api::defaults::Resolved;
@@ -189,7 +190,11 @@ fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Container>)
     };
     let known = HostFacts::Known {
         fresh: listing.began > wish(shared, subject),
-        network: host::network(&listing, &subject.wanted.network, &cluster_owner).ours().is_some(),
+        network: host::network(&listing, &subject.wanted.network, &cluster_owner).ours().is_some_and(|network| {
+            let subnet = network.subnet.as_deref().and_then(|subnet| subnet.parse::<Cidr>().ok());
+            // One that is about to be made anew has another subnet still.
+            subnet.is_none_or(|subnet| subject.wanted.address.is_none_or(|address| subnet.contains(address)))
+        }),
         volume,
         container: facts,
     };
