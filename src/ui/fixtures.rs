@@ -83,7 +83,7 @@ pub(super) fn busy_house() -> View {
             "conditions": [condition("Available", "True", "Scanned", "")],
             "files": [{"path": "team/broken.yaml", "clusters": ["prod"], "errors": [{"line": 7, "column": 12,
                 "message": "`replicas` must be a number from 0 to 1000, found a text",
-                "snippet": "7 |   replicas: three\n  |             ^^^^^ expected a number"}]}],
+                "snippet": "error: `replicas` must be a number\n --> team/broken.yaml:7:12\n7 |   replicas: three\n  |             ^^^^^ expected a number"}]}],
             "held": [{"id": "h-3f2c", "action": "Delete", "clusters": ["old", "older"], "since": ago(200),
                 "message": "2 of 5 clusters are more than may go within an hour"}],
             "ignored": [{"cluster": "let-go", "path": "let-go.yaml", "hash": "00", "reason": "Detached"}]}});

@@ -341,7 +341,9 @@ impl Tree<'_> {
                 Span::new(Tone::Plain, format!("  {}", error.message)),
             ];
             self.push("    ", "      ", spans);
-            for line in error.snippet.lines() {
+            // The fault's own heading and place are told above.
+            let is_told = |line: &&str| line.starts_with("error: ") || line.trim_start().starts_with("--> ");
+            for line in error.snippet.lines().filter(|line| !is_told(line)) {
                 // As it is: breaking it would move the signs that point at the place.
                 let line = Line::new([Span::new(Tone::Faint, format!("        {line}"))]);
                 self.lines.push(line.truncate(self.options.width, self.options.style));
