@@ -167,7 +167,7 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let finding = Finding::stopped(ContainerState::Stopped { exit_code: Some(137) });
         let first = finding.told("dev-a-0", DriftMode::Enforce, &[], at("2026-01-01T00:00:00Z"));
-        let later = finding.told("dev-a-0", DriftMode::Audit, &[first.clone()], at("2026-01-01T01:00:00Z"));
+        let later = finding.told("dev-a-0", DriftMode::Audit, std::slice::from_ref(&first), at("2026-01-01T01:00:00Z"));
         assert_eq!(later.since, first.since);
         assert_eq!((first.object.as_str(), first.action.as_str()), ("container dev-a-0", "restarting"));
         assert_eq!((later.observed.as_str(), later.action.as_str()), ("stopped with exit code 137", "reported"));

@@ -20,12 +20,15 @@ const REMEMBERED_MAX: usize = 4_096;
 /// Longest note (events.k8s.io/v1: "maximal length of the note is 1kB").
 const NOTE_MAX: usize = 1_000;
 
+/// When an event was told last: by UID, reason and note.
+type Told = BTreeMap<(String, &'static str, String), Instant>;
+
 /// Tells events of Kina's objects.
 #[derive(Clone)]
 pub struct Events {
     api: Api<Event>,
     world: World,
-    told: Arc<Mutex<BTreeMap<(String, &'static str, String), Instant>>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl std::fmt::Debug for Events {

@@ -22,6 +22,7 @@ pub mod identity;
 pub mod limit;
 pub mod machine;
 pub mod memory;
+pub mod node_labels;
 pub mod operations;
 pub mod retry;
 mod run;

@@ -114,18 +114,16 @@ impl House {
         }
         let clusters = self.clusters().list(&ListParams::default()).await.unwrap();
         let machines = self.machines().list(&ListParams::default()).await.unwrap();
+        let mut seen = String::new();
         for cluster in clusters {
-            eprintln!("{} {:#}", cluster.name_any(), json!({"spec": cluster.spec, "status": cluster.status}));
+            seen += &format!("{} {:#}\n", cluster.name_any(), json!({"spec": cluster.spec, "status": cluster.status}));
         }
         for machine in machines {
-            eprintln!(
-                "{} {:#}",
-                machine.name_any(),
-                json!({"turn": machine.spec.turn, "deleting": machine.metadata.deletion_timestamp, "status": machine.status})
-            );
+            let (turn, deleting) = (machine.spec.turn, machine.metadata.deletion_timestamp.clone());
+            let shown = json!({"turn": turn, "deleting": deleting, "status": machine.status});
+            seen += &format!("{} {shown:#}\n", machine.name_any());
         }
-        eprintln!("{:#?}", self.listing().await);
-        panic!("not within {seconds} s: {what}");
+        panic!("not within {seconds} s: {what}\n{seen}{:#?}", self.listing().await);
     }
 
     async fn cluster(&self, name: &str) -> Cluster {
@@ -510,7 +508,7 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn kina_killed_at_any_time_goes_on_where_it_was() {
-    for after in [5, 30, 100, 250, 400, 600, 900, 1300, 1700, 2100, 2600, 3200, 4000, 5000] {
+    for after in [30, 400, 1300, 2600, 4000] {
         let mut house = House::new().await;
         house
             .create("dev", json!({"controlPlane": {"replicas": 3}, "workers": [{"name": "apps", "replicas": 2}]}))
@@ -558,7 +556,7 @@ async fn many_clusters_come_up_side_by_side() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_deleted_while_it_comes_up_goes() {
-    for after in [1, 50, 200, 500, 900, 1400, 2000, 3000] {
+    for after in [1, 200, 900, 2000] {
         let house = House::new().await;
         house.create("dev", one_worker()).await;
         tokio::time::sleep(Duration::from_millis(after)).await;

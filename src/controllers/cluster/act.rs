@@ -9,8 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
 use super::balancer;
+use super::facts::Left;
 use super::observe::Subject;
-use super::plan::{Left, Step};
+use super::plan::Step;
 use crate::api::machine::MachineRole;
 use crate::api::{API_VERSION, Cluster, Machine, MachineSpec, annotations};
 use crate::controllers::context::Shared;

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod addons;
 pub mod balancer;
+pub mod facts;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
@@ -11,6 +12,7 @@ pub mod report;
 pub mod resolve;
 pub mod slots;
 pub mod turns;
+pub mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +22,10 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
+use self::facts::{Facts, HostFacts};
 use self::observe::Subject;
-use self::plan::{Facts, HostFacts, Plan, Step, Wait};
+use self::plan::{Plan, Step};
+use self::wait::Wait;
 use super::backoff::Mark;
 use super::context::Shared;
 use super::contexts::Wished;

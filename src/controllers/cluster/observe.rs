@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::balancer;
-use super::plan::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
+use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
 use crate::api::defaults::Resolved;

@@ -3,138 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::MachineSpec;
-use crate::api::cluster::{ClusterSpec, DriftMode};
-use crate::api::defaults::Resolved;
-use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::api::cluster::DriftMode;
+use crate::api::machine::Turn;
 use crate::controllers::drift::Finding;
 use crate::controllers::host::Found;
 use crate::runtime::ContainerState;
 
+use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts};
 use super::slots;
 use super::turns;
-
-/// Everything that is known when planning.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Name of the Cluster.
-    pub name: String,
-    /// What is wanted.
-    pub spec: ClusterSpec,
-    /// The same, in types; `None` while a Cluster that goes was never resolved.
-    pub resolved: Option<Resolved>,
-    /// It is to go.
-    pub deleting: bool,
-    /// What is on the host stays there when it goes.
-    pub orphan: bool,
-    /// Nothing is to be changed on the host.
-    pub paused: bool,
-    /// Fields that need everything made anew may change.
-    pub may_recreate: bool,
-    /// Its time is over, and no file declares it.
-    pub expired: bool,
-    /// What is on the host.
-    pub host: HostFacts,
-    /// Whether the load balancer's image is on the host.
-    pub image_present: bool,
-    /// Whether the load balancer knows the control planes.
-    pub backends_current: bool,
-    /// Its machines, in order of name.
-    pub machines: Vec<MachineFacts>,
-    /// Whether its API server answers; `None` where nobody knows.
-    pub api_answers: Option<bool>,
-    /// Pod network and storage class are applied.
-    pub addons_applied: bool,
-    /// Its certificates are kept.
-    pub has_certificates: bool,
-    /// Its context in the kubeconfig is as wanted: there, or gone when it goes.
-    pub context_done: bool,
-}
-
-/// What is on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostFacts {
-    /// Nobody knows.
-    Unknown(String),
-    /// What is known is older than what was done last.
-    Stale,
-    /// As of a listing.
-    Known {
-        /// It began after the wish for what destroys something.
-        fresh: bool,
-        /// Its network.
-        network: Found<NetworkFacts>,
-        /// Its load balancer.
-        balancer: Found<BalancerFacts>,
-        /// What carries its labels, as `(runtime, kind, name)`, that no Machine and no plan accounts for.
-        left: Vec<Left>,
-    },
-}
-
-/// Something on a host that carries the Cluster's labels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Left {
-    /// The runtime.
-    pub runtime: crate::api::cluster::RuntimeName,
-    /// `container`, `volume` or `network`.
-    pub kind: &'static str,
-    /// Its name.
-    pub name: String,
-}
-
-/// The network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkFacts {
-    /// It has the wanted subnet.
-    pub current: bool,
-    /// The subnet that it has.
-    pub subnet: String,
-}
-
-/// The load balancer's container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BalancerFacts {
-    /// What it does.
-    pub state: ContainerState,
-    /// It was made from the spec as it is now, and nobody changed it.
-    pub current: bool,
-}
-
-/// One Machine, as its status tells.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MachineFacts {
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// What it is.
-    pub spec: MachineSpec,
-    /// It is to go.
-    pub deleting: bool,
-    /// It was made for the cluster as it is now.
-    pub of_this_cluster: bool,
-    /// Everything about it works.
-    pub ready: bool,
-    /// kubeadm has succeeded on it; `None` where nobody knows.
-    pub bootstrapped: Option<bool>,
-    /// Its container was made from another spec than the one now, or changed by somebody.
-    pub outdated: bool,
-    /// The word for what it waits for, empty where for nothing.
-    pub waiting: String,
-}
-
-impl MachineFacts {
-    /// Whether it runs the control plane.
-    #[must_use]
-    pub fn is_control_plane(&self) -> bool {
-        self.spec.role == MachineRole::ControlPlane
-    }
-
-    /// Whether it asks for repair.
-    #[must_use]
-    pub fn needs_repair(&self) -> bool {
-        self.waiting == "WaitingForRepair"
-    }
-}
+use super::wait::Wait;
 
 /// One effect, or a few that are one thought.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,120 +95,6 @@ impl Step {
             Self::Expire => "Expiring",
             Self::RemoveFinalizer => "LettingGo",
         }
-    }
-}
-
-/// Why a Cluster waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// It is paused.
-    Paused,
-    /// A default could not be resolved.
-    Unresolved(String),
-    /// The runtime does not answer.
-    RuntimeSilent(String),
-    /// What was done last is not seen yet.
-    Observing,
-    /// Something of somebody else has the name.
-    NameTaken(&'static str, String),
-    /// The load balancer's image is being pulled.
-    PullingImage,
-    /// An operation is under way.
-    Working(&'static str),
-    /// Everything is being made anew: so many machines still go.
-    Recreating(usize),
-    /// Everything would have to be made anew, and that is not permitted.
-    RecreateNotAllowed,
-    /// These machines are to go still.
-    MachinesLeaving(usize),
-    /// The API server does not answer.
-    ControlPlane,
-    /// Control planes come and go one at a time, while all others are Ready.
-    ControlPlaneTurn(String),
-    /// A roll goes on only while all others are Ready.
-    RollHeld(String),
-    /// A machine is being made anew.
-    Rolling(String),
-    /// Machines that are not Ready.
-    Machines(Vec<String>),
-    /// The context in the kubeconfig.
-    Kubeconfig,
-    /// Pod network and storage class.
-    Addons,
-    /// Name resolution, or system pods.
-    SystemPods(String),
-}
-
-impl Wait {
-    /// One word in CamelCase.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Paused => "Paused",
-            Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeSilent(_) => "RuntimeSilent",
-            Self::Observing => "Observing",
-            Self::NameTaken(..) => "NameTakenByOthers",
-            Self::PullingImage => "ImagePulling",
-            Self::Working(step) => step,
-            Self::Recreating(_) => "Recreating",
-            Self::RecreateNotAllowed => "RecreateNotAllowed",
-            Self::MachinesLeaving(_) => "MachinesLeaving",
-            Self::ControlPlane => "ControlPlaneAway",
-            Self::ControlPlaneTurn(_) => "ControlPlaneTurn",
-            Self::RollHeld(_) => "RollHeld",
-            Self::Rolling(_) => "Rolling",
-            Self::Machines(_) => "MachinesNotReady",
-            Self::Kubeconfig => "KubeconfigPending",
-            Self::Addons => "AddonsPending",
-            Self::SystemPods(_) => "SystemPodsNotReady",
-        }
-    }
-
-    /// For a person.
-    #[must_use]
-    pub fn message(&self) -> String {
-        match self {
-            Self::Paused => "the cluster is paused: nothing is changed on the host".to_owned(),
-            Self::Unresolved(message) => message.clone(),
-            Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
-            Self::Observing => "looking at what the last step did".to_owned(),
-            Self::NameTaken(what, name) => {
-                format!("a {what} named {name} exists that Kina did not make for this cluster: rename or remove it")
-            }
-            Self::PullingImage => "the load balancer's image is being pulled".to_owned(),
-            Self::Working(step) => format!("under way: {step}"),
-            Self::Recreating(count) => format!("the cluster is being made anew; {count} machines still go"),
-            Self::RecreateNotAllowed => {
-                "the spec asks for what only a new cluster can give: set `allowRecreate: true`, or go back".to_owned()
-            }
-            Self::MachinesLeaving(count) => format!("{count} machines still go"),
-            Self::ControlPlane => "the cluster's API server does not answer yet".to_owned(),
-            Self::ControlPlaneTurn(other) => {
-                format!("control planes come and go one at a time while all others are Ready; {other} is not")
-            }
-            Self::RollHeld(other) => format!("machines are made anew only while all others are Ready; {other} is not"),
-            Self::Rolling(machine) => format!("{machine} is being made anew"),
-            Self::Machines(names) => format!("not Ready: {}", some_of(names)),
-            Self::Kubeconfig => "the context is not in the kubeconfig yet".to_owned(),
-            Self::Addons => "pod network and storage class are not applied yet".to_owned(),
-            Self::SystemPods(what) => what.clone(),
-        }
-    }
-
-    /// Whether nothing gets better without a person or another spec.
-    #[must_use]
-    pub fn stalls(&self) -> bool {
-        matches!(self, Self::NameTaken(..) | Self::RecreateNotAllowed)
-    }
-}
-
-/// The first few of many names.
-fn some_of(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match names.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{} and {more} more", names[..SHOWN].join(", ")),
-        _ => names.join(", "),
     }
 }
 
@@ -563,22 +327,4 @@ fn removal(facts: &Facts) -> Plan {
         plan.steps.push(Step::RemoveFinalizer);
     }
     plan
-}
-
-/// Whether an etcd of this cluster's was ever formed, as far as anybody knows.
-#[must_use]
-pub fn is_formed(facts: &Facts) -> bool {
-    facts.api_answers == Some(true)
-        || facts.machines.iter().any(|m| m.is_control_plane() && m.bootstrapped == Some(true))
-}
-
-/// Whether a control plane comes, goes or is being made anew.
-#[must_use]
-pub fn control_plane_in_work(facts: &Facts) -> Option<&MachineFacts> {
-    facts.machines.iter().filter(|machine| machine.is_control_plane()).find(|machine| {
-        let joins = machine.spec.bootstrap.method == BootstrapMethod::Join
-            && machine.spec.turn == Some(Turn::Bootstrap)
-            && !machine.ready;
-        machine.deleting || joins || matches!(machine.spec.turn, Some(Turn::Roll | Turn::Repair))
-    })
 }

@@ -1,1 +1,338 @@
+//! From any state, planning and doing leads to what is wanted, in bounded steps, and then nothing is planned any more;
+//! on the way, what must not happen at the same time does not.
 
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts, control_plane_in_work};
+use super::plan::{Plan, Step, plan};
+use super::wait::Wait;
+use crate::api::cluster::{ClusterSpec, Cni, RuntimeName, WorkerPool};
+use crate::api::defaults::{self, HostDefaults, Resolved};
+use crate::api::machine::{BootstrapMethod, MachineSpec, Turn};
+use crate::api::names::CONTROL_PLANE_POOL;
+use crate::controllers::host::Found;
+use crate::runtime::ContainerState;
+
+/// A cluster's world.
+#[derive(Clone, Debug)]
+struct Model {
+    facts: Facts,
+    gone: bool,
+}
+
+fn resolved(spec: &ClusterSpec) -> (ClusterSpec, Resolved) {
+    let host =
+        HostDefaults { runtime: RuntimeName::Sim, node_subnet: "10.160.0.0/24".parse().unwrap(), api_port: 40_000 };
+    let spec = defaults::resolve(spec, &host);
+    let resolved = Resolved::of(&spec).unwrap();
+    (spec, resolved)
+}
+
+fn spec(control_planes: u32, pools: &[(&str, u32)]) -> ClusterSpec {
+    let mut spec = ClusterSpec::default();
+    spec.control_plane.replicas = control_planes;
+    spec.networking.cni = Some(Cni::Auto);
+    let pool = |(name, replicas): &(&str, u32)| WorkerPool {
+        name: (*name).into(),
+        replicas: *replicas,
+        ..WorkerPool::default()
+    };
+    spec.workers = pools.iter().map(pool).collect();
+    spec
+}
+
+fn empty(spec: &ClusterSpec) -> Model {
+    let (spec, resolved) = resolved(spec);
+    let facts = Facts {
+        name: "dev".into(),
+        spec,
+        resolved: Some(resolved),
+        deleting: false,
+        orphan: false,
+        paused: false,
+        may_recreate: false,
+        expired: false,
+        host: HostFacts::Known { fresh: true, network: Found::Absent, balancer: Found::Absent, left: Vec::new() },
+        image_present: false,
+        backends_current: false,
+        machines: Vec::new(),
+        api_answers: Some(false),
+        addons_applied: false,
+        has_certificates: false,
+        context_done: false,
+    };
+    Model { facts, gone: false }
+}
+
+impl Model {
+    fn want(&mut self, spec: &ClusterSpec) {
+        let (spec, resolved) = resolved(spec);
+        (self.facts.spec, self.facts.resolved) = (spec, Some(resolved));
+    }
+
+    fn host(&mut self) -> (&mut Found<NetworkFacts>, &mut Found<BalancerFacts>) {
+        match &mut self.facts.host {
+            HostFacts::Known { network, balancer, .. } => (network, balancer),
+            _ => unreachable!("the model's host is known"),
+        }
+    }
+
+    fn act(&mut self, step: &Step) {
+        match step {
+            Step::MakeCertificates => self.facts.has_certificates = true,
+            Step::CreateNetwork => {
+                *self.host().0 = Found::Ours(NetworkFacts { current: true, subnet: "10.160.0.0/24".into() });
+            }
+            Step::PullImage => self.facts.image_present = true,
+            Step::CreateBalancer => {
+                let state = ContainerState::Created;
+                *self.host().1 = Found::Ours(BalancerFacts { state, current: true });
+            }
+            Step::WriteBackends => self.facts.backends_current = true,
+            Step::StartBalancer => {
+                if let Found::Ours(balancer) = self.host().1 {
+                    balancer.state = ContainerState::Running;
+                }
+            }
+            Step::RemoveBalancer => *self.host().1 = Found::Absent,
+            Step::RemoveNetwork => *self.host().0 = Found::Absent,
+            Step::CreateMachine(name, spec) => self.add(name, spec),
+            Step::UpdateMachine(name, _, spec) => {
+                let machine = self.facts.machines.iter_mut().find(|machine| machine.name == *name).unwrap();
+                machine.outdated |= machine.spec.image != spec.image || machine.spec.resources != spec.resources;
+                machine.spec = (**spec).clone();
+            }
+            Step::DeleteMachine(name, _) => {
+                self.facts.machines.iter_mut().filter(|machine| machine.name == *name).for_each(|m| m.deleting = true);
+            }
+            Step::ApplyAddons => self.facts.addons_applied = true,
+            Step::WriteContext => self.facts.context_done = true,
+            Step::RemoveLeft(_) => {}
+            Step::RemoveCertificates => self.facts.has_certificates = false,
+            Step::Expire => self.facts.deleting = true,
+            Step::RemoveFinalizer => self.gone = true,
+        }
+    }
+
+    fn add(&mut self, name: &str, spec: &MachineSpec) {
+        assert!(self.facts.machines.iter().all(|machine| machine.name != name), "{name} is made twice");
+        assert!(self.facts.machines.iter().all(|m| m.spec.address != spec.address), "{} is given twice", spec.address);
+        let address: Ipv4Addr = spec.address.parse().unwrap();
+        assert!((10..255).contains(&address.octets()[3]));
+        self.facts.backends_current = false;
+        self.facts.machines.push(MachineFacts {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            spec: spec.clone(),
+            deleting: false,
+            of_this_cluster: true,
+            ready: false,
+            bootstrapped: Some(false),
+            outdated: false,
+            waiting: "WaitingForTurn".into(),
+        });
+        self.facts.machines.sort_by(|left, right| left.name.cmp(&right.name));
+    }
+
+    /// Machines do what they were granted.
+    fn pass_time(&mut self) {
+        let etcd = |machine: &&MachineFacts| machine.is_control_plane() && machine.bootstrapped == Some(true);
+        self.facts.machines.retain(|machine| !machine.deleting);
+        let answers = self.facts.api_answers == Some(true);
+        for machine in &mut self.facts.machines {
+            match machine.spec.turn {
+                Some(Turn::Bootstrap) if machine.bootstrapped != Some(true) => {
+                    if machine.spec.bootstrap.method == BootstrapMethod::Init || answers {
+                        (machine.bootstrapped, machine.ready, machine.waiting) = (Some(true), true, String::new());
+                    }
+                }
+                Some(Turn::Roll) if machine.outdated => (machine.outdated, machine.ready) = (false, true),
+                Some(Turn::Repair) => (machine.ready, machine.waiting) = (true, String::new()),
+                _ => {}
+            }
+        }
+        let members = self.facts.machines.iter().filter(etcd).count();
+        let healthy = self.facts.machines.iter().filter(etcd).filter(|machine| machine.ready).count();
+        self.facts.api_answers = Some(members > 0 && healthy > members / 2);
+    }
+
+    /// What must not happen at the same time.
+    fn check(&mut self, planned: &Plan) {
+        let planes: Vec<&MachineFacts> = self.facts.machines.iter().filter(|m| m.is_control_plane()).collect();
+        let formed = planes.iter().any(|machine| machine.bootstrapped == Some(true));
+        let leaving = planned.steps.iter().filter(
+            |step| matches!(step, Step::DeleteMachine(name, _) if planes.iter().any(|machine| machine.name == *name)),
+        );
+        let rolling = planned.steps.iter().filter(|step| {
+            matches!(step, Step::UpdateMachine(name, _, spec) if spec.turn == Some(Turn::Roll)
+                && planes.iter().any(|machine| machine.name == *name && machine.spec.turn != Some(Turn::Roll)))
+        });
+        let disturbed = leaving.count() + rolling.count();
+        if formed && !self.facts.deleting && !self.facts.may_recreate {
+            assert!(disturbed <= 1, "two control planes at once: {:?}", planned.steps);
+            let name = planned.steps.iter().find_map(|step| match step {
+                Step::DeleteMachine(name, _) => Some(name),
+                Step::UpdateMachine(name, _, spec) if spec.turn == Some(Turn::Roll) => Some(name),
+                _ => None,
+            });
+            if disturbed == 1 && planes.iter().any(|machine| Some(&machine.name) == name) {
+                let busy = control_plane_in_work(&self.facts).filter(|busy| Some(&busy.name) != name);
+                assert!(busy.is_none(), "another one is in work: {:?}", planned.steps);
+                let others = || planes.iter().filter(|machine| Some(&machine.name) != name);
+                let healthy = others().filter(|machine| machine.ready).count();
+                assert!(planes.len() == 1 || healthy > others().count() / 2, "the quorum: {:?}", planned.steps);
+            }
+        }
+        let repairing =
+            |machine: &&MachineFacts| machine.spec.turn == Some(Turn::Repair) && !machine.is_control_plane();
+        let share = self.facts.machines.len().div_ceil(4).max(1);
+        assert!(self.facts.machines.iter().filter(repairing).count() <= share, "too many under repair");
+    }
+}
+
+/// Far more than the longest way: each of some twenty machines once rolled and once repaired, one after the other.
+const PASSES_MAX: usize = 200;
+
+fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> bool {
+    for _ in 0..PASSES_MAX {
+        let planned = plan(&model.facts);
+        model.check(&planned);
+        if until(model, &planned) {
+            return true;
+        }
+        for step in &planned.steps {
+            model.act(step);
+        }
+        model.pass_time();
+    }
+    false
+}
+
+fn settled(model: &Model, planned: &Plan) -> bool {
+    planned.steps.is_empty() && planned.wait.is_none() && model.facts.machines.iter().all(|machine| machine.ready)
+}
+
+fn counts(model: &Model) -> Vec<(String, usize)> {
+    let mut counts = std::collections::BTreeMap::new();
+    for machine in &model.facts.machines {
+        *counts.entry(machine.spec.pool.clone()).or_insert(0) += 1;
+    }
+    counts.into_iter().collect()
+}
+
+fn replicas() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(1_u32), Just(3), Just(5)]
+}
+
+proptest! {
+    #[test]
+    fn any_change_of_replicas_and_image_leads_to_what_is_wanted(
+        first in replicas(), then in replicas(), a in 0_u32..4, b in 0_u32..4, c in 0_u32..4,
+        broken in proptest::collection::vec(any::<bool>(), 12), image in any::<bool>(),
+    ) {
+        let mut model = empty(&spec(first, &[("a", a), ("b", b)]));
+        prop_assert!(run(&mut model, settled), "{:?}", plan(&model.facts));
+        // Some break down, less than half of the control planes; then the spec changes.
+        let mut allowed = (first / 2) as usize;
+        for (machine, broken) in model.facts.machines.iter_mut().zip(&broken) {
+            let is_plane = machine.is_control_plane();
+            if *broken && (!is_plane || allowed > 0) {
+                allowed -= usize::from(is_plane);
+                (machine.ready, machine.waiting) = (false, "WaitingForRepair".into());
+            }
+        }
+        let mut wanted = spec(then, &[("a", c), ("c", b)]);
+        if image {
+            wanted.image = Some("docker.io/kindest/node:other".into());
+        }
+        model.want(&wanted);
+        prop_assert!(run(&mut model, settled), "{:?}\n{:?}", plan(&model.facts), model.facts.machines);
+        let expected: Vec<(String, usize)> = [("a", c), ("c", b), (CONTROL_PLANE_POOL, then)]
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count as usize))
+            .collect();
+        prop_assert_eq!(counts(&model), expected);
+        prop_assert!(model.facts.machines.iter().all(|machine| !machine.outdated));
+        for _ in 0..3 {
+            prop_assert_eq!(plan(&model.facts).steps, vec![]);
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_goes_leaves_nothing_and_nothing_goes_by_an_old_listing(
+        planes in replicas(), workers in 0_u32..4, passes in 0_usize..12,
+    ) {
+        let mut model = empty(&spec(planes, &[("a", workers)]));
+        for _ in 0..passes {
+            let planned = plan(&model.facts);
+            planned.steps.iter().for_each(|step| model.act(step));
+            model.pass_time();
+        }
+        (model.facts.deleting, model.facts.context_done) = (true, false);
+        let mut old = model.facts.clone();
+        if let HostFacts::Known { fresh, .. } = &mut old.host {
+            *fresh = false;
+        }
+        prop_assert!(!plan(&old).steps.iter().any(Step::destroys));
+        prop_assert!(run(&mut model, |model, _| model.gone));
+        let (network, balancer) = model.host();
+        prop_assert!(network.ours().is_none() && balancer.ours().is_none());
+        prop_assert!(!model.facts.has_certificates && model.facts.machines.is_empty());
+    }
+}
+
+#[test]
+fn the_first_control_planes_know_each_other_and_later_ones_join() {
+    let mut model = empty(&spec(3, &[]));
+    let planned = plan(&model.facts);
+    let members: Vec<_> = planned
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::CreateMachine(_, spec) => Some((spec.bootstrap.clone(), spec.turn)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().all(|(bootstrap, turn)| {
+        bootstrap.method == BootstrapMethod::Init && bootstrap.members.len() == 3 && *turn == Some(Turn::Bootstrap)
+    }));
+    assert!(run(&mut model, settled));
+    model.want(&spec(5, &[]));
+    let planned = plan(&model.facts);
+    let joining = planned.steps.iter().filter_map(|step| match step {
+        Step::CreateMachine(_, spec) => Some((spec.bootstrap.method, spec.turn)),
+        _ => None,
+    });
+    assert_eq!(joining.collect::<Vec<_>>(), [(BootstrapMethod::Join, None); 2]);
+}
+
+#[test]
+fn a_lost_quorum_is_brought_back_by_all_at_once() {
+    let mut model = empty(&spec(3, &[]));
+    assert!(run(&mut model, settled));
+    for machine in &mut model.facts.machines {
+        (machine.ready, machine.waiting) = (false, "WaitingForRepair".into());
+    }
+    model.facts.api_answers = Some(false);
+    let planned = plan(&model.facts);
+    let granted = planned
+        .steps
+        .iter()
+        .filter(|step| matches!(step, Step::UpdateMachine(_, _, spec) if spec.turn == Some(Turn::Repair)));
+    assert_eq!(granted.count(), 3);
+}
+
+#[test]
+fn what_needs_a_new_cluster_waits_for_a_permission() {
+    let mut model = empty(&spec(1, &[("a", 1)]));
+    assert!(run(&mut model, settled));
+    model.facts.machines.iter_mut().for_each(|machine| machine.of_this_cluster = false);
+    let planned = plan(&model.facts);
+    assert_eq!((planned.steps.len(), planned.wait), (0, Some(Wait::RecreateNotAllowed)));
+    model.facts.may_recreate = true;
+    assert!(plan(&model.facts).steps.iter().all(|step| matches!(step, Step::DeleteMachine(..))));
+}

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::facts::{Facts, HostFacts, MachineFacts};
 use super::observe::Subject;
-use super::plan::{Facts, HostFacts, MachineFacts, Plan, Wait};
+use super::plan::Plan;
 use super::slots;
+use super::wait::Wait;
 use crate::api::annotations;
 use crate::api::cluster::{ClusterStatus, Declared, Drift, MachineCounts};
 use crate::api::conditions::{
@@ -105,7 +107,7 @@ fn network(report: &Report<'_>) -> Verdict {
     }
 }
 
-fn unready<'a>(facts: &'a Facts, of: impl Fn(&MachineFacts) -> bool) -> Vec<&'a MachineFacts> {
+fn unready(facts: &Facts, of: impl Fn(&MachineFacts) -> bool) -> Vec<&MachineFacts> {
     facts.machines.iter().filter(|machine| !machine.deleting && of(machine) && !machine.ready).collect()
 }
 

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::observe::Subject;
-use super::plan::Wait;
+use super::wait::Wait;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{ClusterSpec, RuntimeName};
 use crate::api::defaults::{self, HostDefaults};

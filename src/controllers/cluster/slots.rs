@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Facts, MachineFacts, Wait, control_plane_in_work, is_formed};
+use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
+use super::wait::Wait;
 use crate::api::cluster::{MachineResources, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{Bootstrap, BootstrapMethod, MachineRole, MachineSpec, Turn};

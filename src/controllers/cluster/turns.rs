@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Facts, MachineFacts, Wait, control_plane_in_work};
+use super::facts::{Facts, MachineFacts, control_plane_in_work};
+use super::wait::Wait;
 use crate::api::cluster::DriftMode;
 use crate::api::machine::{BootstrapMethod, Turn};
 
@@ -32,7 +33,7 @@ pub fn turns(facts: &Facts, going: &BTreeSet<&str>) -> Granted {
     }
     joins(facts, &live, going, &mut granted);
     if granted.turns.iter().all(|(_, turn)| turn.is_none()) {
-        rolls(facts, &live, &ended, &mut granted);
+        rolls(facts, &live, going, &ended, &mut granted);
     }
     granted
 }
@@ -80,10 +81,8 @@ fn joins(facts: &Facts, live: &[&MachineFacts], going: &BTreeSet<&str>, granted:
     else {
         return;
     };
-    let busy = control_plane_in_work(facts).map(|machine| machine.name.clone());
-    let busy = busy.or_else(|| {
-        live.iter().find(|m| m.is_control_plane() && going.contains(m.name.as_str())).map(|m| m.name.clone())
-    });
+    let leaving = || facts.machines.iter().find(|m| m.is_control_plane() && going.contains(m.name.as_str()));
+    let busy = control_plane_in_work(facts).or_else(leaving).map(|machine| machine.name.clone());
     let unready = || {
         let others = live.iter().filter(|m| m.is_control_plane() && m.spec.turn.is_some());
         others.clone().find(|machine| !machine.ready).map(|machine| machine.name.clone())
@@ -96,7 +95,7 @@ fn joins(facts: &Facts, live: &[&MachineFacts], going: &BTreeSet<&str>, granted:
 }
 
 /// One slot at a time; those that do not work first, since a roll may be what mends them.
-fn rolls(facts: &Facts, live: &[&MachineFacts], ended: &BTreeSet<&str>, granted: &mut Granted) {
+fn rolls(facts: &Facts, live: &[&MachineFacts], going: &BTreeSet<&str>, ended: &BTreeSet<&str>, granted: &mut Granted) {
     if let Some(rolling) = live.iter().find(|m| m.spec.turn == Some(Turn::Roll) && !ended.contains(m.name.as_str())) {
         granted.wait = Some(Wait::Rolling(rolling.name.clone()));
         return;
@@ -112,8 +111,13 @@ fn rolls(facts: &Facts, live: &[&MachineFacts], ended: &BTreeSet<&str>, granted:
         granted.wait = Some(Wait::RollHeld(other.name.clone()));
         return;
     }
-    if let Some(leaving) = facts.machines.iter().find(|machine| machine.deleting) {
+    let leaves = |machine: &&MachineFacts| machine.deleting || going.contains(machine.name.as_str());
+    if let Some(leaving) = facts.machines.iter().find(leaves) {
         granted.wait = Some(Wait::RollHeld(leaving.name.clone()));
+        return;
+    }
+    if let Some(busy) = control_plane_in_work(facts).filter(|_| next.is_control_plane()) {
+        granted.wait = Some(Wait::RollHeld(busy.name.clone()));
         return;
     }
     let planes = live.iter().filter(|machine| machine.is_control_plane()).count();

@@ -4,11 +4,13 @@
 
 pub mod act;
 pub mod container;
+pub mod facts;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod report;
+pub mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +20,10 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
+use self::facts::{Facts, HostFacts};
 use self::observe::Subject;
-use self::plan::{Facts, Plan, Step, Wait};
+use self::plan::{Plan, Step};
+use self::wait::Wait;
 use super::backoff::Mark;
 use super::context::Shared;
 use super::error::ReconcileError;
@@ -231,7 +235,7 @@ async fn report(shared: &Shared, subject: &Subject, facts: &Facts, plan: &Plan) 
     if facts.deleting && plan.steps.contains(&Step::RemoveFinalizer) {
         return Ok(());
     }
-    if matches!(facts.host, plan::HostFacts::Stale) {
+    if matches!(facts.host, HostFacts::Stale) {
         // The next listing is milliseconds away, and tells more.
         return Ok(());
     }

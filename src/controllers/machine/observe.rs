@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::container;
-use super::plan::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
@@ -20,6 +20,7 @@ use crate::controllers::clusters_api::{self, NodeView, SeenTaint};
 use crate::controllers::context::Shared;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
+use crate::controllers::node_labels;
 use crate::kubeadm::units::{self, Boot, Unit, UnitState};
 use crate::kubeadm::{MARKER_PATH, commands};
 use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
@@ -225,13 +226,13 @@ fn api_facts(subject: &Subject, view: &clusters_api::ApiView) -> ApiFacts {
 
 fn node_facts(subject: &Subject, node: &NodeView) -> NodeFacts {
     let (labels, taints) = (&subject.machine.spec.labels, subject.node_taints());
-    let by_others = clusters_api::was_applied(node, labels, &taints);
+    let by_others = node_labels::was_applied(node, labels, &taints);
     NodeFacts {
         uid: node.uid.clone(),
         ready: node.ready == Some(true),
         renewed: false,
         message: node.message.clone(),
-        patch: clusters_api::node_patch(node, labels, &taints),
+        patch: node_labels::node_patch(node, labels, &taints),
         patch_is_drift_to_report: by_others && subject.drift_mode() != DriftMode::Enforce,
         cordoned: node.unschedulable,
         cordoned_by_kina: node.cordoned_by_kina,

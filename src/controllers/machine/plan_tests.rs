@@ -1,1 +1,314 @@
+//! From any state, planning and doing leads to what is wanted, in bounded steps, and then nothing is planned any more.
 
+use proptest::prelude::*;
+
+use super::facts::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::plan::{Plan, Step, plan};
+use super::wait::Wait;
+use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::controllers::host::Found;
+use crate::kubeadm::units::UnitState;
+use crate::runtime::ContainerState;
+
+/// A machine's world: what a runtime, a node and an API server would hold.
+#[derive(Clone, Debug)]
+struct Model {
+    role: MachineRole,
+    method: BootstrapMethod,
+    turn: Option<Turn>,
+    deleting: bool,
+    cluster: ClusterState,
+    image: bool,
+    volume: bool,
+    container: Option<ContainerFacts>,
+    foreign: bool,
+    marker: bool,
+    leftovers: bool,
+    bootstrap: UnitState,
+    reset: UnitState,
+    /// So many attempts of kubeadm fail first.
+    failures: u8,
+    node: Option<NodeFacts>,
+    pods: usize,
+    /// The next listing begins after every wish.
+    fresh: bool,
+    gone: bool,
+    destroyed_without_wish: bool,
+}
+
+impl Model {
+    fn facts(&self) -> Facts {
+        let running = self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running);
+        let container = match &self.container {
+            _ if self.foreign => Found::Foreign,
+            None => Found::Absent,
+            Some(container) => Found::Ours(container.clone()),
+        };
+        let volume = if self.volume { Found::Ours(()) } else { Found::Absent };
+        let inside = Inside::Up {
+            marker: self.marker,
+            leftovers: self.leftovers,
+            bootstrap: self.bootstrap,
+            reset: self.reset,
+            log: String::new(),
+        };
+        let to_evict = (0..self.pods).map(|index| ("default".to_owned(), format!("p{index}"))).collect();
+        Facts {
+            role: self.role,
+            method: self.method,
+            turn: self.turn,
+            deleting: self.deleting,
+            cluster: self.cluster,
+            host: HostFacts::Known { fresh: self.fresh, network: true, volume, container },
+            image_present: self.image,
+            was_node: self.node.is_some() || self.marker && running,
+            inside: if running { inside } else { Inside::NotAsked { bootstrapped: false } },
+            api: ApiFacts { answers: Some(true), listed: true, node: self.node.clone() },
+            drain: Drain::Left { to_evict, count: self.pods, overdue: false },
+            has_place: true,
+        }
+    }
+
+    /// The machine's Cluster, and time: turns are granted where they are asked for, units end, kubelets register.
+    fn pass_time(&mut self, planned: &Plan) {
+        self.fresh = true;
+        match planned.wait {
+            Some(Wait::Turn(turn)) => self.turn = Some(turn),
+            None if planned.ready && self.turn != Some(Turn::Bootstrap) => self.turn = None,
+            _ => {}
+        }
+        if self.bootstrap == UnitState::Running {
+            if self.failures > 0 {
+                self.failures -= 1;
+                self.bootstrap = UnitState::Failed { code: Some(1) };
+            } else {
+                self.bootstrap = UnitState::Succeeded;
+                self.marker = true;
+                self.node.get_or_insert_default();
+            }
+        }
+        if self.reset == UnitState::Running {
+            self.reset = UnitState::Succeeded;
+            (self.leftovers, self.marker) = (false, false);
+        }
+        let running = self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running);
+        if let Some(node) = &mut self.node {
+            (node.ready, node.renewed) = (running, running);
+        }
+    }
+
+    fn act(&mut self, step: &Step) {
+        let wished = self.deleting || self.turn == Some(Turn::Roll) || !self.marker;
+        match step {
+            Step::PullImage => self.image = true,
+            Step::CreateVolume => self.volume = true,
+            Step::CreateContainer => {
+                assert!(self.volume && self.image && self.container.is_none() && !self.foreign);
+                let state = ContainerState::Created;
+                self.container = Some(ContainerFacts { state, current: true, altered: Vec::new() });
+                (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
+            }
+            Step::StartContainer => {
+                if let Some(container) = &mut self.container {
+                    container.state = ContainerState::Running;
+                }
+                (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
+            }
+            Step::WriteFiles => {}
+            Step::StartBootstrap => {
+                assert_eq!(self.bootstrap, UnitState::Absent, "kubeadm is never started twice");
+                assert!(!self.leftovers, "kubeadm starts from scratch");
+                (self.bootstrap, self.leftovers) = (UnitState::Running, true);
+            }
+            Step::StartReset => self.reset = UnitState::Running,
+            Step::ForgetUnits => (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent),
+            Step::PatchNode(_) => self.node.iter_mut().for_each(|node| node.patch = None),
+            Step::Cordon => self.node.iter_mut().for_each(|node| (node.cordoned, node.cordoned_by_kina) = (true, true)),
+            Step::Uncordon => {
+                self.node.iter_mut().for_each(|node| (node.cordoned, node.cordoned_by_kina) = (false, false));
+            }
+            // One budget lets one pod go at a time.
+            Step::Evict(_) => self.pods -= 1,
+            Step::DeleteNode(_) => self.node = None,
+            Step::RemoveContainer => {
+                self.destroyed_without_wish |= !wished || !self.fresh;
+                self.container = None;
+            }
+            Step::RemoveVolume => {
+                self.destroyed_without_wish |= !self.deleting || !self.fresh;
+                (self.volume, self.marker, self.leftovers) = (false, false, false);
+            }
+            Step::RemoveFinalizer => self.gone = true,
+        }
+    }
+}
+
+fn unit() -> impl Strategy<Value = UnitState> {
+    prop_oneof![
+        3 => Just(UnitState::Absent),
+        1 => Just(UnitState::Running),
+        1 => Just(UnitState::Succeeded),
+        1 => Just(UnitState::Failed { code: Some(1) }),
+    ]
+}
+
+fn container() -> impl Strategy<Value = Option<ContainerFacts>> {
+    let state = prop_oneof![
+        1 => Just(ContainerState::Created),
+        3 => Just(ContainerState::Running),
+        1 => Just(ContainerState::Stopped { exit_code: Some(137) }),
+    ];
+    let altered = prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![("resources", "a".to_owned(), "b".to_owned())])];
+    proptest::option::weighted(
+        0.8,
+        (state, any::<bool>(), altered).prop_map(|(state, current, altered)| ContainerFacts {
+            state,
+            current,
+            altered,
+        }),
+    )
+}
+
+fn node() -> impl Strategy<Value = NodeFacts> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(patched, cordoned_by_kina, ready)| NodeFacts {
+        uid: "u".into(),
+        ready,
+        renewed: ready,
+        patch: (!patched).then(|| serde_json::json!({})),
+        cordoned: cordoned_by_kina,
+        cordoned_by_kina,
+        ..NodeFacts::default()
+    })
+}
+
+prop_compose! {
+    fn model()(
+        control_plane in any::<bool>(), init in any::<bool>(),
+        turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
+        image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..4,
+        bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
+        fresh in any::<bool>(),
+    ) -> Model {
+        let was_node = stage >= 2;
+        Model {
+            role: if control_plane { MachineRole::ControlPlane } else { MachineRole::Worker },
+            method: if init && control_plane { BootstrapMethod::Init } else { BootstrapMethod::Join },
+            turn,
+            deleting: false,
+            cluster: ClusterState::Live,
+            image,
+            // The data of what was a node is there: what happens without it is another story.
+            volume: volume || container.is_some() || was_node,
+            container,
+            foreign: false,
+            marker: was_node,
+            leftovers: stage >= 1,
+            // A unit that succeeded has left its marker.
+            bootstrap: if bootstrap == UnitState::Succeeded && !was_node { UnitState::Absent } else { bootstrap },
+            reset: if was_node { UnitState::Absent } else { reset },
+            failures,
+            node: was_node.then_some(node),
+            pods,
+            fresh,
+            gone: false,
+            destroyed_without_wish: false,
+        }
+    }
+}
+
+/// Far more than the longest way: three failed attempts, a drain and a roll.
+const PASSES_MAX: usize = 100;
+
+fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> Option<usize> {
+    for pass in 0..PASSES_MAX {
+        let planned = plan(&model.facts());
+        if until(model, &planned) {
+            return Some(pass);
+        }
+        for step in &planned.steps {
+            model.act(step);
+        }
+        model.pass_time(&planned);
+    }
+    None
+}
+
+proptest! {
+    #[test]
+    fn from_any_state_a_machine_becomes_ready_and_then_is_left_alone(mut model in model()) {
+        let settled = |_: &Model, planned: &Plan| planned.ready && planned.steps.is_empty() && planned.wait.is_none();
+        prop_assert!(run(&mut model, settled).is_some(), "{model:?}\n{:?}", plan(&model.facts()));
+        prop_assert!(!model.destroyed_without_wish);
+        prop_assert!(model.container.as_ref().is_some_and(|container| container.current && container.altered.is_empty()));
+        for _ in 0..3 {
+            let again = plan(&model.facts());
+            prop_assert!(again.steps.is_empty() && again.findings.is_empty(), "{again:?}");
+            model.pass_time(&again);
+        }
+    }
+
+    #[test]
+    fn from_any_state_a_machine_goes_and_leaves_nothing(
+        mut model in model(),
+        cluster in prop_oneof![
+            Just(ClusterState::Live), Just(ClusterState::Gone), Just(ClusterState::Recreating), Just(ClusterState::Paused),
+            Just(ClusterState::Deleting { orphan: false })
+        ],
+    ) {
+        (model.deleting, model.cluster) = (true, cluster);
+        prop_assert!(run(&mut model, |model, _| model.gone).is_some(), "{model:?}\n{:?}", plan(&model.facts()));
+        prop_assert!(model.container.is_none() && !model.volume && !model.destroyed_without_wish);
+        if cluster == ClusterState::Live {
+            prop_assert!(model.node.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_foreign_or_orphaned_or_paused_or_unknown_is_never_touched(mut model in model(), what in 0_u8..4, deleting in any::<bool>()) {
+        let mut facts = model.facts();
+        match what {
+            0 => {
+                model.foreign = true;
+                facts = model.facts();
+            }
+            1 => {
+                (facts.deleting, facts.cluster) = (true, ClusterState::Deleting { orphan: true });
+            }
+            2 => facts.cluster = ClusterState::Paused,
+            _ => {
+                facts.host = HostFacts::Unknown("silent".into());
+                facts.inside = Inside::NotAsked { bootstrapped: false };
+                facts.deleting = deleting;
+            }
+        }
+        let planned = plan(&facts);
+        prop_assert!(planned.steps.iter().all(|step| *step == Step::RemoveFinalizer && what == 1), "{:?}", planned.steps);
+    }
+
+    #[test]
+    fn nothing_is_destroyed_by_an_old_listing(mut model in model(), deleting in any::<bool>()) {
+        (model.fresh, model.deleting) = (false, deleting);
+        let planned = plan(&model.facts());
+        prop_assert!(!planned.steps.iter().any(Step::destroys), "{:?}", planned.steps);
+    }
+}
+
+#[test]
+fn a_control_plane_without_its_data_waits_for_a_person() {
+    let facts = Facts {
+        role: MachineRole::ControlPlane,
+        method: BootstrapMethod::Init,
+        turn: Some(Turn::Repair),
+        deleting: false,
+        cluster: ClusterState::Live,
+        host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Absent },
+        image_present: true,
+        was_node: true,
+        inside: Inside::NotAsked { bootstrapped: false },
+        api: ApiFacts::default(),
+        drain: Drain::NotAsked,
+        has_place: true,
+    };
+    let planned = plan(&facts);
+    assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
+}

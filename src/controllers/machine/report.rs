@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::facts::{ClusterState, Facts, HostFacts, Inside};
 use super::observe::Subject;
-use super::plan::{ClusterState, Facts, HostFacts, Inside, Plan, Wait};
+use super::plan::Plan;
+use super::wait::Wait;
 use crate::api::conditions::{
     self, BOOTSTRAPPED, CONTAINER_READY, DRIFTED, Holds, NODE_READY, READY, STALLED, Verdict, Waiting, whole_seconds,
 };

@@ -1,0 +1,149 @@
+//! What is known of a Cluster when its next steps are planned.
+
+use crate::api::MachineSpec;
+use crate::api::cluster::ClusterSpec;
+use crate::api::defaults::Resolved;
+use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::controllers::host::Found;
+use crate::runtime::ContainerState;
+
+/// Everything that is known when planning.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Name of the Cluster.
+    pub name: String,
+    /// What is wanted.
+    pub spec: ClusterSpec,
+    /// The same, in types; `None` while a Cluster that goes was never resolved.
+    pub resolved: Option<Resolved>,
+    /// It is to go.
+    pub deleting: bool,
+    /// What is on the host stays there when it goes.
+    pub orphan: bool,
+    /// Nothing is to be changed on the host.
+    pub paused: bool,
+    /// Fields that need everything made anew may change.
+    pub may_recreate: bool,
+    /// Its time is over, and no file declares it.
+    pub expired: bool,
+    /// What is on the host.
+    pub host: HostFacts,
+    /// Whether the load balancer's image is on the host.
+    pub image_present: bool,
+    /// Whether the load balancer knows the control planes.
+    pub backends_current: bool,
+    /// Its machines, in order of name.
+    pub machines: Vec<MachineFacts>,
+    /// Whether its API server answers; `None` where nobody knows.
+    pub api_answers: Option<bool>,
+    /// Pod network and storage class are applied.
+    pub addons_applied: bool,
+    /// Its certificates are kept.
+    pub has_certificates: bool,
+    /// Its context in the kubeconfig is as wanted: there, or gone when it goes.
+    pub context_done: bool,
+}
+
+/// What is on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFacts {
+    /// Nobody knows.
+    Unknown(String),
+    /// What is known is older than what was done last.
+    Stale,
+    /// As of a listing.
+    Known {
+        /// It began after the wish for what destroys something.
+        fresh: bool,
+        /// Its network.
+        network: Found<NetworkFacts>,
+        /// Its load balancer.
+        balancer: Found<BalancerFacts>,
+        /// What carries its labels, as `(runtime, kind, name)`, that no Machine and no plan accounts for.
+        left: Vec<Left>,
+    },
+}
+
+/// Something on a host that carries the Cluster's labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left {
+    /// The runtime.
+    pub runtime: crate::api::cluster::RuntimeName,
+    /// `container`, `volume` or `network`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// It has the wanted subnet.
+    pub current: bool,
+    /// The subnet that it has.
+    pub subnet: String,
+}
+
+/// The load balancer's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancerFacts {
+    /// What it does.
+    pub state: ContainerState,
+    /// It was made from the spec as it is now, and nobody changed it.
+    pub current: bool,
+}
+
+/// One Machine, as its status tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineFacts {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What it is.
+    pub spec: MachineSpec,
+    /// It is to go.
+    pub deleting: bool,
+    /// It was made for the cluster as it is now.
+    pub of_this_cluster: bool,
+    /// Everything about it works.
+    pub ready: bool,
+    /// kubeadm has succeeded on it; `None` where nobody knows.
+    pub bootstrapped: Option<bool>,
+    /// Its container was made from another spec than the one now, or changed by somebody.
+    pub outdated: bool,
+    /// The word for what it waits for, empty where for nothing.
+    pub waiting: String,
+}
+
+impl MachineFacts {
+    /// Whether it runs the control plane.
+    #[must_use]
+    pub fn is_control_plane(&self) -> bool {
+        self.spec.role == MachineRole::ControlPlane
+    }
+
+    /// Whether it asks for repair.
+    #[must_use]
+    pub fn needs_repair(&self) -> bool {
+        self.waiting == "WaitingForRepair"
+    }
+}
+
+/// Whether an etcd of this cluster's was ever formed, as far as anybody knows.
+#[must_use]
+pub fn is_formed(facts: &Facts) -> bool {
+    facts.api_answers == Some(true)
+        || facts.machines.iter().any(|m| m.is_control_plane() && m.bootstrapped == Some(true))
+}
+
+/// Whether a control plane comes, goes or is being made anew.
+#[must_use]
+pub fn control_plane_in_work(facts: &Facts) -> Option<&MachineFacts> {
+    facts.machines.iter().filter(|machine| machine.is_control_plane()).find(|machine| {
+        let joins = machine.spec.bootstrap.method == BootstrapMethod::Join
+            && machine.spec.turn == Some(Turn::Bootstrap)
+            && !machine.ready;
+        machine.deleting || joins || matches!(machine.spec.turn, Some(Turn::Roll | Turn::Repair))
+    })
+}

@@ -1,0 +1,115 @@
+//! Why a Cluster waits: typed, so that status, events and people are told the same.
+
+/// Why a Cluster waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It is paused.
+    Paused,
+    /// A default could not be resolved.
+    Unresolved(String),
+    /// The runtime does not answer.
+    RuntimeSilent(String),
+    /// What was done last is not seen yet.
+    Observing,
+    /// Something of somebody else has the name.
+    NameTaken(&'static str, String),
+    /// The load balancer's image is being pulled.
+    PullingImage,
+    /// An operation is under way.
+    Working(&'static str),
+    /// Everything is being made anew: so many machines still go.
+    Recreating(usize),
+    /// Everything would have to be made anew, and that is not permitted.
+    RecreateNotAllowed,
+    /// These machines are to go still.
+    MachinesLeaving(usize),
+    /// The API server does not answer.
+    ControlPlane,
+    /// Control planes come and go one at a time, while all others are Ready.
+    ControlPlaneTurn(String),
+    /// A roll goes on only while all others are Ready.
+    RollHeld(String),
+    /// A machine is being made anew.
+    Rolling(String),
+    /// Machines that are not Ready.
+    Machines(Vec<String>),
+    /// The context in the kubeconfig.
+    Kubeconfig,
+    /// Pod network and storage class.
+    Addons,
+    /// Name resolution, or system pods.
+    SystemPods(String),
+}
+
+impl Wait {
+    /// One word in CamelCase.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Paused => "Paused",
+            Self::Unresolved(_) => "DefaultsUnresolved",
+            Self::RuntimeSilent(_) => "RuntimeSilent",
+            Self::Observing => "Observing",
+            Self::NameTaken(..) => "NameTakenByOthers",
+            Self::PullingImage => "ImagePulling",
+            Self::Working(step) => step,
+            Self::Recreating(_) => "Recreating",
+            Self::RecreateNotAllowed => "RecreateNotAllowed",
+            Self::MachinesLeaving(_) => "MachinesLeaving",
+            Self::ControlPlane => "ControlPlaneAway",
+            Self::ControlPlaneTurn(_) => "ControlPlaneTurn",
+            Self::RollHeld(_) => "RollHeld",
+            Self::Rolling(_) => "Rolling",
+            Self::Machines(_) => "MachinesNotReady",
+            Self::Kubeconfig => "KubeconfigPending",
+            Self::Addons => "AddonsPending",
+            Self::SystemPods(_) => "SystemPodsNotReady",
+        }
+    }
+
+    /// For a person.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Paused => "the cluster is paused: nothing is changed on the host".to_owned(),
+            Self::Unresolved(message) => message.clone(),
+            Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
+            Self::Observing => "looking at what the last step did".to_owned(),
+            Self::NameTaken(what, name) => {
+                format!("a {what} named {name} exists that Kina did not make for this cluster: rename or remove it")
+            }
+            Self::PullingImage => "the load balancer's image is being pulled".to_owned(),
+            Self::Working(step) => format!("under way: {step}"),
+            Self::Recreating(count) => format!("the cluster is being made anew; {count} machines still go"),
+            Self::RecreateNotAllowed => {
+                "the spec asks for what only a new cluster can give: set `allowRecreate: true`, or go back".to_owned()
+            }
+            Self::MachinesLeaving(count) => format!("{count} machines still go"),
+            Self::ControlPlane => "the cluster's API server does not answer yet".to_owned(),
+            Self::ControlPlaneTurn(other) => {
+                format!("control planes come and go one at a time while all others are Ready; {other} is not")
+            }
+            Self::RollHeld(other) => format!("machines are made anew only while all others are Ready; {other} is not"),
+            Self::Rolling(machine) => format!("{machine} is being made anew"),
+            Self::Machines(names) => format!("not Ready: {}", some_of(names)),
+            Self::Kubeconfig => "the context is not in the kubeconfig yet".to_owned(),
+            Self::Addons => "pod network and storage class are not applied yet".to_owned(),
+            Self::SystemPods(what) => what.clone(),
+        }
+    }
+
+    /// Whether nothing gets better without a person or another spec.
+    #[must_use]
+    pub fn stalls(&self) -> bool {
+        matches!(self, Self::NameTaken(..) | Self::RecreateNotAllowed)
+    }
+}
+
+/// The first few of many names.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", names[..SHOWN].join(", ")),
+        _ => names.join(", "),
+    }
+}

@@ -1,0 +1,173 @@
+//! What is known of a Machine when its next steps are planned.
+
+use serde_json::Value;
+
+use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::controllers::host::Found;
+use crate::kubeadm::units::UnitState;
+use crate::runtime::ContainerState;
+
+/// Everything that is known when planning.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What it is.
+    pub role: MachineRole,
+    /// How it becomes a node.
+    pub method: BootstrapMethod,
+    /// What its Cluster granted.
+    pub turn: Option<Turn>,
+    /// It is to go.
+    pub deleting: bool,
+    /// What its Cluster is about.
+    pub cluster: ClusterState,
+    /// What is on the host.
+    pub host: HostFacts,
+    /// Whether its image is on the host.
+    pub image_present: bool,
+    /// There is evidence that it has been a node: its Node, its marker, or what status said.
+    pub was_node: bool,
+    /// What is inside its container.
+    pub inside: Inside,
+    /// What its cluster's API server shows.
+    pub api: ApiFacts,
+    /// How far a drain is.
+    pub drain: Drain,
+    /// It may use the host's processors now.
+    pub has_place: bool,
+}
+
+/// What a Machine's Cluster is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// It is not known.
+    Gone,
+    /// It is to go as a whole.
+    Deleting {
+        /// What is on the host stays there.
+        orphan: bool,
+    },
+    /// It is to be made anew as a whole.
+    Recreating,
+    /// Nothing is to be changed.
+    Paused,
+    /// It lives.
+    Live,
+}
+
+impl ClusterState {
+    /// Whether single machines can go without a thought for the others.
+    #[must_use]
+    pub fn ends(self) -> bool {
+        matches!(self, Self::Gone | Self::Deleting { .. } | Self::Recreating)
+    }
+}
+
+/// What is on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFacts {
+    /// Nobody knows.
+    Unknown(String),
+    /// What is known is older than what was done last.
+    Stale,
+    /// As of a listing.
+    Known {
+        /// It began after the wish for what destroys something.
+        fresh: bool,
+        /// The cluster's network is there.
+        network: bool,
+        /// The Machine's volume.
+        volume: Found<()>,
+        /// The Machine's container.
+        container: Found<ContainerFacts>,
+    },
+}
+
+/// A container of the Machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// What it does.
+    pub state: ContainerState,
+    /// It was made from the spec as it is now.
+    pub current: bool,
+    /// What somebody else changed: field, wanted, seen.
+    pub altered: Vec<(&'static str, String, String)>,
+}
+
+/// What is inside the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// It was not asked: it does not run, or what matters is known.
+    NotAsked {
+        /// kubeadm has succeeded in it.
+        bootstrapped: bool,
+    },
+    /// It does not answer.
+    Silent(String),
+    /// systemd is starting.
+    Booting,
+    /// systemd gave up.
+    Broken,
+    /// It is up.
+    Up {
+        /// kubeadm has succeeded, once.
+        marker: bool,
+        /// Something of an earlier attempt is there.
+        leftovers: bool,
+        /// kubeadm's unit.
+        bootstrap: UnitState,
+        /// The reset's unit.
+        reset: UnitState,
+        /// The end of what the failed unit wrote.
+        log: String,
+    },
+}
+
+/// What the cluster's API server shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiFacts {
+    /// It answers; `None` where nobody knows.
+    pub answers: Option<bool>,
+    /// The nodes were listed since it answers.
+    pub listed: bool,
+    /// This Machine's Node.
+    pub node: Option<NodeFacts>,
+}
+
+/// A Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Its UID.
+    pub uid: String,
+    /// It says that it is Ready.
+    pub ready: bool,
+    /// Its lease was renewed since its machine runs.
+    pub renewed: bool,
+    /// In its own words.
+    pub message: String,
+    /// What would bring labels and taints to what is wanted.
+    pub patch: Option<Value>,
+    /// Somebody else changed labels or taints that Kina set, and Kina is only to report it.
+    pub patch_is_drift_to_report: bool,
+    /// No new pods come.
+    pub cordoned: bool,
+    /// Kina cordoned it.
+    pub cordoned_by_kina: bool,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nobody looked: none is wanted.
+    NotAsked,
+    /// The pods could not be listed.
+    Unknown,
+    /// These pods are still there.
+    Left {
+        /// `NAMESPACE/NAME` of those not on their way yet.
+        to_evict: Vec<(String, String)>,
+        /// How many are there in all.
+        count: usize,
+        /// The time for it is over.
+        overdue: bool,
+    },
+}
