@@ -566,3 +566,48 @@ async fn a_cluster_deleted_while_it_comes_up_goes() {
         assert_eq!(kubeconfig::current_context(&*house.world.files, &Target::explicit(KUBECONFIG)).unwrap(), None);
     }
 }
+
+/// Fails some of everything, by a sequence of its own, until it is told to stop.
+#[derive(Debug)]
+struct Unreliable {
+    random: crate::world::SeededRandom,
+    until: std::sync::atomic::AtomicBool,
+}
+
+impl crate::runtime::sim::Gate for Unreliable {
+    fn decide(&self, _: crate::runtime::sim::Operation, _: &str) -> crate::runtime::sim::Fault {
+        use crate::runtime::Cause;
+        use crate::runtime::sim::Fault;
+        use crate::world::Random;
+        if !self.until.load(std::sync::atomic::Ordering::Relaxed) {
+            return Fault::None;
+        }
+        match self.random.next_u64() % 100 {
+            0..=4 => Fault::FailBefore(Cause::Unavailable),
+            5..=7 => Fault::FailBefore(Cause::Unknown),
+            8..=11 => Fault::ReplyLost,
+            12..=13 => Fault::Slow(Duration::from_secs(3)),
+            14 => Fault::Timeout,
+            _ => Fault::None,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_fails_now_and_then_is_lived_with() {
+    for seed in 0..4 {
+        let until = std::sync::atomic::AtomicBool::new(true);
+        let gate = Arc::new(Unreliable { random: crate::world::SeededRandom::new(seed), until });
+        let house = House::with(SimOptions { gate: gate.clone(), ..SimOptions::default() }).await;
+        house
+            .create("dev", json!({"controlPlane": {"replicas": 3}, "workers": [{"name": "apps", "replicas": 2}]}))
+            .await;
+        house.until(1800, "Ready", async |house| house.is_ready("dev").await).await;
+        house.patch("dev", json!({"spec": {"controlPlane": {"replicas": 1}, "workers": [{"name": "apps"}]}})).await;
+        house.until(1800, "smaller", async |house| house.machine_names().await.len() == 2).await;
+        house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
+        house.until(1800, "gone", async |house| house.clusters().get_opt("dev").await.unwrap().is_none()).await;
+        gate.until.store(false, std::sync::atomic::Ordering::Relaxed);
+        house.nothing_left().await;
+    }
+}

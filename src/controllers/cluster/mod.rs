@@ -37,6 +37,7 @@ use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
 use crate::api::cluster::ClusterStatus;
 use crate::api::conditions::{self, READY};
+use crate::api::machine::Turn;
 use crate::api::{Cluster, annotations};
 use crate::kubeadm::envoy;
 use crate::runtime::ClusterAccess;
@@ -226,6 +227,16 @@ async fn tell_record(shared: &Shared, subject: &Subject, step: &Step) {
         Step::CreateMachine(name, _) => ("MachineCreated", format!("created machine {name}")),
         Step::DeleteMachine(name, _) => ("MachineDeleted", format!("deleting machine {name}")),
         Step::Expire => ("Expired", "its time is over".to_owned()),
+        Step::UpdateMachine(name, _, spec) => {
+            let before = subject.machines.iter().find(|machine| machine.name_any() == *name).and_then(|m| m.spec.turn);
+            match spec.turn {
+                turn if turn == before => return,
+                Some(Turn::Repair) => ("Repairing", format!("machine {name} is repaired")),
+                Some(Turn::Roll) => ("Rolling", format!("machine {name} is made anew, with its data kept")),
+                Some(Turn::Bootstrap) => ("Joining", format!("machine {name} becomes a node")),
+                None => return,
+            }
+        }
         _ => return,
     };
     shared.events.tell(&*subject.cluster, Tone::Normal, reason, &note).await;

@@ -143,10 +143,11 @@ impl Model {
         let answers = self.facts.api_answers == Some(true);
         for machine in &mut self.facts.machines {
             match machine.spec.turn {
-                Some(Turn::Bootstrap) if machine.bootstrapped != Some(true) => {
-                    if machine.spec.bootstrap.method == BootstrapMethod::Init || answers {
-                        (machine.bootstrapped, machine.ready, machine.waiting) = (Some(true), true, String::new());
-                    }
+                Some(Turn::Bootstrap)
+                    if machine.bootstrapped != Some(true)
+                        && (machine.spec.bootstrap.method == BootstrapMethod::Init || answers) =>
+                {
+                    (machine.bootstrapped, machine.ready, machine.waiting) = (Some(true), true, String::new());
                 }
                 Some(Turn::Roll) if machine.outdated => (machine.outdated, machine.ready) = (false, true),
                 Some(Turn::Repair) => (machine.ready, machine.waiting) = (true, String::new()),

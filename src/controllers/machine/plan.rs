@@ -364,10 +364,11 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
         return Err(Box::new(Plan::wait(Wait::ApiAway)));
     }
     let Some(node) = &facts.api.node else { return Ok(Vec::new()) };
-    if runs && node.ready {
-        if let Some(plan) = draining(facts, node) {
-            return Err(Box::new(plan));
-        }
+    if runs
+        && node.ready
+        && let Some(plan) = draining(facts, node)
+    {
+        return Err(Box::new(plan));
     }
     if runs && facts.role == MachineRole::ControlPlane {
         match &facts.inside {
