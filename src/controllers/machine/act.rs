@@ -289,11 +289,11 @@ impl Act {
         Ok(Next::Go)
     }
 
-    async fn delete_node(&self, step: &'static str, uid: String) -> Result<Next, EffectError> {
+    async fn delete_node(&self, step: &'static str, uid: Option<String>) -> Result<Next, EffectError> {
         let nodes: Api<Node> = Api::all(self.client()?);
         let name = &self.subject.name;
-        let very_one = Preconditions { uid: Some(uid), resource_version: None };
-        let params = DeleteParams { preconditions: Some(very_one), ..DeleteParams::default() };
+        let very_one = uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+        let params = DeleteParams { preconditions: very_one, ..DeleteParams::default() };
         effect(&self.handle, name, step, || {
             call_unless_gone("delete the Node", name, async { nodes.delete(name, &params).await.map(|_| ()) })
         })

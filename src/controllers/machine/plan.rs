@@ -40,8 +40,8 @@ pub enum Step {
     Uncordon,
     /// Asks pods to go.
     Evict(Vec<(String, String)>),
-    /// Removes the Node of this UID.
-    DeleteNode(String),
+    /// Removes the Node of this UID; without one, whichever has the name.
+    DeleteNode(Option<String>),
     /// Removes the container.
     RemoveContainer,
     /// Removes the volume with its data.
@@ -352,6 +352,10 @@ fn removal(facts: &Facts) -> Plan {
         steps.push(Step::RemoveVolume);
     }
     if steps.is_empty() {
+        if !facts.cluster.ends() && facts.api.answers == Some(true) {
+            // A kubelet may have registered in its last moment, unseen by the watch; now there is none any more.
+            steps.push(Step::DeleteNode(None));
+        }
         steps.push(Step::RemoveFinalizer);
     }
     Plan::steps(steps)
@@ -381,5 +385,5 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
             Inside::NotAsked { .. } => return Err(Box::new(Plan::wait(Wait::Observing))),
         }
     }
-    Ok(vec![Step::DeleteNode(node.uid.clone())])
+    Ok(vec![Step::DeleteNode(Some(node.uid.clone()))])
 }

@@ -77,7 +77,7 @@ impl Model {
             None if planned.ready && self.turn != Some(Turn::Bootstrap) => self.turn = None,
             _ => {}
         }
-        if self.bootstrap == UnitState::Running {
+        if self.bootstrap == UnitState::Running && self.container.is_some() {
             if self.failures > 0 {
                 self.failures -= 1;
                 self.bootstrap = UnitState::Failed { code: Some(1) };
