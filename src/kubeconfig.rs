@@ -62,6 +62,18 @@ pub struct ContextEntry {
     pub client_key_pem: String,
 }
 
+/// Whether an entry becomes the current context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// What is current stays.
+    Keep,
+    /// Only when the entry is new and nothing is current: a cluster that comes by itself must not take over the context
+    /// in which somebody is about to delete something.
+    IfNone,
+    /// It does.
+    Set,
+}
+
 /// One wish for the kubeconfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -69,8 +81,8 @@ pub enum Edit {
     Merge {
         /// The entry.
         entry: ContextEntry,
-        /// Also make it the current context.
-        set_current: bool,
+        /// Whether it becomes the current context.
+        current: Current,
     },
     /// Have no cluster, user and context of this name in any file.
     Remove {
@@ -221,7 +233,8 @@ pub fn merge(
     entry: &ContextEntry,
     set_current: bool,
 ) -> Result<Change, KubeconfigError> {
-    apply(files, target, &[Edit::Merge { entry: entry.clone(), set_current }])
+    let current = if set_current { Current::Set } else { Current::Keep };
+    apply(files, target, &[Edit::Merge { entry: entry.clone(), current }])
 }
 
 /// Removes cluster, user and context `name` from every file, and the current context where it is that one.
@@ -429,7 +442,7 @@ impl Cache {
 fn edit_all(seen: &mut [Seen], edits: &[Edit]) -> Result<(), KubeconfigError> {
     for edit in edits {
         match edit {
-            Edit::Merge { entry, set_current } => merge_into(seen, entry, *set_current)?,
+            Edit::Merge { entry, current } => merge_into(seen, entry, *current)?,
             Edit::Remove { name } => {
                 for file in seen.iter_mut().filter(|file| file.now.as_ref().is_some_and(|now| now.names(name))) {
                     file.edit().remove(name);
@@ -440,7 +453,8 @@ fn edit_all(seen: &mut [Seen], edits: &[Edit]) -> Result<(), KubeconfigError> {
     Ok(())
 }
 
-fn merge_into(seen: &mut [Seen], entry: &ContextEntry, set_current: bool) -> Result<(), KubeconfigError> {
+fn merge_into(seen: &mut [Seen], entry: &ContextEntry, wanted: Current) -> Result<(), KubeconfigError> {
+    let is_new = !seen.iter().any(|file| file.now.as_ref().is_some_and(|now| now.names(&entry.name)));
     // `GetDefaultFilename`: the first that exists, else the last.
     let fallback = seen.iter().position(|file| file.now.is_some()).unwrap_or(seen.len().saturating_sub(1));
     for stanza in stanzas(entry) {
@@ -455,7 +469,12 @@ fn merge_into(seen: &mut [Seen], entry: &ContextEntry, set_current: bool) -> Res
             file.edit().set_entry(&stanza, &entry.name).map_err(|message| KubeconfigError::Shape { path, message })?;
         }
     }
-    if set_current
+    let become_current = match wanted {
+        Current::Keep => false,
+        Current::IfNone => is_new && current(seen).is_none_or(str::is_empty),
+        Current::Set => true,
+    };
+    if become_current
         && current(seen) != Some(&entry.name)
         && let Some(file) = seen.get_mut(fallback)
     {

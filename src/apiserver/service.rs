@@ -177,6 +177,10 @@ impl<'a> Call<'a> {
             Verb::Watch => {
                 let options = WatchOptions::parse(&self.query)?;
                 let closing = self.tenant.shared.closing.clone();
+                if closing.is_cancelled() {
+                    // A watch that ended at once would be asked for again at once.
+                    return Err(ApiError::shutting_down());
+                }
                 let selection = self.selection()?;
                 let stream = watch::watch(Arc::clone(core), closing, selection, renderer, options).await?;
                 Ok(json_response(StatusCode::OK, Body::stream(stream)))

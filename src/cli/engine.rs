@@ -16,8 +16,8 @@ pub struct Start {
     pub home: Home,
     /// Where contexts go.
     pub kubeconfig: Target,
-    /// Directories to watch besides the home's own.
-    pub watch: Vec<PathBuf>,
+    /// Directories to watch besides the home's own; without a list, those that were watched before.
+    pub watch: Option<Vec<PathBuf>>,
 }
 
 /// A Kina, or a part of one, in this process.

@@ -84,11 +84,12 @@ impl Engine for LocalEngine {
         let lock = self.take(&start.home).await?;
         let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
         let mut roots = vec![Root::home(start.home.clusters())];
-        roots.extend(start.watch.iter().map(Root::watched));
+        roots.extend(start.watch.iter().flatten().map(Root::watched));
         let options = Options {
             home: start.home.clone(),
             world: self.world.clone(),
             roots,
+            keep_sources: start.watch.is_none(),
             storage: Storage::Home(simulator),
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,

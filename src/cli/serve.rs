@@ -27,11 +27,11 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         watch.push(absolute);
     }
     let kubeconfig = session::target(context, args.kubeconfig.as_deref());
-    let start = Start { home: context.home.clone(), kubeconfig, watch };
+    let start = Start { home: context.home.clone(), kubeconfig, watch: Some(watch) };
     let mut started = context.engine.start(&start).await?;
     context.printer.talk(&format!("Kina serves {}", context.home.root().display()));
     context.printer.talk(&format!("  watches    {}", context.home.clusters().display()));
-    for directory in &start.watch {
+    for directory in start.watch.iter().flatten() {
         context.printer.talk(&format!("             {}", directory.display()));
     }
     context.printer.talk(&format!("  API        kubectl --kubeconfig {}", context.home.kubeconfig().display()));

@@ -57,8 +57,7 @@ impl Session {
             return Ok(Self { client, handle: None, runs: Runs::Daemon });
         }
         if need == Need::Converge {
-            let start =
-                Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: Vec::new() };
+            let start = Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: None };
             return Ok(Self::here(context.engine.start(&start).await?, Runs::Here));
         }
         let purpose = if need == Need::Read { Purpose::Read } else { Purpose::Write };

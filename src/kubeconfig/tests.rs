@@ -308,7 +308,7 @@ fn many_edits_are_one_write() {
     let files = memory();
     let target = Target::explicit(CONFIG);
     let edits: Vec<Edit> =
-        (0..50).map(|n| Edit::Merge { entry: entry(&format!("kina-{n}")), set_current: false }).collect();
+        (0..50).map(|n| Edit::Merge { entry: entry(&format!("kina-{n}")), current: Current::Keep }).collect();
     apply(&files, &target, &edits).unwrap();
     let gone: Vec<Edit> = (0..50).map(|n| Edit::Remove { name: format!("kina-{n}") }).collect();
     apply(&files, &target, &gone).unwrap();
@@ -379,4 +379,16 @@ proptest! {
         let text = document.render().unwrap();
         prop_assert_eq!(Document::parse(Path::new(CONFIG), text.as_bytes()).unwrap(), document);
     }
+}
+
+#[test]
+fn an_entry_becomes_current_by_itself_only_where_nothing_is() {
+    let files = MemoryFiles::new(Arc::new(SystemClock));
+    let target = Target::explicit(CONFIG);
+    let merge = |name: &str| {
+        apply(&files, &target, &[Edit::Merge { entry: entry(name), current: Current::IfNone }]).unwrap();
+        String::from_utf8(files.read(Path::new(CONFIG), 1 << 20).unwrap()).unwrap()
+    };
+    assert!(merge("kina-a").contains("current-context: kina-a"));
+    assert!(merge("kina-b").contains("current-context: kina-a"));
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ pub use kinds::kinds;
 pub use serving::{Serving, ServingError};
 
 use crate::api::cluster::RuntimeName;
-use crate::api::users;
+use crate::api::{Source, users};
 use crate::apiserver::kind::KindError;
 use crate::apiserver::store::{RedbStore, StoreError};
 use crate::apiserver::user::User;
@@ -74,6 +74,9 @@ pub struct Options {
     pub world: World,
     /// Directories to watch.
     pub roots: Vec<Root>,
+    /// Whether directories that were watched before stay so, besides `roots`. Without it their clusters are let go of,
+    /// which only `kina serve` may wish.
+    pub keep_sources: bool,
     /// Where objects, and the simulated world, are kept.
     pub storage: Storage,
     /// Where contexts of clusters go.
@@ -105,6 +108,9 @@ pub enum SystemError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The directories that were watched before.
+    #[error("could not list the sources")]
+    Sources(#[source] Box<kube::Error>),
     /// The simulated runtime.
     #[error("could not open the simulated runtime")]
     Simulator(#[from] SimError),
@@ -185,6 +191,15 @@ impl Objects {
         Ok(())
     }
 
+    /// The directories of all Sources.
+    async fn known_roots(&self) -> Result<Vec<Root>, SystemError> {
+        let sources: Api<Source> = Api::all(self.client(users::SOURCES));
+        let listed =
+            sources.list(&ListParams::default()).await.map_err(|source| SystemError::Sources(Box::new(source)))?;
+        let root = |source: Source| Some(Root { name: source.metadata.name?, path: source.spec.path.into() });
+        Ok(listed.items.into_iter().filter_map(root).collect())
+    }
+
     /// Ends the server: what was acknowledged is stored.
     pub fn shutdown(&self) {
         self.server.shutdown();
@@ -201,14 +216,16 @@ impl Objects {
 pub struct Running {
     objects: Objects,
     simulator: Arc<SimRuntime>,
-    parts: JoinSet<&'static str>,
+    /// Sources and controllers: they end first, while the rest still answers them.
+    acting: JoinSet<&'static str>,
+    answering: JoinSet<&'static str>,
     stop: CancellationToken,
     serving: CancellationToken,
 }
 
 impl Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("parts", &self.parts.len()).finish_non_exhaustive()
+        f.debug_struct("Running").field("parts", &(self.acting.len() + self.answering.len())).finish_non_exhaustive()
     }
 }
 
@@ -218,7 +235,7 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, roots, storage, kubeconfig, sockets, parallelism } = options;
+        let Options { home, world, mut roots, keep_sources, storage, kubeconfig, sockets, parallelism } = options;
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
         let (objects, simulator) = match storage {
             Storage::Home(options) => {
@@ -227,6 +244,9 @@ impl Running {
             }
             Storage::Given { store, simulator } => (Objects::over(*store, &world, false).await?, simulator),
         };
+        if keep_sources {
+            roots.extend(objects.known_roots().await?);
+        }
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         let context = controllers::Context {
             client: objects.client(users::CONTROLLERS),
@@ -244,12 +264,13 @@ impl Running {
         let mut running = Self {
             objects,
             simulator,
-            parts: JoinSet::new(),
+            acting: JoinSet::new(),
+            answering: JoinSet::new(),
             stop: CancellationToken::new(),
             serving: CancellationToken::new(),
         };
         let (simulator, serving_ends) = (Arc::clone(&running.simulator), running.serving.clone());
-        running.spawn("simulated runtime", async move {
+        spawn(&mut running.answering, "simulated runtime", async move {
             // Its world is consistent after every step: there is nothing to finish.
             tokio::select! {
                 biased;
@@ -257,11 +278,13 @@ impl Running {
                 () = simulator.run() => {}
             }
         });
-        running.spawn("controllers", controllers::run(context, running.stop.clone()));
+        spawn(&mut running.acting, "controllers", controllers::run(context, running.stop.clone()));
         let source_client = running.objects.client(users::SOURCES);
-        running.spawn("sources", sources::run(source_client, world, roots, running.stop.clone().cancelled_owned()));
+        let stop = running.stop.clone().cancelled_owned();
+        spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
         if let Some(serving) = serving {
-            running.spawn("API", serving.run(running.objects.tenant.clone(), running.serving.clone()));
+            let served = serving.run(running.objects.tenant.clone(), running.serving.clone());
+            spawn(&mut running.answering, "API", served);
         }
         Ok(running)
     }
@@ -280,29 +303,40 @@ impl Running {
 
     /// Waits until a part ends, which none should.
     pub async fn failed(&mut self) -> SystemError {
-        match self.parts.join_next().await {
-            Some(Ok(part)) => SystemError::Ended { part, source: None },
-            Some(Err(source)) => SystemError::Ended { part: "system", source: Some(source) },
-            None => std::future::pending().await,
+        let ended = tokio::select! {
+            biased;
+            Some(ended) = self.acting.join_next() => ended,
+            Some(ended) = self.answering.join_next() => ended,
+            else => std::future::pending().await,
+        };
+        match ended {
+            Ok(part) => SystemError::Ended { part, source: None },
+            Err(source) => SystemError::Ended { part: "system", source: Some(source) },
         }
     }
 
     /// Ends sources and controllers, then what answers, then the server. What was acknowledged is stored.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
+        drain(&mut self.acting).await;
         self.objects.shutdown();
         self.serving.cancel();
-        let drained = async { while self.parts.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!("parts that did not end in time are cut off");
-            self.parts.shutdown().await;
-        }
+        drain(&mut self.answering).await;
     }
+}
 
-    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.parts.spawn(async move {
-            part.await;
-            name
-        });
+fn spawn(parts: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    parts.spawn(async move {
+        part.await;
+        name
+    });
+}
+
+/// Lets parts end by themselves for a while; what still runs then is cut off, which no part may mind.
+async fn drain(parts: &mut JoinSet<&'static str>) {
+    let drained = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("parts that did not end in time are cut off");
+        parts.shutdown().await;
     }
 }

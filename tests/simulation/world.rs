@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -69,7 +69,8 @@ async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc
     let options = Options {
         home: home.clone(),
         world: world.clone(),
-        roots: vec![Root { name: "clusters".into(), path: home.clusters() }],
+        roots: vec![Root::home(home.clusters())],
+        keep_sources: false,
         storage: Storage::Given { store, simulator: Arc::clone(simulator) },
         kubeconfig: Target::resolve(None, Path::new("/home/me")),
         sockets: false,
@@ -188,7 +189,7 @@ impl Simulation {
         let api: Api<K> = Api::all(self.system.client(users::ADMIN));
         let trace = self.trace.clone();
         tokio::spawn(async move {
-            let changes = watcher(api, watcher::Config::default());
+            let changes = watcher(api, watcher::Config::default()).default_backoff();
             let noted = changes.try_for_each(|event| {
                 let (what, object) = match &event {
                     watcher::Event::Apply(object) | watcher::Event::InitApply(object) => ("is", Some(object)),

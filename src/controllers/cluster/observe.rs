@@ -19,7 +19,7 @@ use crate::controllers::identity;
 use crate::controllers::machine::container;
 use crate::controllers::machine::observe::is_paused;
 use crate::kubeadm::envoy;
-use crate::kubeconfig::{ContextEntry, Edit};
+use crate::kubeconfig::{ContextEntry, Current, Edit};
 use crate::runtime::{ClusterAccess, Container, Network, OwnerLabels};
 
 /// A Cluster with what belongs to it.
@@ -90,7 +90,7 @@ impl Subject {
             client_cert_pem: access.client_certificate.clone(),
             client_key_pem: access.client_key.clone(),
         };
-        Some(Edit::Merge { entry, set_current: false })
+        Some(Edit::Merge { entry, current: Current::IfNone })
     }
 
     /// What the addons in the cluster are made from.
