@@ -281,7 +281,7 @@ fn something_foreign_under_a_wanted_name_is_never_touched() {
             .until_machine("dev-pool-0", SOON, |machine| {
                 machine.status.as_ref().is_some_and(|status| {
                     conditions::is_true(&status.conditions, conditions::STALLED)
-                        && status.failure.as_ref().is_some_and(|failure| failure.message.contains("dev-pool-0"))
+                        && status.waiting.as_ref().is_some_and(|waiting| waiting.reason == "NameTakenByOthers")
                 })
             })
             .await;

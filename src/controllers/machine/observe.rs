@@ -123,8 +123,11 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         None => Inside::NotAsked { bootstrapped: false },
     };
     was_node |= matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
-    if let (Some(node), Some(container)) = (&mut api.node, &running) {
-        let since = shared.memory.running(&subject.uid, &container.id, shared.context.world.clock.now());
+    // From the first pass that sees the container run: the first renewal of a new node then counts.
+    let running_since = running
+        .as_ref()
+        .map(|container| shared.memory.running(&subject.uid, &container.id, shared.context.world.clock.now()));
+    if let (Some(node), Some(since)) = (&mut api.node, running_since) {
         node.renewed = node.ready && shared.api.has_renewed(&subject.cluster_uid, &subject.name, since).await;
     }
     let drain = match &api.node {
