@@ -83,7 +83,7 @@ fn version(faults: &mut Faults, spec: &ClusterSpec) {
 
 fn control_plane(faults: &mut Faults, spec: &ClusterSpec) {
     let replicas = spec.control_plane.replicas;
-    if replicas % 2 == 0 || replicas > 7 {
+    if replicas.is_multiple_of(2) || replicas > 7 {
         faults.add(
             &["spec", "controlPlane", "replicas"],
             format!("{replicas} control planes cannot keep a quorum: use 1, 3, 5 or 7"),
@@ -218,10 +218,10 @@ fn networking(faults: &mut Faults, spec: &ClusterSpec) {
 }
 
 fn times(faults: &mut Faults, spec: &ClusterSpec) {
-    if let Some(ttl) = &spec.ttl {
-        if quantity::duration(ttl).is_none_or(|ttl| ttl.is_zero()) {
-            faults.add(&["spec", "ttl"], format!("`{ttl}` is not a duration such as `8h` or `30m`"));
-        }
+    if let Some(ttl) = &spec.ttl
+        && quantity::duration(ttl).is_none_or(|ttl| ttl.is_zero())
+    {
+        faults.add(&["spec", "ttl"], format!("`{ttl}` is not a duration such as `8h` or `30m`"));
     }
     let interval = &spec.drift.interval;
     if quantity::duration(interval).is_none_or(|interval| interval.as_secs() < 5) {

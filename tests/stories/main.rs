@@ -6,6 +6,7 @@ mod cli_home;
 mod cli_manifests;
 mod cli_output;
 mod environment;
+mod killed;
 mod kubectl;
 
 /// A file that is not a module here would never be compiled.
