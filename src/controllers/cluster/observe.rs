@@ -149,7 +149,13 @@ pub fn ends(cluster: &Cluster, spec: &ClusterSpec) -> Option<jiff::Timestamp> {
     created.checked_add(jiff::SignedDuration::try_from(ttl).ok()?).ok()
 }
 
+/// Whether its time is over. What is protected or paused does not end by itself; it does once that is lifted.
 fn is_expired(shared: &Shared, cluster: &Cluster, spec: &ClusterSpec) -> bool {
+    let is_protected =
+        spec.protect || cluster.annotations().get(annotations::PROTECT).is_some_and(|value| value == "true");
+    if is_protected || is_paused(cluster) {
+        return false;
+    }
     ends(cluster, spec).is_some_and(|end| shared.context.world.clock.now() >= end)
 }
 

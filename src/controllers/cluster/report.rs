@@ -278,11 +278,10 @@ fn version(report: &Report<'_>) -> Option<String> {
 
 fn declared(subject: &Subject) -> Option<Declared> {
     let annotation = |key: &str| subject.cluster.annotations().get(key).cloned();
-    let before = subject.cluster.status.as_ref().and_then(|status| status.source.clone());
     Some(Declared {
         name: annotation(annotations::SOURCE)?,
         path: annotation(annotations::SOURCE_PATH),
-        commit: before.and_then(|before| before.commit),
+        commit: annotation(annotations::SOURCE_COMMIT),
     })
 }
 

@@ -57,7 +57,7 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
         None => shared.context.runtimes.auto().map_err(|error| Wait::Unresolved(error.to_string()))?,
     };
     let Some(host) = shared.host(runtime) else {
-        return Err(Wait::Unresolved(no_such_runtime(shared, runtime)));
+        return Err(no_such_runtime(shared, runtime));
     };
     let listing = match host.seen() {
         Seen::Known(listing) => listing,
@@ -80,10 +80,10 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
     }
 }
 
-fn no_such_runtime(shared: &Shared, runtime: RuntimeName) -> String {
+fn no_such_runtime(shared: &Shared, runtime: RuntimeName) -> Wait {
     match shared.context.runtimes.silent.get(&runtime) {
-        Some(message) => format!("the container runtime {} does not answer: {message}", runtime.as_str()),
-        None => format!("the container runtime {} is not installed here", runtime.as_str()),
+        Some(message) => Wait::RuntimeSilent(message.clone()),
+        None => Wait::RuntimeUnsupported(runtime.as_str()),
     }
 }
 

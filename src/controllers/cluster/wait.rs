@@ -7,6 +7,8 @@ pub enum Wait {
     Paused,
     /// A default could not be resolved.
     Unresolved(String),
+    /// This Kina cannot drive the runtime that the spec names.
+    RuntimeUnsupported(&'static str),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -48,6 +50,7 @@ impl Wait {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
+            Self::RuntimeUnsupported(_) => "RuntimeUnsupported",
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -73,6 +76,9 @@ impl Wait {
         match self {
             Self::Paused => "the cluster is paused: nothing is changed on the host".to_owned(),
             Self::Unresolved(message) => message.clone(),
+            Self::RuntimeUnsupported(name) => {
+                format!("this version of Kina cannot drive the runtime `{name}`: use `runtime: sim`")
+            }
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
             Self::NameTaken(what, name) => {
@@ -101,7 +107,7 @@ impl Wait {
     /// Whether nothing gets better without a person or another spec.
     #[must_use]
     pub fn stalls(&self) -> bool {
-        matches!(self, Self::NameTaken(..) | Self::RecreateNotAllowed)
+        matches!(self, Self::NameTaken(..) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_))
     }
 }
 
