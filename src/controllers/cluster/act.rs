@@ -1,4 +1,4 @@
-//! Performs a Cluster's steps: in order, one effect at a time, each through [`effect`].
+//! Performs a Cluster's steps: in order, one effect at a time, each through `effect`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Performs a Machine's steps: in order, one effect at a time, each through [`effect`].
+//! Performs a Machine's steps: in order, one effect at a time, each through `effect`.
 
 use std::sync::Arc;
 use std::time::Duration;
