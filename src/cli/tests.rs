@@ -137,7 +137,7 @@ impl House {
             .build()
             .unwrap();
         let client = server.tenant("kina").client(User::named(users::ADMIN));
-        world.files.create_directories(Path::new("/work"), 0o755).unwrap();
+        world.files.create_directories(Path::new("/proj"), 0o755).unwrap();
         let (signals, interrupt) = Interrupt::manual();
         Self { client, _server: server, world, serving, log: Arc::default(), signals, interrupt }
     }
@@ -212,50 +212,50 @@ fn manifest(name: &str, runtime: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn apply_tells_what_it_did_with_each_cluster() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
-    assert_eq!(house.kina("apply -f /work/dev.yaml").await.ok(), "cluster/dev created\n");
-    assert_eq!(house.kina("apply -f /work/dev.yaml").await.ok(), "cluster/dev unchanged\n");
-    house.write("/work/dev.yaml", &(manifest("dev", "docker") + "  protect: true\n"));
-    assert_eq!(house.kina("apply -f /work/dev.yaml").await.ok(), "cluster/dev configured\n");
-    assert_eq!(house.kina("apply -f /work/dev.yaml -o name").await.ok(), "cluster.kina.dev/dev\n");
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
+    assert_eq!(house.kina("apply -f /proj/dev.yaml").await.ok(), "cluster/dev created\n");
+    assert_eq!(house.kina("apply -f /proj/dev.yaml").await.ok(), "cluster/dev unchanged\n");
+    house.write("/proj/dev.yaml", &(manifest("dev", "docker") + "  protect: true\n"));
+    assert_eq!(house.kina("apply -f /proj/dev.yaml").await.ok(), "cluster/dev configured\n");
+    assert_eq!(house.kina("apply -f /proj/dev.yaml -o name").await.ok(), "cluster.kina.dev/dev\n");
     assert!(house.engine().is_empty(), "a daemon serves: nothing is started here");
 }
 
 #[tokio::test(start_paused = true)]
 async fn directories_are_read_with_their_depth_and_what_is_not_kinas_is_left_alone() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/a.yaml", &manifest("a", "docker"));
-    house.write("/work/.hidden.yaml", "{");
-    house.write("/work/notes.txt", "no manifest");
-    house.write("/work/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n");
+    house.write("/proj/a.yaml", &manifest("a", "docker"));
+    house.write("/proj/.hidden.yaml", "{");
+    house.write("/proj/notes.txt", "no manifest");
+    house.write("/proj/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n");
     house.write(
-        "/work/deep/b.json",
+        "/proj/deep/b.json",
         &json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "b"}}).to_string(),
     );
-    let flat = house.kina("apply -f /work").await;
+    let flat = house.kina("apply -f /proj").await;
     insta::assert_snapshot!(flat.shown(), @r"
     exit 0
     --- stdout
     cluster/a created
     --- stderr
-    note: /work/cm.yaml: ConfigMap (v1) is left alone: it is not Kina's
+    note: /proj/cm.yaml: ConfigMap (v1) is left alone: it is not Kina's
     ");
-    assert_eq!(house.kina("apply -R -f /work").await.ok(), "cluster/a unchanged\ncluster/b created\n");
+    assert_eq!(house.kina("apply -R -f /proj").await.ok(), "cluster/a unchanged\ncluster/b created\n");
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_one_bad_manifest_nothing_is_applied_and_every_fault_is_told() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/a.yaml", &manifest("a", "docker"));
-    house.write("/work/b.yaml", &(manifest("b", "docker") + "  workerz: []\n"));
-    house.write("/work/c.yaml", &manifest("a", "docker"));
-    let done = house.kina("apply -f /work").await;
+    house.write("/proj/a.yaml", &manifest("a", "docker"));
+    house.write("/proj/b.yaml", &(manifest("b", "docker") + "  workerz: []\n"));
+    house.write("/proj/c.yaml", &manifest("a", "docker"));
+    let done = house.kina("apply -f /proj").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 3
     --- stdout
     --- stderr
     error: `spec.workerz` is not a field
-     --> /work/b.yaml:7:3
+     --> /proj/b.yaml:7:3
       |
     5 | spec:
     6 |   runtime: docker
@@ -264,21 +264,21 @@ async fn with_one_bad_manifest_nothing_is_applied_and_every_fault_is_told() {
       |
       = help: did you mean `workers`?
 
-    error: cluster `a` is declared in /work/a.yaml:1 and in /work/c.yaml:1
+    error: cluster `a` is declared in /proj/a.yaml:1 and in /proj/c.yaml:1
 
     error: manifests are not valid: nothing was changed
     ");
     assert!(house.clusters().get_opt("a").await.unwrap().is_none());
-    assert_eq!(house.kina("validate /work").await.exit, Exit::Invalid);
-    assert_eq!(house.kina("validate /work/a.yaml").await.ok(), "/work/a.yaml: valid, 1 cluster\n");
+    assert_eq!(house.kina("validate /proj").await.exit, Exit::Invalid);
+    assert_eq!(house.kina("validate /proj/a.yaml").await.ok(), "/proj/a.yaml: valid, 1 cluster\n");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_daemon_apply_runs_kina_until_everything_is_ready() {
     let house = House::new(Serving::Nobody);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
     let _controllers = house.play(ready);
-    let done = house.kina("apply -f /work/dev.yaml").await;
+    let done = house.kina("apply -f /proj/dev.yaml").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 0
     --- stdout
@@ -288,7 +288,7 @@ async fn without_a_daemon_apply_runs_kina_until_everything_is_ready() {
     note: what drifts is not repaired while no kina runs (`kina serve`)
     ");
     assert_eq!(house.engine(), ["start", "stop"]);
-    let done = house.kina("apply -f /work/dev.yaml --no-wait").await;
+    let done = house.kina("apply -f /proj/dev.yaml --no-wait").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 0
     --- stdout
@@ -302,7 +302,7 @@ async fn without_a_daemon_apply_runs_kina_until_everything_is_ready() {
 #[tokio::test(start_paused = true)]
 async fn up_stays_for_simulated_clusters_until_it_is_told_to_go() {
     let house = House::new(Serving::Nobody);
-    house.write("/work/toy.yaml", &manifest("toy", "sim"));
+    house.write("/proj/toy.yaml", &manifest("toy", "sim"));
     let _controllers = house.play(ready);
     let signals = house.signals.clone();
     tokio::spawn(async move {
@@ -310,7 +310,7 @@ async fn up_stays_for_simulated_clusters_until_it_is_told_to_go() {
         signals.send_modify(|count| *count += 1);
     });
     let begin = tokio::time::Instant::now();
-    let done = house.kina("up -f /work/toy.yaml").await;
+    let done = house.kina("up -f /proj/toy.yaml").await;
     assert!(begin.elapsed().as_secs() >= 3600);
     insta::assert_snapshot!(done.shown(), @r"
     exit 0
@@ -327,27 +327,27 @@ async fn up_stays_for_simulated_clusters_until_it_is_told_to_go() {
 #[tokio::test(start_paused = true)]
 async fn up_leaves_when_asked_to_when_a_daemon_runs_and_when_nothing_is_simulated() {
     let house = House::new(Serving::Nobody);
-    house.write("/work/toy.yaml", &manifest("toy", "sim"));
-    house.write("/work/real.yaml", &manifest("real", "docker"));
+    house.write("/proj/toy.yaml", &manifest("toy", "sim"));
+    house.write("/proj/real.yaml", &manifest("real", "docker"));
     let _controllers = house.play(ready);
-    let done = house.kina("up -f /work/toy.yaml --exit").await;
+    let done = house.kina("up -f /proj/toy.yaml --exit").await;
     assert!(done.err.contains("simulated clusters do not answer while no kina runs"), "{}", done.err);
     let _ = done.ok();
-    let done = house.kina("up -f /work/real.yaml").await;
+    let done = house.kina("up -f /proj/real.yaml").await;
     assert!(done.err.contains("what drifts is not repaired while no kina runs"), "{}", done.err);
     let _ = done.ok();
     let house = House { serving: Serving::Daemon, ..house };
-    let _ = house.kina("up -f /work/toy.yaml").await.ok();
+    let _ = house.kina("up -f /proj/toy.yaml").await.ok();
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_with_the_reason_at_the_timeout_and_when_nothing_can_get_better() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
     let controllers = house.play(|_| {
         json!({"phase": "Provisioning", "conditions": [condition("Ready", "False", "ImagePulling", "pulling the node image")]})
     });
-    let done = house.kina("apply -f /work/dev.yaml --wait --timeout 90s").await;
+    let done = house.kina("apply -f /proj/dev.yaml --wait --timeout 90s").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 6
     --- stdout
@@ -361,7 +361,7 @@ async fn waiting_ends_with_the_reason_at_the_timeout_and_when_nothing_can_get_be
     let _controllers = house.play(|_| {
         json!({"phase": "Failed", "conditions": [condition("Stalled", "True", "NameTaken", "a container named dev-control-plane-0 is not Kina's")]})
     });
-    let done = house.kina("up -f /work/dev.yaml").await;
+    let done = house.kina("up -f /proj/dev.yaml").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 1
     --- stdout
@@ -378,9 +378,9 @@ async fn waiting_ends_with_the_reason_at_the_timeout_and_when_nothing_can_get_be
 #[tokio::test(start_paused = true)]
 async fn ctrl_c_ends_waiting_with_130_and_lets_go_of_the_home() {
     let house = House::new(Serving::Nobody);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
     house.signals.send_modify(|count| *count += 1);
-    let done = house.kina("up -f /work/dev.yaml").await;
+    let done = house.kina("up -f /proj/dev.yaml").await;
     assert_eq!(done.exit, Exit::Interrupted);
     assert_eq!(house.engine(), ["start", "stop"]);
 }
@@ -388,8 +388,8 @@ async fn ctrl_c_ends_waiting_with_130_and_lets_go_of_the_home() {
 #[tokio::test(start_paused = true)]
 async fn delete_waits_until_a_cluster_is_gone_and_an_absent_one_is_an_error_unless_ignored() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
-    let _ = house.kina("apply -f /work/dev.yaml").await.ok();
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
+    let _ = house.kina("apply -f /proj/dev.yaml").await.ok();
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["kina.dev/cluster"]}}));
     house.clusters().patch("dev", &PatchParams::default(), &hold).await.unwrap();
     let done = house.kina("delete cluster dev --timeout 1m").await;
@@ -407,7 +407,7 @@ async fn delete_waits_until_a_cluster_is_gone_and_an_absent_one_is_an_error_unle
         let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         api.patch("dev", &PatchParams::default(), &release).await.unwrap();
     });
-    assert_eq!(house.kina("delete -f /work/dev.yaml").await.ok(), "cluster/dev deleted\n");
+    assert_eq!(house.kina("delete -f /proj/dev.yaml").await.ok(), "cluster/dev deleted\n");
     assert_eq!(house.kina("delete cluster dev").await.exit, Exit::NotFound);
     assert_eq!(house.kina("delete cluster/dev --ignore-not-found").await.ok(), "");
     assert_eq!(house.kina("delete machine dev-default-0").await.exit, Exit::Refused);
@@ -425,9 +425,9 @@ async fn get_prints_tables_names_and_documents() {
     No clusters.
     ");
     assert_eq!(house.engine(), ["open", "stop"]);
-    house.write("/work/all.yaml", &[manifest("dev", "docker"), manifest("toy", "sim")].join("---\n"));
+    house.write("/proj/all.yaml", &[manifest("dev", "docker"), manifest("toy", "sim")].join("---\n"));
     let house = House { serving: Serving::Daemon, ..house };
-    let _ = house.kina("apply -f /work/all.yaml").await.ok();
+    let _ = house.kina("apply -f /proj/all.yaml").await.ok();
     house.set_status("dev", ready(&Cluster::new("dev", Default::default()))).await;
     insta::assert_snapshot!(house.kina("get cl").await.ok(), @r"
     NAME   PHASE     READY   MACHINES   VERSION   RUNTIME   AGE
@@ -465,8 +465,8 @@ async fn get_prints_tables_names_and_documents() {
 #[tokio::test(start_paused = true)]
 async fn status_draws_everything_or_prints_it_for_programs() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/toy.yaml", &manifest("toy", "sim"));
-    let _ = house.kina("apply -f /work/toy.yaml").await.ok();
+    house.write("/proj/toy.yaml", &manifest("toy", "sim"));
+    let _ = house.kina("apply -f /proj/toy.yaml").await.ok();
     house.set_status("toy", ready(&Cluster::new("toy", Default::default()))).await;
     insta::assert_snapshot!(house.kina("status").await.ok(), @"+ toy  Running  simulated  1/1 machines  0s");
     let all: Value = serde_json::from_str(&house.kina("status -o json").await.ok()).unwrap();
@@ -478,8 +478,8 @@ async fn status_draws_everything_or_prints_it_for_programs() {
 #[tokio::test(start_paused = true)]
 async fn a_piped_watch_is_a_line_a_step_until_ctrl_c() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/toy.yaml", &manifest("toy", "sim"));
-    let _ = house.kina("apply -f /work/toy.yaml").await.ok();
+    house.write("/proj/toy.yaml", &manifest("toy", "sim"));
+    let _ = house.kina("apply -f /proj/toy.yaml").await.ok();
     let (signals, api) = (house.signals.clone(), house.clusters());
     tokio::spawn(async move {
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
@@ -502,8 +502,8 @@ async fn a_piped_watch_is_a_line_a_step_until_ctrl_c() {
 #[tokio::test(start_paused = true)]
 async fn marks_are_annotations_and_approvals_name_exactly_one_set() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
-    let _ = house.kina("apply -f /work/dev.yaml").await.ok();
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
+    let _ = house.kina("apply -f /proj/dev.yaml").await.ok();
     assert_eq!(house.kina("pause dev").await.ok(), "cluster/dev paused\n");
     let paused = |cluster: Cluster| cluster.annotations().get("kina.dev/paused").cloned();
     assert_eq!(paused(house.clusters().get("dev").await.unwrap()).as_deref(), Some("true"));
@@ -536,8 +536,8 @@ async fn marks_are_annotations_and_approvals_name_exactly_one_set() {
 #[tokio::test(start_paused = true)]
 async fn a_kubeconfig_for_a_kina_that_runs_already_is_refused() {
     let house = House::new(Serving::Daemon);
-    house.write("/work/dev.yaml", &manifest("dev", "docker"));
-    let done = house.kina("up -f /work/dev.yaml --kubeconfig /work/config").await;
+    house.write("/proj/dev.yaml", &manifest("dev", "docker"));
+    let done = house.kina("up -f /proj/dev.yaml --kubeconfig /proj/config").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 2
     --- stdout
@@ -556,14 +556,14 @@ async fn serve_runs_until_it_is_told_to_go() {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
         signals.send_modify(|count| *count += 1);
     });
-    let done = house.kina("serve --watch /work").await;
+    let done = house.kina("serve --watch /proj").await;
     insta::assert_snapshot!(done.shown(), @r"
     exit 0
     --- stdout
     --- stderr
     Kina serves /home/me/.kina
       watches    /home/me/.kina/clusters
-                 /work
+                 /proj
       API        kubectl --kubeconfig /home/me/.kina/kubeconfig
     Ctrl-C ends it; clusters stay as they are.
     Ending: what is being written is finished first (Ctrl-C again aborts).
