@@ -141,8 +141,13 @@ impl Builder {
 impl ApiServer {
     /// Begins a server over a store, with a clock for time stamps and randomness for names and UIDs.
     pub fn builder(store: impl Store + 'static, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Builder {
+        Self::builder_over(Arc::new(store), clock, random)
+    }
+
+    /// As [`ApiServer::builder`], over a store that others hold too.
+    pub fn builder_over(store: Arc<dyn Store>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Builder {
         Builder {
-            store: Arc::new(store),
+            store,
             clock,
             random,
             kinds: Vec::new(),

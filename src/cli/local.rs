@@ -1,5 +1,6 @@
 //! The engine of the shipped program: the system in this process, or a client of the process that serves the home.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::controllers::limit;
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
 use crate::sources::Root;
-use crate::system::{self, ClientError, Objects, Options, Running, Storage, SystemError};
+use crate::system::{self, ClientError, NoLayers, Objects, Options, Running, Storage, SystemError};
 use crate::world::World;
 
 /// How long a process that holds a home's lock may take until it answers: opening a store of a thousand clusters takes a
@@ -94,6 +95,7 @@ impl Engine for LocalEngine {
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
             parallelism: limit::parallelism(),
+            layers: Arc::new(NoLayers),
         };
         let running = Running::start(options).await?;
         Ok(Started { client: running.client(users::ADMIN), handle: Box::new(Whole { running, _lock: lock }) })

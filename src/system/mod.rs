@@ -4,6 +4,7 @@
 pub mod admission;
 mod clients;
 mod kinds;
+mod layers;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use clients::{ClientError, connect};
 pub use kinds::kinds;
+pub use layers::{Layers, NoLayers};
 pub use serving::{Serving, ServingError};
 
 use crate::api::cluster::RuntimeName;
 use crate::api::{Source, users};
 use crate::apiserver::kind::KindError;
-use crate::apiserver::store::{RedbStore, StoreError};
+use crate::apiserver::store::{RedbStore, Store, StoreError};
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, Tenant};
 use crate::controllers::{self, Runtimes};
@@ -52,17 +54,25 @@ const AGAIN: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Where objects, and the simulated world, are kept.
-#[derive(Debug)]
 pub enum Storage {
     /// In files of the home.
     Home(SimOptions),
     /// In what the caller opened, for tests that crash and restart a system in one process.
     Given {
         /// The store of Kina's objects.
-        store: Box<RedbStore>,
+        store: Arc<dyn Store>,
         /// The simulated runtime, whose world outlives the system.
         simulator: Arc<SimRuntime>,
     },
+}
+
+impl Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Home(_) => "Home",
+            Self::Given { .. } => "Given",
+        })
+    }
 }
 
 /// What a system is made of.
@@ -85,6 +95,8 @@ pub struct Options {
     pub sockets: bool,
     /// At most so many machines in work at once.
     pub parallelism: usize,
+    /// What stands between the system and its world.
+    pub layers: Arc<dyn Layers>,
 }
 
 /// A system could not be started, or a part of it ended.
@@ -141,7 +153,7 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
-        Self::over(Self::store(home, world).await?, world, true).await
+        Self::over(Arc::new(Self::store(home, world).await?), world, true).await
     }
 
     /// The home's store. A process that ends lets go of the home a moment before the operating system takes the store
@@ -161,12 +173,12 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn empty(world: &World) -> Result<Self, SystemError> {
-        Self::over(RedbStore::in_memory(&uuid(world.random.as_ref()))?, world, false).await
+        Self::over(Arc::new(RedbStore::in_memory(&uuid(world.random.as_ref()))?), world, false).await
     }
 
-    async fn over(store: RedbStore, world: &World, threaded: bool) -> Result<Self, SystemError> {
+    async fn over(store: Arc<dyn Store>, world: &World, threaded: bool) -> Result<Self, SystemError> {
         let mut builder =
-            ApiServer::builder(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
+            ApiServer::builder_over(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
         if threaded {
             builder = builder.threaded_writer();
         }
@@ -235,24 +247,28 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, mut roots, keep_sources, storage, kubeconfig, sockets, parallelism } = options;
+        let Options { home, world, mut roots, keep_sources, storage, kubeconfig, sockets, parallelism, layers } =
+            options;
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
         let (objects, simulator) = match storage {
             Storage::Home(options) => {
                 let simulator = SimRuntime::open(world.clone(), SimStore::File(home.simulator()), options)?;
                 (Objects::open(&home, &world).await?, simulator)
             }
-            Storage::Given { store, simulator } => (Objects::over(*store, &world, false).await?, simulator),
+            Storage::Given { store, simulator } => (Objects::over(store, &world, false).await?, simulator),
         };
         if keep_sources {
             roots.extend(objects.known_roots().await?);
         }
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         let context = controllers::Context {
-            client: objects.client(users::CONTROLLERS),
+            client: layers.client(objects.client(users::CONTROLLERS)),
             world: world.clone(),
             runtimes: Runtimes {
-                usable: BTreeMap::from([(RuntimeName::Sim, Arc::clone(&simulator) as Arc<dyn Runtime>)]),
+                usable: BTreeMap::from([(
+                    RuntimeName::Sim,
+                    layers.runtime(Arc::clone(&simulator) as Arc<dyn Runtime>),
+                )]),
                 silent: BTreeMap::new(),
             },
             pki_directory: home.pki(),
@@ -279,7 +295,7 @@ impl Running {
             }
         });
         spawn(&mut running.acting, "controllers", controllers::run(context, running.stop.clone()));
-        let source_client = running.objects.client(users::SOURCES);
+        let source_client = layers.client(running.objects.client(users::SOURCES));
         let stop = running.stop.clone().cancelled_owned();
         spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
         if let Some(serving) = serving {

@@ -25,7 +25,7 @@ use kina::kubeconfig::Target;
 use kina::runtime::sim::{Fault, Gate, Hands, Operation, SimOptions, SimRuntime, SimStore};
 use kina::runtime::{ClusterAccess, Listing, Runtime};
 use kina::sources::Root;
-use kina::system::{Options, Running, Storage};
+use kina::system::{NoLayers, Options, Running, Storage};
 use kina::world::World;
 
 use crate::backend::SharedBytes;
@@ -65,7 +65,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const CACHE_BYTES: usize = 1 << 20;
 
 async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc<SimRuntime>) -> Running {
-    let store = Box::new(RedbStore::with_backend(store.clone(), CACHE_BYTES, "a-store").unwrap());
+    let store = Arc::new(RedbStore::with_backend(store.clone(), CACHE_BYTES, "a-store").unwrap());
     let options = Options {
         home: home.clone(),
         world: world.clone(),
@@ -75,6 +75,7 @@ async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc
         kubeconfig: Target::resolve(None, Path::new("/home/me")),
         sockets: false,
         parallelism: 2,
+        layers: Arc::new(NoLayers),
     };
     Running::start(options).await.unwrap()
 }

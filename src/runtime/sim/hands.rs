@@ -3,7 +3,8 @@
 use super::core::{Core, new_id};
 use super::operations::{self, Refused};
 use super::world::{Change, ContainerRecord};
-use crate::runtime::{ContainerId, ContainerSpec, NetworkSpec, RuntimeError, VolumeSpec};
+use crate::runtime::{ContainerId, ContainerSpec, Listing, NetworkSpec, RuntimeError, VolumeSpec};
+use tokio::time::Instant;
 
 /// Acts on the world at once, past the gate and without latency. Objects are named by name.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,17 @@ type Done = Result<(), RuntimeError>;
 impl<'a> Hands<'a> {
     pub(super) fn new(core: &'a Core) -> Self {
         Self { core }
+    }
+
+    /// Everything there is, looked at from outside: no listing that Kina sees.
+    #[must_use]
+    pub fn listing(&self) -> Listing {
+        self.core.read(|state| Listing {
+            began: Instant::now(),
+            containers: operations::containers(state),
+            networks: operations::networks(state),
+            volumes: operations::volumes(state),
+        })
     }
 
     /// Stops a container, as `docker kill` does.
