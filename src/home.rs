@@ -187,21 +187,32 @@ impl Home {
     /// # Errors
     /// [`HomeError::InstallationId`] when the file is there and holds no id: a new one would disown every container.
     pub fn installation(&self, files: &dyn FileSystem, random: &dyn Random) -> Result<InstallationId, HomeError> {
+        if let Some(known) = self.known_installation(files)? {
+            return Ok(known);
+        }
+        let path = self.installation_id();
+        let text = uuid(random);
+        files.write(&path, format!("{text}\n").as_bytes(), 0o600).map_err(|source| HomeError::Io {
+            operation: "write",
+            path: path.clone(),
+            source,
+        })?;
+        InstallationId::parse(&text).ok_or(HomeError::InstallationId { path })
+    }
+
+    /// The id of this installation, if it was made already.
+    ///
+    /// # Errors
+    /// [`HomeError::InstallationId`] when the file is there and holds no id.
+    pub fn known_installation(&self, files: &dyn FileSystem) -> Result<Option<InstallationId>, HomeError> {
         let path = self.installation_id();
         match files.read(&path, INSTALLATION_ID_BYTES_MAX) {
             Ok(content) => std::str::from_utf8(&content)
                 .ok()
                 .and_then(|text| InstallationId::parse(text.trim()))
-                .ok_or(HomeError::InstallationId { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = uuid(random);
-                files.write(&path, format!("{text}\n").as_bytes(), 0o600).map_err(|source| HomeError::Io {
-                    operation: "write",
-                    path: path.clone(),
-                    source,
-                })?;
-                InstallationId::parse(&text).ok_or(HomeError::InstallationId { path })
-            }
+                .ok_or(HomeError::InstallationId { path })
+                .map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(HomeError::Io { operation: "read", path, source }),
         }
     }

@@ -71,6 +71,10 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub held: Vec<HeldSet>,
+    /// Clusters that no file declares any more, and that stay because they are protected. No approval deletes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub protected: Vec<ProtectedCluster>,
     /// Documents that are not applied until they change: their Cluster was detached, or its time was over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -125,6 +129,16 @@ pub struct HeldSet {
     /// Why it is held.
     pub message: String,
     /// Since when.
+    pub since: Time,
+}
+
+/// A Cluster that no file declares any more, and that stays because it is protected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectedCluster {
+    /// Its name.
+    pub cluster: String,
+    /// Since when no file declares it.
     pub since: Time,
 }
 

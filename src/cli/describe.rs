@@ -1,13 +1,13 @@
 //! `kina describe`: everything about an object, with its events.
 
 use k8s_openapi::api::core::v1::Event;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, Client};
 use serde_json::Value;
 
 use super::context::{Context, Failures};
 use super::error::CliError;
-use super::get;
+use super::get::{self, Reader};
 use super::kinds::{self, Which};
 use super::output;
 use super::session::{Need, Session};
@@ -23,22 +23,26 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let targets = kinds::targets(&args.what)?;
-    let session = Session::open(context, Need::Read, None).await?;
-    let client = session.client.clone();
-    session.run(show(targets, context, &client)).await
+    let mut session = Session::open(context, Need::Read, None).await?;
+    let reader = Reader { client: session.client.clone(), sights: session.sights.take() };
+    session.run(show(targets, context, &reader)).await
 }
 
-async fn show(targets: Vec<(Which, Option<String>)>, context: &mut Context, client: &Client) -> Result<(), CliError> {
+async fn show(targets: Vec<(Which, Option<String>)>, context: &mut Context, reader: &Reader) -> Result<(), CliError> {
+    let client = &reader.client;
     let mut failures = Failures::default();
     let mut objects = Vec::new();
     for (which, name) in targets {
+        let mut found = Vec::new();
         match name {
-            None => objects.extend(get::list(client, which, None).await?),
+            None => found = get::list(client, which, None).await?,
             Some(name) => match get::one(client, which, &name).await {
-                Ok(object) => objects.push(object),
+                Ok(object) => found.push(object),
                 Err(error) => failures.add(context, error)?,
             },
         }
+        reader.correct(which, &mut found, context.world.clock.now()).await?;
+        objects.extend(found);
     }
     let events: Vec<Event> = if objects.is_empty() {
         Vec::new()

@@ -8,6 +8,7 @@ use kube::Client;
 use super::error::CliError;
 use crate::home::Home;
 use crate::kubeconfig::Target;
+use crate::system::last_known::Sights;
 
 /// How a Kina is to run in this process.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Started {
     pub client: Client,
     /// Holds it.
     pub handle: Box<dyn Handle>,
+    /// What the runtimes show, where a store was opened to look and nothing keeps it current.
+    pub sights: Option<Sights>,
 }
 
 /// Holds what was started.
@@ -54,7 +57,7 @@ pub trait Engine: Send + Sync {
     async fn start(&self, start: &Start) -> Result<Started, CliError>;
 
     /// Takes the home's lock and opens its store alone: nothing converges. Where there is no store one is made for
-    /// [`Purpose::Write`], and for [`Purpose::Read`] the API is empty.
+    /// [`Purpose::Write`], and for [`Purpose::Read`] the API is empty, and the runtimes are looked at, too.
     ///
     /// # Errors
     /// When the home cannot be had.

@@ -1,7 +1,10 @@
 //! `kina get`: objects as tables or documents.
 
+use jiff::Timestamp;
 use kube::api::ListParams;
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::context::{Context, Failures};
@@ -10,7 +13,9 @@ use super::exit::Exit;
 use super::kinds::{self, Which};
 use super::output::{self, Format};
 use super::session::{Need, Session};
+use crate::api::Machine;
 use crate::sources::manifest::suggest;
+use crate::system::last_known::Sights;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -33,17 +38,63 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     if args.selector.is_some() && targets.iter().any(|(_, name)| name.is_some()) {
         return Err(CliError::new(Exit::Usage, "names and a selector exclude each other"));
     }
-    let session = Session::open(context, Need::Read, None).await?;
-    let client = session.client.clone();
-    session.run(show(&args, targets, context, &client)).await
+    let mut session = Session::open(context, Need::Read, None).await?;
+    let reader = Reader { client: session.client.clone(), sights: session.sights.take() };
+    session.run(show(&args, targets, context, &reader)).await
+}
+
+/// Reads objects as they are to be shown.
+pub struct Reader {
+    /// The API.
+    pub client: Client,
+    /// What the runtimes show, where no Kina keeps current what the API says.
+    pub sights: Option<Sights>,
+}
+
+impl Reader {
+    /// Corrects objects of a kind by what the runtimes show.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn correct(&self, which: Which, objects: &mut [Value], now: Timestamp) -> Result<(), CliError> {
+        let Some(sights) = &self.sights else { return Ok(()) };
+        match which {
+            Which::Clusters => {
+                let machines = Api::<Machine>::all(self.client.clone()).list(&ListParams::default()).await;
+                let machines = machines.map_err(|error| CliError::request("list machines", error))?.items;
+                correct(objects, |clusters| sights.correct_clusters(clusters, &machines, now))
+            }
+            Which::Machines => correct(objects, |machines| sights.correct_machines(machines, now)),
+            Which::Sources | Which::Events => Ok(()),
+        }
+    }
+}
+
+/// Gives objects the status that typed ones get.
+fn correct<K>(objects: &mut [Value], act: impl FnOnce(&mut [K])) -> Result<(), CliError>
+where
+    K: Serialize + DeserializeOwned,
+{
+    let unreadable = |error: serde_json::Error| CliError::new(Exit::Failure, "cannot read an object").because(error);
+    let typed = objects.iter().map(|object| serde_json::from_value(object.clone()));
+    let mut typed: Vec<K> = typed.collect::<Result<_, _>>().map_err(unreadable)?;
+    act(&mut typed);
+    for (object, typed) in objects.iter_mut().zip(&typed) {
+        let corrected = serde_json::to_value(typed).map_err(unreadable)?;
+        if let Some(status) = corrected.get("status").filter(|status| !status.is_null()) {
+            object["status"] = status.clone();
+        }
+    }
+    Ok(())
 }
 
 async fn show(
     args: &Args,
     targets: Vec<(Which, Option<String>)>,
     context: &mut Context,
-    client: &Client,
+    reader: &Reader,
 ) -> Result<(), CliError> {
+    let client = &reader.client;
     let mut failures = Failures::default();
     // One table a kind, in the order in which kinds are named.
     let mut groups: Vec<(Which, Vec<Option<String>>)> = Vec::new();
@@ -53,6 +104,8 @@ async fn show(
             None => groups.push((which, vec![name])),
         }
     }
+    let is_table = matches!(args.output, Format::Table | Format::Wide);
+    let mut has_printed = false;
     for (which, names) in groups {
         let kind = which.kind()?;
         let mut objects = Vec::new();
@@ -65,15 +118,19 @@ async fn show(
                 },
             }
         }
+        reader.correct(which, &mut objects, context.world.clock.now()).await?;
         let is_list = names.len() > 1 || names == [None];
         if objects.is_empty() {
-            if names == [None] && matches!(args.output, Format::Table | Format::Wide) {
+            if names == [None] && is_table {
                 context.printer.talk(&format!("No {}.", kind.resource.plural));
                 continue;
             }
             if !is_list {
                 continue;
             }
+        }
+        if is_table && std::mem::replace(&mut has_printed, true) {
+            context.printer.data("\n")?;
         }
         let style = (args.output, args.no_headers);
         output::print(&mut context.printer, &kind, objects, is_list, style, context.world.clock.now())?;

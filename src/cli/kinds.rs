@@ -68,7 +68,7 @@ impl Which {
     }
 }
 
-/// Reads `TYPE`, `TYPE NAME…` or `TYPE/NAME…`, as kubectl takes them.
+/// Reads `TYPE[,TYPE…]`, `TYPE NAME…` or `TYPE/NAME…`, as kubectl takes them.
 ///
 /// # Errors
 /// A usage error for an unknown type, or a mixture of the forms.
@@ -80,12 +80,24 @@ pub fn targets(words: &[String]) -> Result<Vec<(Which, Option<String>)>, CliErro
     match words {
         [] => Ok(Vec::new()),
         [first, ..] if first.contains('/') => words.iter().map(pair).collect(),
-        [type_] => Ok(vec![(Which::parse(type_)?, None)]),
-        [type_, names @ ..] => {
-            let which = Which::parse(type_)?;
-            Ok(names.iter().map(|name| (which, Some(name.clone()))).collect())
+        [types] => Ok(list(types)?.into_iter().map(|which| (which, None)).collect()),
+        [types, names @ ..] => {
+            let named = |which| names.iter().map(move |name| (which, Some(name.clone())));
+            Ok(list(types)?.into_iter().flat_map(named).collect())
         }
     }
+}
+
+/// `cl,ma`: each kind once, in the order given.
+fn list(types: &str) -> Result<Vec<Which>, CliError> {
+    let mut list = Vec::new();
+    for type_ in types.split(',').filter(|type_| !type_.is_empty()) {
+        let which = Which::parse(type_)?;
+        if !list.contains(&which) {
+            list.push(which);
+        }
+    }
+    if list.is_empty() { Which::parse(types).map(|which| vec![which]) } else { Ok(list) }
 }
 
 /// Objects of a kind, whatever they hold, in every namespace.
@@ -132,6 +144,16 @@ mod tests {
     fn kinds_go_by_all_their_names() {
         for name in ["clusters", "Cluster", "cl", "clusters.kina.dev"] {
             assert_eq!(Which::parse(name).unwrap(), Which::Clusters);
+        }
+        let kinds = |words: &str| -> Result<Vec<Which>, CliError> {
+            Ok(targets(&[words.to_owned()])?.into_iter().map(|(which, _)| which).collect())
+        };
+        assert_eq!(kinds("cl,machine,clusters").unwrap(), [Which::Clusters, Which::Machines]);
+        let names = targets(&["cl,ma".to_owned(), "x".to_owned()]).unwrap();
+        let x = Some("x".to_owned());
+        assert_eq!(names, [(Which::Clusters, x.clone()), (Which::Machines, x)]);
+        for unknown in ["cl,nodes", ",", ""] {
+            assert!(kinds(unknown).is_err(), "{unknown}");
         }
         let error = Which::parse("clsters").unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);

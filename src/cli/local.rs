@@ -98,7 +98,8 @@ impl Engine for LocalEngine {
             layers: Arc::new(NoLayers),
         };
         let running = Running::start(options).await?;
-        Ok(Started { client: running.client(users::ADMIN), handle: Box::new(Whole { running, _lock: lock }) })
+        let client = running.client(users::ADMIN);
+        Ok(Started { client, handle: Box::new(Whole { running, _lock: lock }), sights: None })
     }
 
     async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError> {
@@ -109,7 +110,12 @@ impl Engine for LocalEngine {
         } else {
             (Objects::empty(&self.world).await?, None)
         };
-        Ok(Started { client: objects.client(users::ADMIN), handle: Box::new(Store { objects, _lock: lock }) })
+        let sights = match purpose {
+            Purpose::Read => Some(system::look(home, &self.world).await),
+            Purpose::Write => None,
+        };
+        let client = objects.client(users::ADMIN);
+        Ok(Started { client, handle: Box::new(Store { objects, _lock: lock }), sights })
     }
 }
 

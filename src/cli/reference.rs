@@ -287,8 +287,14 @@ fn the_generated_parts_of_the_documentation_are_current() {
 }
 
 /// Where words stand that people see as a phase, a condition's reason, a wait, a step or an event: files and directories.
-const SPOKEN: [&str; 5] =
-    ["controllers/cluster", "controllers/machine", "controllers/retry.rs", "sources/plan", "sources/run/mod.rs"];
+const SPOKEN: [&str; 6] = [
+    "controllers/cluster",
+    "controllers/machine",
+    "controllers/retry.rs",
+    "sources/plan",
+    "sources/run/mod.rs",
+    "system/last_known.rs",
+];
 
 fn spoken_files() -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

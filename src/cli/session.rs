@@ -7,11 +7,14 @@ use super::engine::{Handle, Purpose, Start, Started};
 use super::error::CliError;
 use super::exit::Exit;
 use crate::kubeconfig::Target;
+use crate::system::last_known::Sights;
 
 /// A connection to the API, for the time of one command.
 pub struct Session {
     /// The client.
     pub client: Client,
+    /// What the runtimes show, where no Kina keeps current what the API says.
+    pub sights: Option<Sights>,
     handle: Option<Box<dyn Handle>>,
     runs: Runs,
 }
@@ -54,7 +57,7 @@ impl Session {
                     CliError::new(Exit::Usage, "`--kubeconfig` has no effect here: a running kina writes the contexts");
                 return Err(error.hint("give it to `kina serve` instead"));
             }
-            return Ok(Self { client, handle: None, runs: Runs::Daemon });
+            return Ok(Self { client, sights: None, handle: None, runs: Runs::Daemon });
         }
         if need == Need::Converge {
             let start = Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: None };
@@ -63,7 +66,7 @@ impl Session {
         let purpose = if need == Need::Read { Purpose::Read } else { Purpose::Write };
         let started = context.engine.open(&context.home, purpose).await?;
         let note = match need {
-            Need::Read => "no kina runs: this is what was recorded last (`kina serve` keeps it current)",
+            Need::Read => "no kina runs: this is what the last one recorded, corrected by one look at the containers",
             Need::Record | Need::Converge => "no kina runs: this is recorded, and nothing happens until `kina serve`",
         };
         context.printer.talk(&format!("note: {note}"));
@@ -92,7 +95,7 @@ impl Session {
     }
 
     fn here(started: Started, runs: Runs) -> Self {
-        Self { client: started.client, handle: Some(started.handle), runs }
+        Self { client: started.client, sights: started.sights, handle: Some(started.handle), runs }
     }
 }
 

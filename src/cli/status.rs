@@ -16,6 +16,7 @@ use super::output::{self, Document};
 use super::printer::Stream;
 use super::session::{Need, Session};
 use crate::api::{Cluster, Machine, Source};
+use crate::system::last_known::Sights;
 use crate::ui::{View, screen, tree};
 
 /// Events shown.
@@ -35,13 +36,16 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let session = Session::open(context, Need::Read, None).await?;
-    let client = session.client.clone();
-    session.run(show(&args, context, &client)).await
+    let mut session = Session::open(context, Need::Read, None).await?;
+    let (client, sights) = (session.client.clone(), session.sights.take());
+    session.run(show(&args, context, &client, sights.as_ref())).await
 }
 
-async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(), CliError> {
-    if args.watch {
+async fn show(args: &Args, context: &mut Context, client: &Client, sights: Option<&Sights>) -> Result<(), CliError> {
+    if args.watch && sights.is_some() {
+        // Watching would keep the home from the very process that could change something.
+        context.printer.talk("note: nothing changes while no kina runs: shown once");
+    } else if args.watch {
         let follow = Follow {
             goal: Goal::Never,
             stream: Stream::Out,
@@ -57,7 +61,11 @@ async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(),
         list::<Source>(client, "sources"),
         list::<Event>(client, "events"),
     );
-    let (clusters, machines, sources, events) = (clusters?, machines?, sources?, events?);
+    let (mut clusters, mut machines, sources, events) = (clusters?, machines?, sources?, events?);
+    if let Some(sights) = sights {
+        sights.correct_clusters(&mut clusters, &machines, context.world.clock.now());
+        sights.correct_machines(&mut machines, context.world.clock.now());
+    }
     for name in &args.clusters {
         if !clusters.iter().any(|cluster| cluster.name_any() == *name) {
             let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
@@ -65,7 +73,8 @@ async fn show(args: &Args, context: &mut Context, client: &Client) -> Result<(),
         }
     }
     if let Some(format) = args.output {
-        let value = json!({"clusters": clusters, "machines": machines, "sources": sources, "events": events});
+        let value = json!({"kinaRuns": sights.is_none(), "clusters": clusters, "machines": machines,
+            "sources": sources, "events": events});
         return output::document(&mut context.printer, &value, format);
     }
     let view = View::of(clusters, machines, sources, events);

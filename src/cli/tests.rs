@@ -20,12 +20,15 @@ use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::printer::Printer;
 use super::{Cli, command};
+use crate::api::cluster::RuntimeName;
 use crate::api::{Cluster, Machine, Source, users};
 use crate::apiserver::kind::Kind;
 use crate::apiserver::store::RedbStore;
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, core};
 use crate::home::Home;
+use crate::runtime::Listing;
+use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
@@ -80,7 +83,7 @@ impl Handle for Held {
 impl Rig {
     fn started(&self, what: &'static str) -> Started {
         self.log.lock().unwrap().push(what);
-        Started { client: self.client.clone(), handle: Box::new(Held(Arc::clone(&self.log))) }
+        Started { client: self.client.clone(), handle: Box::new(Held(Arc::clone(&self.log))), sights: None }
     }
 }
 
@@ -92,9 +95,17 @@ impl Engine for Rig {
     async fn start(&self, _: &Start) -> Result<Started, CliError> {
         Ok(self.started("start"))
     }
-    async fn open(&self, _: &Home, _: Purpose) -> Result<Started, CliError> {
-        Ok(self.started("open"))
+    async fn open(&self, _: &Home, purpose: Purpose) -> Result<Started, CliError> {
+        Ok(Started { sights: (purpose == Purpose::Read).then(nothing_there), ..self.started("open") })
     }
+}
+
+/// The simulated world is there, and empty.
+fn nothing_there() -> Sights {
+    let began = tokio::time::Instant::now();
+    let listing = Listing { began, containers: Vec::new(), networks: Vec::new(), volumes: Vec::new() };
+    let sight = Sight::Seen { listing, ends_with_process: true };
+    Sights { installation: None, hosts: [(RuntimeName::Sim, sight)].into() }
 }
 
 /// A house with one API, and everything that a command says in it.
@@ -421,7 +432,7 @@ async fn get_prints_tables_names_and_documents() {
     exit 0
     --- stdout
     --- stderr
-    note: no kina runs: this is what was recorded last (`kina serve` keeps it current)
+    note: no kina runs: this is what the last one recorded, corrected by one look at the containers
     No clusters.
     ");
     assert_eq!(house.engine(), ["open", "stop"]);
@@ -473,6 +484,59 @@ async fn status_draws_everything_or_prints_it_for_programs() {
     assert_eq!(all["clusters"][0]["metadata"]["name"], "toy");
     assert_eq!(house.kina("status tyo").await.exit, Exit::NotFound);
     assert!(house.kina("describe cluster toy").await.ok().contains("Simulated:"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_no_kina_runs_nothing_is_shown_as_if_it_were_so_now() {
+    let house = House::new(Serving::Daemon);
+    house.write("/proj/toy.yaml", &manifest("toy", "sim"));
+    let _ = house.kina("apply -f /proj/toy.yaml").await.ok();
+    house.set_status("toy", ready(&Cluster::new("toy", Default::default()))).await;
+    let live: Value = serde_json::from_str(&house.kina("status -o json").await.ok()).unwrap();
+    assert_eq!((&live["kinaRuns"], &live["clusters"][0]["status"]["phase"]), (&json!(true), &json!("Running")));
+    let machine: Machine = serde_json::from_value(json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Machine",
+        "metadata": {"name": "toy-control-plane-0"}, "spec": {"cluster": "toy", "pool": "control-plane",
+            "role": "control-plane", "ordinal": 0, "runtime": "sim", "image": "node", "kubernetesVersion": "v1.35.5",
+            "address": "10.160.0.2", "bootstrap": {"method": "Init"}}}))
+    .unwrap();
+    let machines: Api<Machine> = Api::all(house.client.clone());
+    machines.create(&Default::default(), &machine).await.unwrap();
+    let status = Patch::Merge(json!({"status": {"phase": "Running", "containerId": "c1",
+        "conditions": [condition("Ready", "True", "Ready", "")]}}));
+    machines.patch_status("toy-control-plane-0", &PatchParams::default(), &status).await.unwrap();
+
+    let house = House { serving: Serving::Nobody, ..house };
+    insta::assert_snapshot!(house.kina("status -w").await.shown(), @r"
+    exit 0
+    --- stdout
+    ! toy  Stopped  simulated  0/1 machines  0s
+      |  waiting  KinaNotRunning: simulated clusters answer only while Kina runs
+      |    (`kina serve`); 1 of 1 containers is gone; last known: Running
+      `- control-plane  0/1 ready
+         `- ! toy-control-plane-0  Gone  10.160.0.2
+    --- stderr
+    note: no kina runs: this is what the last one recorded, corrected by one look at the containers
+    note: nothing changes while no kina runs: shown once
+    ");
+    insta::assert_snapshot!(house.kina("get cl,ma").await.ok(), @r"
+    NAME   PHASE     READY   MACHINES   VERSION   RUNTIME   AGE
+    toy    Stopped   False   0/1                  sim       0s
+    
+    NAME                  CLUSTER   ROLE            PHASE   READY   VERSION   AGE
+    toy-control-plane-0   toy       control-plane   Gone    False   v1.35.5   0s
+    ");
+    let all: Value = serde_json::from_str(&house.kina("status -o json").await.ok()).unwrap();
+    assert_eq!(all["kinaRuns"], false);
+    let status = &all["clusters"][0]["status"];
+    assert_eq!((&status["phase"], &status["machines"]["summary"]), (&json!("Stopped"), &json!("0/1")));
+    assert_eq!(
+        (&status["conditions"][0]["status"], &status["waiting"]["reason"]),
+        (&json!("False"), &json!("KinaNotRunning"))
+    );
+    let described = house.kina("describe machine toy-control-plane-0").await.ok();
+    assert!(described.contains("ContainerMissing"), "{described}");
+    let kept = house.clusters().get("toy").await.unwrap().status.unwrap();
+    assert_eq!(kept.phase.as_deref(), Some("Running"), "nothing was written");
 }
 
 #[tokio::test(start_paused = true)]

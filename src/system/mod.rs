@@ -4,7 +4,9 @@
 pub mod admission;
 mod clients;
 mod kinds;
+pub mod last_known;
 mod layers;
+mod look;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use clients::{ClientError, connect};
 pub use kinds::kinds;
 pub use layers::{Layers, NoLayers};
+pub use look::look;
 pub use serving::{Serving, ServingError};
 
 use crate::api::cluster::RuntimeName;

@@ -85,7 +85,8 @@ pub(super) fn busy_house() -> View {
                 "message": "`replicas` must be a number from 0 to 1000, found a text",
                 "snippet": "error: `replicas` must be a number\n --> team/broken.yaml:7:12\n7 |   replicas: three\n  |             ^^^^^ expected a number"}]}],
             "held": [{"id": "h-3f2c", "action": "Delete", "clusters": ["old", "older"], "since": ago(200),
-                "message": "2 of 5 clusters are more than may go within an hour"}],
+                "message": "2 clusters would be deleted; at most 1 may be deleted or made anew within an hour"}],
+            "protected": [{"cluster": "dear", "since": ago(90)}],
             "ignored": [{"cluster": "let-go", "path": "let-go.yaml", "hash": "00", "reason": "Detached"}]}});
     let events = vec![
         event("a", 5, "Normal", ("Machine", "new-default-0"), "Bootstrapping", "kubeadm join has started"),

@@ -9,7 +9,7 @@ use super::view::{Happening, View};
 use crate::api::cluster::{Drift, RuntimeName, Severity};
 use crate::api::conditions::{self, Waiting};
 use crate::api::machine::Failure;
-use crate::api::source::{HeldAction, HeldSet, SourceFile};
+use crate::api::source::{HeldAction, HeldSet, ProtectedCluster, SourceFile};
 use crate::api::{Cluster, Machine, Source};
 use crate::apiserver::table::age;
 
@@ -71,7 +71,7 @@ pub fn tone_of(cluster: &Cluster) -> Tone {
         _ if cluster.metadata.deletion_timestamp.is_some() => Tone::Busy,
         _ if conditions::is_true(conditions, conditions::STALLED) => Tone::Bad,
         Some("Failed") => Tone::Bad,
-        Some("Degraded" | "Paused") => Tone::Warn,
+        Some("Degraded" | "Paused" | "Stopped" | "Unknown") => Tone::Warn,
         _ if conditions::is_true(conditions, conditions::READY) => Tone::Good,
         _ => Tone::Busy,
     }
@@ -107,8 +107,10 @@ impl Tree<'_> {
         Span::new(tone, format!("{glyph} "))
     }
 
+    /// Nothing for what was found out just now, by this very look.
     fn since(&self, since: &Time) -> Span {
-        Span::new(Tone::Faint, format!(" ({})", age(since.0, self.options.now)))
+        let is_new = since.0 >= conditions::whole_seconds(self.options.now);
+        Span::new(Tone::Faint, if is_new { String::new() } else { format!(" ({})", age(since.0, self.options.now)) })
     }
 
     fn cluster(&mut self, cluster: &Cluster, machines: &[&Machine]) {
@@ -208,7 +210,7 @@ impl Tree<'_> {
             _ if machine.metadata.deletion_timestamp.is_some() => Tone::Busy,
             Some("Failed") => Tone::Bad,
             _ if is_ready(machine) => Tone::Good,
-            Some("NotReady") => Tone::Warn,
+            Some("NotReady" | "Stopped" | "Gone" | "Unknown") => Tone::Warn,
             _ => Tone::Busy,
         };
         let phase = match status.phase.as_deref() {
@@ -290,7 +292,7 @@ impl Tree<'_> {
         let unavailable = conditions::get(&status.conditions, conditions::AVAILABLE).filter(|c| c.status == "False");
         let tone = match (unavailable, status.errors, status.held_count) {
             (Some(_), _, _) => Tone::Bad,
-            (None, 0, 0) => Tone::Good,
+            (None, 0, 0) if status.protected.is_empty() => Tone::Good,
             _ => Tone::Warn,
         };
         let plural = |number: u32, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
@@ -317,6 +319,9 @@ impl Tree<'_> {
         }
         for held in &status.held {
             self.held(held);
+        }
+        for protected in &status.protected {
+            self.protected(protected);
         }
         for ignored in &status.ignored {
             let why = match ignored.reason {
@@ -367,6 +372,20 @@ impl Tree<'_> {
         ];
         self.push("    ", "      ", spans);
         self.push("      ", "        ", [Span::new(Tone::Strong, format!("kina approve {}", held.id))]);
+    }
+
+    fn protected(&mut self, protected: &ProtectedCluster) {
+        let name = &protected.cluster;
+        let spans = [
+            Span::new(Tone::Warn, format!("{} {name} stays", self.glyphs.warn)),
+            Span::new(Tone::Plain, "  no file declares it any more, and it is protected"),
+            self.since(&protected.since),
+        ];
+        self.push("    ", "      ", spans);
+        let text = format!(
+            "to delete it, declare it with `protect: false` and remove that again; to keep it, `kina detach {name}`"
+        );
+        self.push("      ", "        ", [Span::new(Tone::Faint, text)]);
     }
 
     fn events(&mut self, view: &View, wanted: impl Fn(&str) -> bool) {

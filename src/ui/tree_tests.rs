@@ -49,9 +49,12 @@ fn the_whole_picture_reads_well_at_80_columns() {
             7 |   replicas: three
               |             ^^^^^ expected a number
           the last good state stays: prod
-        ! held deletion of old, older  2 of 5 clusters are more than may go within
-          an hour (3m20s)
+        ! held deletion of old, older  2 clusters would be deleted; at most 1 may be
+          deleted or made anew within an hour (3m20s)
           kina approve h-3f2c
+        ! dear stays  no file declares it any more, and it is protected (90s)
+          to delete it, declare it with `protect: false` and remove that again; to
+            keep it, `kina detach dear`
         let-go in let-go.yaml was detached: it is not applied until the file changes
 
     Recent events
@@ -100,8 +103,11 @@ fn the_whole_picture_at_120_columns_in_plain_ascii() {
             7 |   replicas: three
               |             ^^^^^ expected a number
           the last good state stays: prod
-        ! held deletion of old, older  2 of 5 clusters are more than may go within an hour (3m20s)
+        ! held deletion of old, older  2 clusters would be deleted; at most 1 may be deleted or made anew within an hour
+          (3m20s)
           kina approve h-3f2c
+        ! dear stays  no file declares it any more, and it is protected (90s)
+          to delete it, declare it with `protect: false` and remove that again; to keep it, `kina detach dear`
         let-go in let-go.yaml was detached: it is not applied until the file changes
 
     Recent events

@@ -1,11 +1,14 @@
 //! What a user sees, with a whole Kina: from file to Ready to gone, and what happens on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 
 use kina::api::cluster::{DeletionPolicy, Severity};
@@ -41,8 +44,20 @@ async fn annotate(simulation: &Simulation, name: &str, annotation: &str, value: 
 #[test]
 fn a_file_becomes_a_cluster_that_kubectl_could_use_and_goes_again() {
     let run = world::run(11, |mut simulation: Simulation| async move {
+        let clusters: Api<Cluster> = Api::all(simulation.client());
+        let phases = Arc::new(Mutex::new(BTreeSet::new()));
+        let watched = tokio::spawn({
+            let (clusters, phases) = (watcher(clusters, watcher::Config::default()), Arc::clone(&phases));
+            clusters.applied_objects().for_each(move |cluster| {
+                phases.lock().unwrap().extend(cluster.ok().and_then(|cluster| cluster.status?.phase));
+                std::future::ready(())
+            })
+        });
         simulation.write("dev.yaml", &manifest("dev", 2, ""));
         simulation.until_ready("dev", 3, SOON).await;
+        watched.abort();
+        let phases: Vec<String> = phases.lock().unwrap().iter().cloned().collect();
+        assert_eq!(phases, ["Pending", "Provisioning", "Running"], "what never worked yet is not degraded");
 
         let nodes = simulation.nodes("dev").await;
         let names: Vec<String> = nodes.iter().map(ResourceExt::name_any).collect();

@@ -40,6 +40,16 @@ fn up_makes_a_cluster_here_and_delete_leaves_nothing() {
     let listed = environment.kina(&["get", "clusters", "-o", "json"]);
     assert!(listed.err.contains("no kina runs"), "{}", listed.err);
     assert_eq!(json(&listed.success())["items"][0]["spec"]["runtime"], "sim");
+    // What was Ready does not answer any more, and is not shown as if it did.
+    let world = fs::read(environment.path("home/.kina/sim/world")).unwrap();
+    let status = environment.kina(&["status", "toy"]).success();
+    assert!(status.contains("toy  Stopped") && status.contains("KinaNotRunning"), "{status}");
+    assert!(status.contains("toy-control-plane-0  Stopped"), "{status}");
+    fs::remove_file(environment.path("home/.kina/sim/world")).unwrap();
+    let status = environment.kina(&["status", "toy"]).success();
+    assert!(status.contains("toy-control-plane-0  Gone"), "{status}");
+    assert!(!environment.path("home/.kina/sim/world").exists(), "whoever looks makes nothing");
+    fs::write(environment.path("home/.kina/sim/world"), world).unwrap();
 
     assert_eq!(environment.kina(&["delete", "cluster", "toy", "--timeout", "60s"]).success(), "cluster/toy deleted\n");
     assert!(!environment.kubeconfig().contains("kina-toy"), "{}", environment.kubeconfig());
@@ -106,7 +116,7 @@ fn looking_at_nothing_makes_nothing() {
     exit 0
     --- stdout
     --- stderr
-    note: no kina runs: this is what was recorded last (`kina serve` keeps it current)
+    note: no kina runs: this is what the last one recorded, corrected by one look at the containers
     No clusters.
     ");
     insta::assert_snapshot!(environment.kina(&["status"]).shown(), @r"
@@ -114,7 +124,7 @@ fn looking_at_nothing_makes_nothing() {
     --- stdout
     No clusters.
     --- stderr
-    note: no kina runs: this is what was recorded last (`kina serve` keeps it current)
+    note: no kina runs: this is what the last one recorded, corrected by one look at the containers
     ");
     assert!(!environment.path("home/.kina").exists());
 }

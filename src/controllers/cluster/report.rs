@@ -285,6 +285,12 @@ fn declared(subject: &Subject) -> Option<Declared> {
     })
 }
 
+/// What never worked yet is not degraded. For people only: nothing is decided by it.
+fn has_run(report: &Report<'_>) -> bool {
+    let before = report.subject.cluster.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(before, None | Some("Pending" | "Provisioning"))
+}
+
 fn phase(report: &Report<'_>, status: &ClusterStatus) -> &'static str {
     let facts = report.facts;
     let live = || facts.machines.iter().filter(|machine| !machine.deleting);
@@ -303,7 +309,7 @@ fn phase(report: &Report<'_>, status: &ClusterStatus) -> &'static str {
         "Running"
     } else if facts.machines.is_empty() {
         "Pending"
-    } else if live().all(|machine| machine.bootstrapped == Some(true)) && facts.context_done {
+    } else if has_run(report) && live().all(|machine| machine.bootstrapped == Some(true)) && facts.context_done {
         "Degraded"
     } else {
         "Provisioning"

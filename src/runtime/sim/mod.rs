@@ -29,7 +29,7 @@ mod time;
 mod world;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,18 +183,32 @@ impl SimRuntime {
         result.map_err(failed)
     }
 
+    /// What there is in a world that nobody runs: its containers are as they were left, and go on when it is opened. The
+    /// caller sees to it that nobody has it open. Reads a file, and writes nothing.
+    ///
+    /// # Errors
+    /// [`SimError`] where the world's file is damaged or cannot be read.
+    pub fn look(directory: &Path) -> Result<Listing, SimError> {
+        let began = Instant::now();
+        Ok(listing(&state::read(&directory.join("world"))?, began))
+    }
+
     fn name_of(&self, id: &ContainerId) -> String {
         self.core
             .read(|state| state.containers.get(&id.0).map_or_else(|| id.0.clone(), |record| record.spec.name.clone()))
     }
 
     fn listing(&self, began: Instant) -> Listing {
-        self.core.read(|state| Listing {
-            began,
-            containers: operations::containers(state),
-            networks: operations::networks(state),
-            volumes: operations::volumes(state),
-        })
+        self.core.read(|state| listing(state, began))
+    }
+}
+
+fn listing(state: &State, began: Instant) -> Listing {
+    Listing {
+        began,
+        containers: operations::containers(state),
+        networks: operations::networks(state),
+        volumes: operations::volumes(state),
     }
 }
 

@@ -147,6 +147,15 @@ impl JournalFile {
     }
 }
 
+/// The world as its file tells it, for who only looks: nothing is made, mended or locked. Empty where there is no file.
+pub(super) fn read(path: &Path) -> Result<State, SimError> {
+    match File::open(path) {
+        Ok(file) => Ok(replay(path, &file)?.0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(SimError::Open { path: path.to_owned(), source: error.into() }),
+    }
+}
+
 fn lock(file: &File, path: &Path) -> Result<(), SimError> {
     rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SimError::InUse { path: path.to_owned() })

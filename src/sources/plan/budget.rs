@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Input, Plan};
 use crate::api::conditions::whole_seconds;
-use crate::api::source::{HeldAction, HeldSet, SpentBudget};
+use crate::api::source::{HeldAction, HeldSet, ProtectedCluster, SpentBudget};
 use crate::sources::manifest::hash;
 
 /// The window over which the budget counts.
@@ -20,8 +20,6 @@ const WINDOW: SignedDuration = SignedDuration::from_hours(1);
 const SHARE: usize = 5;
 /// Digits of an id. Two sets of one source that are held at a time must differ, nothing else.
 const ID_DIGITS: usize = 8;
-/// Said of sets that no approval can release.
-const PROTECTED: &str = "protected";
 
 /// One deletion or recreation that is wished for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,34 +73,18 @@ pub(super) fn grant(
     granted
 }
 
-/// Shows protected Clusters whose deletion is wished for: it is never sent, and no approval helps.
-pub(super) fn show_protected(input: &Input<'_>, wishes: &[Wish], plan: &mut Plan) {
-    let position = plan.status.held.iter().position(is_protected_set);
-    let before = position.map(|position| plan.status.held.remove(position));
-    if wishes.is_empty() {
-        return;
-    }
-    let clusters: Vec<String> = wishes.iter().map(|wish| wish.cluster.clone()).collect();
-    let message = format!(
-        "{PROTECTED}: {} not deleted though no file declares {} any more; declare it again with `protect: false`, or `kina detach NAME`",
-        if clusters.len() == 1 { "is" } else { "are" },
-        if clusters.len() == 1 { "it" } else { "them" },
-    );
-    let set = HeldSet {
-        id: id_of(HeldAction::Delete, PROTECTED, &wishes.iter().collect::<Vec<_>>()),
-        action: HeldAction::Delete,
-        clusters,
-        message,
-        since: since(input, before.as_ref(), wishes.len()),
-    };
-    let set = match before {
-        Some(before) if before.clusters == set.clusters => HeldSet { since: before.since, ..set },
-        before => {
-            announce(plan, &set, before.as_ref());
-            set
+/// Shows protected Clusters that no file declares any more: their deletion is never sent, and no approval helps.
+pub(super) fn show_protected(input: &Input<'_>, clusters: &[&String], plan: &mut Plan) {
+    let before = std::mem::take(&mut plan.status.protected);
+    for &cluster in clusters {
+        let known = before.iter().find(|known| known.cluster == *cluster).cloned();
+        if known.is_none() {
+            let message = "no file declares it any more, and it stays: it is protected".to_owned();
+            plan.notice(Some(cluster), true, "DeletionRefused", message);
         }
-    };
-    plan.status.held.push(set);
+        let new = || ProtectedCluster { cluster: cluster.clone(), since: Time(whole_seconds(input.now)) };
+        plan.status.protected.push(known.unwrap_or_else(new));
+    }
 }
 
 /// Drops from the deletions that are held whatever is not wished for any more, while nothing can be decided.
@@ -111,10 +93,7 @@ pub(super) fn keep_held(plan: &mut Plan, still_wished: impl Fn(&str) -> bool) {
         set.clusters.retain(|cluster| still_wished(cluster));
     }
     plan.status.held.retain(|set| !set.clusters.is_empty());
-}
-
-pub(super) fn is_protected_set(set: &HeldSet) -> bool {
-    set.message.starts_with(PROTECTED)
+    plan.status.protected.retain(|protected| still_wished(&protected.cluster));
 }
 
 /// How many deletions and recreations the window may have.
@@ -135,7 +114,7 @@ fn forget_old(plan: &mut Plan, now: Timestamp) {
 }
 
 fn take_held(plan: &mut Plan, action: HeldAction) -> Option<HeldSet> {
-    let position = plan.status.held.iter().position(|set| set.action == action && !is_protected_set(set))?;
+    let position = plan.status.held.iter().position(|set| set.action == action)?;
     Some(plan.status.held.remove(position))
 }
 
@@ -157,34 +136,36 @@ fn held_set(
 ) -> HeldSet {
     let mut held = held.to_vec();
     held.sort();
-    let id = id_of(action, "", &held);
-    let limit = limit(input, plan);
-    let what = match action {
-        HeldAction::Delete => "deletions",
-        HeldAction::Recreate => "recreations",
-    };
+    let id = id_of(action, &held);
     let why = match only_held {
         Some(why) => why.to_owned(),
-        None => format!("more {what} than the {limit} that an hour may have ({} spent)", plan.status.spent.len()),
+        None => too_many(action, held.len(), limit(input, plan), plan.status.spent.len()),
     };
     // The reason it was held for stays: the budget that is free meanwhile does not change that it was too much.
     let (message, since) = match before.filter(|before| before.id == id) {
         Some(before) => (before.message.clone(), before.since.clone()),
-        None => (format!("{why}; `kina approve {id}` carries them out"), Time(whole_seconds(input.now))),
+        None => (why, Time(whole_seconds(input.now))),
     };
     HeldSet { id, action, clusters: held.into_iter().map(|wish| wish.cluster.clone()).collect(), message, since }
 }
 
-fn since(input: &Input<'_>, before: Option<&HeldSet>, members: usize) -> Time {
-    match before {
-        Some(before) if before.clusters.len() == members => before.since.clone(),
-        _ => Time(whole_seconds(input.now)),
-    }
+fn too_many(action: HeldAction, wished: usize, limit: usize, spent: usize) -> String {
+    let clusters = if wished == 1 { "cluster" } else { "clusters" };
+    let done = match action {
+        HeldAction::Delete => "deleted",
+        HeldAction::Recreate => "made anew",
+    };
+    let already = match spent {
+        0 => String::new(),
+        1 => ", and 1 was already".to_owned(),
+        spent => format!(", and {spent} were already"),
+    };
+    format!("{wished} {clusters} would be {done}; at most {limit} may be deleted or made anew within an hour{already}")
 }
 
-fn id_of(action: HeldAction, salt: &str, wishes: &[&Wish]) -> String {
+fn id_of(action: HeldAction, wishes: &[&Wish]) -> String {
     let members: Vec<String> = wishes.iter().map(|wish| format!("{}={}", wish.cluster, wish.key)).collect();
-    let mut id = hash(format!("{action:?} {salt} {}", members.join(" ")).as_bytes());
+    let mut id = hash(format!("{action:?} {}", members.join(" ")).as_bytes());
     id.truncate(ID_DIGITS);
     id
 }
@@ -201,5 +182,5 @@ fn announce(plan: &mut Plan, set: &HeldSet, before: Option<&HeldSet>) {
     if set.clusters.len() > 10 {
         clusters.push_str(&format!(" and {} more", set.clusters.len() - 10));
     }
-    plan.notice(None, true, reason, format!("{clusters}: {}", set.message));
+    plan.notice(None, true, reason, format!("{clusters}: {} (`kina approve {}` lets it happen)", set.message, set.id));
 }

@@ -45,9 +45,9 @@ fn is_sure(input: &Input<'_>, since: std::time::Duration) -> bool {
 }
 
 fn delete(input: &Input<'_>, missing: &[(&String, &Live)], root: &str, plan: &mut Plan) {
-    let wish = |(name, live): &(&String, &Live)| Wish { cluster: (*name).clone(), key: live.uid.clone() };
-    let (protected, free): (Vec<_>, Vec<_>) = missing.iter().partition(|(_, live)| live.is_protected());
-    budget::show_protected(input, &protected.into_iter().map(wish).collect::<Vec<_>>(), plan);
+    let wish = |(name, live): (&String, &Live)| Wish { cluster: name.clone(), key: live.uid.clone() };
+    let (protected, free): (Vec<_>, Vec<_>) = missing.iter().copied().partition(|(_, live)| live.is_protected());
+    budget::show_protected(input, &protected.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), plan);
     let wishes: Vec<Wish> = free.into_iter().map(wish).collect();
     let replaced = input.status.root.as_deref().is_some_and(|known| known != root);
     let only_held = replaced.then_some("the directory is not the one it was, and declares less");

@@ -6,7 +6,7 @@ use super::declarations::Declarations;
 use super::{Action, Input, Plan};
 use crate::api::annotations;
 use crate::api::conditions::{self, AVAILABLE, HELD, Holds, SETTLED, Verdict, whole_seconds};
-use crate::api::source::SourceFile;
+use crate::api::source::{HeldSet, SourceFile};
 use crate::sources::manifest::hash;
 
 /// The directory is there.
@@ -19,6 +19,7 @@ pub(super) fn present(
 ) {
     let replaced = input.status.root.as_deref().is_some_and(|known| known != root);
     let is_missing_something = plan.absent.keys().any(|name| input.clusters.contains_key(name))
+        || !plan.status.protected.is_empty()
         || plan.status.held.iter().any(|set| set.action == crate::api::source::HeldAction::Delete);
     // Another directory at the path is taken for the source once it declares everything that the old one did.
     let is_healthy = super::applications::is_healthy(input, declarations);
@@ -79,12 +80,8 @@ fn finish(input: &Input<'_>, plan: &mut Plan, verdicts: &[Verdict]) {
         && may_judge_approval(input, plan, id)
     {
         plan.actions.push(Action::ClearApproval);
-        let is_protected = plan.status.held.iter().any(|set| set.id == id);
         let was_granted = plan.notices.iter().any(|notice| notice.reason == "Approved");
-        if is_protected {
-            let message = format!("{id} cannot be approved: what is protected is not deleted");
-            plan.notice(None, true, "ApprovalRefused", message);
-        } else if !was_granted {
+        if !was_granted {
             let message = format!("nothing is held under the id {id}: the set has changed, or was carried out");
             plan.notice(None, true, "ApprovalRefused", message);
         }
@@ -93,19 +90,16 @@ fn finish(input: &Input<'_>, plan: &mut Plan, verdicts: &[Verdict]) {
 
 /// An approval waits while the set it names is held and nothing can be decided; otherwise it was used, or names nothing.
 fn may_judge_approval(input: &Input<'_>, plan: &Plan, id: &str) -> bool {
-    let set = plan.status.held.iter().find(|set| set.id == id);
-    match set {
-        Some(set) => super::budget::is_protected_set(set),
-        None => matches!(input.root, crate::sources::scan::Root::Present(_)),
-    }
+    let is_held = plan.status.held.iter().any(|set| set.id == id);
+    !is_held && matches!(input.root, crate::sources::scan::Root::Present(_))
 }
 
 fn held(plan: &Plan) -> Verdict {
     match plan.status.held.as_slice() {
         [] => verdict(HELD, Holds::False, "NothingHeld", "nothing waits for an approval"),
         sets => {
-            let texts: Vec<String> =
-                sets.iter().map(|set| format!("{}: {}", set.clusters.len(), set.message)).collect();
+            let text = |set: &HeldSet| format!("{} (`kina approve {}` lets it happen)", set.message, set.id);
+            let texts: Vec<String> = sets.iter().map(text).collect();
             verdict(HELD, Holds::True, "Held", texts.join("; "))
         }
     }

@@ -536,17 +536,30 @@ fn a_protected_cluster_is_shown_as_blocked_and_no_approval_helps() {
     story.annotate("c0", annotations::PROTECT, "true");
     story.forget(&["c0"]);
     story.rest();
-    assert_eq!((story.held(), story.deleted.len()), (vec![(HeldAction::Delete, vec!["c0"])], 0));
-    let since = story.status.held[0].since.clone();
+    assert_eq!((story.held(), story.status.held_count, story.deleted.len()), (vec![], 0, 0));
+    assert_eq!(story.condition("Held"), "False NothingHeld");
+    let protected = story.status.protected.clone();
+    assert_eq!(protected.iter().map(|protected| protected.cluster.as_str()).collect::<Vec<_>>(), ["c0"]);
+    assert_eq!(story.notices.iter().filter(|notice| notice.contains("DeletionRefused")).count(), 1);
     story.pass_time(DAY);
     story.rest();
-    assert_eq!(story.status.held[0].since, since);
-    story.approve = Some(story.status.held[0].id.clone());
+    assert_eq!(story.status.protected, protected);
+    story.approve = Some("c0".to_owned());
     story.rest();
     assert_eq!((story.deleted.len(), story.approve.as_ref()), (0, None));
     story.edit("c0", |live| drop(live.annotations.remove(annotations::PROTECT)));
     story.rest();
-    assert_eq!((story.deleted.as_slice(), story.held()), (&["c0".to_owned()][..], vec![]));
+    assert_eq!((story.deleted.as_slice(), story.status.protected.len()), (&["c0".to_owned()][..], 0));
+}
+
+#[test]
+fn what_is_held_says_in_plain_words_how_much_may_go() {
+    let mut story = Story::with_clusters(5);
+    story.forget(&["c0"]);
+    story.rest();
+    story.forget(&["c1", "c2"]);
+    story.rest();
+    insta::assert_snapshot!(story.status.held[0].message, @"2 clusters would be deleted; at most 1 may be deleted or made anew within an hour, and 1 was already");
 }
 
 #[test]

@@ -467,12 +467,12 @@ async fn a_protected_cluster_outlives_its_file() {
     stage.declare("dev", "protect: true");
     stage.until_names(&["dev"]).await;
     stage.remove("dev");
-    stage.until_condition("Held", "True", "Held").await;
+    stage.until("protected", || async { !stage.status().await.protected.is_empty() }).await;
     stage.quiet().await;
     assert_eq!(stage.names().await, ["dev"]);
     assert!(stage.clusters().get("dev").await.unwrap().metadata.deletion_timestamp.is_none());
     stage.declare("dev", "protect: false");
-    stage.until_condition("Held", "False", "NothingHeld").await;
+    stage.until("let go", || async { stage.status().await.protected.is_empty() }).await;
     stage.until_condition("Settled", "True", "Applied").await;
     stage.remove("dev");
     stage.until_names(&[]).await;
