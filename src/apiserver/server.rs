@@ -1,5 +1,6 @@
 //! The server: what it is built from, and the handle of one tenant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub core: Arc<Core>,
     pub queue: mpsc::Sender<Request>,
     pub closing: CancellationToken,
+    /// Documents of others, by path.
+    pub pages: BTreeMap<&'static str, Page>,
     _ends_tasks: DropGuard,
 }
 
@@ -51,7 +54,11 @@ pub struct Builder {
     history: History,
     threaded: bool,
     observer: Option<Observer>,
+    pages: BTreeMap<&'static str, Page>,
 }
+
+/// A document that is made when it is asked for: its media type, and its text.
+pub type Page = Arc<dyn Fn() -> (&'static str, String) + Send + Sync>;
 
 /// Told, after a commit, of each object that it changed: its tenant and its resource (`pods`, `deployments.apps`).
 /// Called by the writer: it must be quick, and must not call the server.
@@ -103,6 +110,13 @@ impl Builder {
         self
     }
 
+    /// Serves a document at a path that is no resource's, to every tenant and user, such as `/metrics`.
+    #[must_use]
+    pub fn page(mut self, path: &'static str, page: Page) -> Self {
+        self.pages.insert(path, page);
+        self
+    }
+
     /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -133,7 +147,7 @@ impl Builder {
         }
         let closing = CancellationToken::new();
         tokio::spawn(gc::run(Arc::clone(&core), queue.downgrade(), closing.clone()));
-        let shared = Shared { core, queue, _ends_tasks: closing.clone().drop_guard(), closing };
+        let shared = Shared { core, queue, _ends_tasks: closing.clone().drop_guard(), closing, pages: self.pages };
         Ok(ApiServer { shared: Arc::new(shared) })
     }
 }
@@ -154,6 +168,7 @@ impl ApiServer {
             history: History::default(),
             threaded: false,
             observer: None,
+            pages: BTreeMap::new(),
         }
     }
 

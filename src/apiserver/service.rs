@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
 use super::body::Body;
+use super::documents::Document;
 use super::kind::Scope;
 use super::object::{meta, set_meta};
 use super::registry::Served;
@@ -102,7 +103,14 @@ fn document(tenant: &Tenant, request: &Request<Bytes>) -> Result<Response<Body>,
     let header = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     let documents = &tenant.shared.core.documents;
     let accept = header(&ACCEPT).unwrap_or_default();
-    let found = documents.get(request.uri().path(), accept, &tenant.version).ok_or_else(ApiError::no_such_path)?;
+    let page = tenant.shared.pages.get(request.uri().path()).filter(|_| request.method() == Method::GET);
+    let found = match page {
+        Some(page) => {
+            let (content_type, text) = page();
+            Document { content_type, etag: None, bytes: text.into() }
+        }
+        None => documents.get(request.uri().path(), accept, &tenant.version).ok_or_else(ApiError::no_such_path)?,
+    };
     if request.method() != Method::GET {
         return Err(ApiError::method_not_allowed());
     }

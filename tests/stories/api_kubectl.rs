@@ -34,6 +34,7 @@ async fn the_server_is_found_and_named() {
     let versions = served.kubectl("api-versions").await.ok();
     assert_eq!(versions.lines().next(), Some("apps/v1"));
     assert_eq!(served.kubectl("get --raw /healthz").await.ok(), "ok");
+    assert_eq!(served.kubectl("get --raw /metrics").await.ok(), "trees_total 3\n");
     let index: Value = serde_json::from_str(&served.kubectl("get --raw /openapi/v3").await.ok()).unwrap();
     assert!(index["paths"]["apis/example.dev/v1"].is_object());
     let info = served.kubectl("cluster-info").await.ok();

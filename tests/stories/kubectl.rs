@@ -3,6 +3,7 @@
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kina::apiserver::kind::Kind;
@@ -126,6 +127,7 @@ impl Served {
         let server = ApiServer::builder(RedbStore::in_memory("stories").unwrap(), world.clock.clone(), world.random)
             .kind(Kind::from_crd(&Orchard::crd()).unwrap())
             .kinds(core::workload())
+            .page("/metrics", Arc::new(|| ("text/plain; charset=utf-8", "trees_total 3\n".to_owned())))
             .build()
             .unwrap();
         let tenant = server.tenant("stories");
