@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Cli;
 use crate::api::class::{self, Class};
 use crate::api::{Cluster, ClusterSpec, Machine, Source};
+use crate::observability::Metrics;
 
 /// Fields in the order in which manifests have them; what is not named here comes last, by name.
 const ORDER: [&str; 32] = [
@@ -239,6 +240,23 @@ fn help(command: &mut clap::Command, title: &str) -> String {
     format!("## `{title}`\n\n```text\n{}\n```\n\n", lines.join("\n"))
 }
 
+/// All metrics, as they show once each has been counted.
+fn metrics() -> String {
+    let text = Metrics::one_of_each().encode();
+    let mut table = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, meaning) = line.split_once(' ').unwrap();
+        let kind = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
+        let series = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let labels = series.split(['{', '}']).nth(1).unwrap_or_default().split(',');
+        let labels = labels.filter_map(|label| label.split_once('=')).map(|(label, _)| label);
+        let labels: Vec<String> = labels.filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
+        let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        table += &format!("| `{shown}` | {kind} | {} | {} |\n", labels.join(", "), meaning);
+    }
+    table
+}
+
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
@@ -266,6 +284,7 @@ fn the_generated_parts_of_the_documentation_are_current() {
         ("reference/manifest.md", "source-status", plain(&schema_of(&source, "status"))),
         ("reference/commands.md", "commands", commands()),
         ("user-guide.md", "classes", classes()),
+        ("reference/metrics.md", "metrics", metrics()),
     ];
     let is_writing = std::env::var_os("KINA_WRITE_DOCS").is_some();
     let mut stale = Vec::new();

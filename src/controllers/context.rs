@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backoff::Backoff;
+use super::cluster::addon_drift::Addons;
 use super::clusters_api::ClustersApi;
 use super::contexts::Contexts;
 use super::events::Events;
@@ -20,6 +21,7 @@ use crate::api::cluster::RuntimeName;
 use crate::api::{Cluster, Machine};
 use crate::kubeadm::{Pki, pki};
 use crate::kubeconfig;
+use crate::observability::Metrics;
 use crate::runtime::{InstallationId, Runtime};
 use crate::world::World;
 
@@ -40,6 +42,8 @@ pub struct Context {
     pub kubeconfig: kubeconfig::Target,
     /// How many machines are in work at once; see [`super::limit::parallelism`].
     pub parallelism: usize,
+    /// What is counted and timed.
+    pub metrics: Metrics,
 }
 
 impl std::fmt::Debug for Context {
@@ -103,6 +107,8 @@ pub struct Shared {
     pub api: ClustersApi,
     /// The user's kubeconfig.
     pub contexts: Contexts,
+    /// What Kina installed in clusters.
+    pub addons: Addons,
     /// Named operations.
     pub operations: Operations,
     /// Failures.
@@ -145,7 +151,13 @@ impl Shared {
             .collect();
         Self {
             api: ClustersApi::new(waker.clone()),
-            contexts: Contexts::new(context.world.clone(), context.kubeconfig.clone(), waker.clone()),
+            contexts: Contexts::new(
+                context.world.clone(),
+                context.kubeconfig.clone(),
+                waker.clone(),
+                context.metrics.clone(),
+            ),
+            addons: Addons::default(),
             backoff: Backoff::new(context.world.clone()),
             places: Places::new(context.parallelism),
             reservations: Reservations::default(),

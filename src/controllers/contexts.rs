@@ -1,9 +1,11 @@
 //! Contexts in the user's kubeconfig: many clusters, one file, few writes.
 //!
 //! A kubeconfig of 1,000 clusters is some 4 MB. Written once for each of them it would be read and written 1,000 times;
-//! so wishes are collected for a moment and carried out together.
+//! so wishes are collected for a moment and carried out together. What was written is compared when a file shows another
+//! time, length or inode, so that idle clusters cost one look at the file for all of them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,13 +13,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::wake::Waker;
-use crate::kubeconfig::{self, Edit, KubeconfigError, Target};
-use crate::world::World;
+use crate::kubeconfig::{self, Comparison, ContextEntry, Current, Edit, KubeconfigError, Target};
+use crate::observability::Metrics;
+use crate::observability::metrics::Outcome;
+use crate::world::{Metadata, World};
 
 /// How long wishes are collected.
 const COLLECT: Duration = Duration::from_millis(30);
 /// How soon a file that somebody else is changing is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the files are looked at, whether somebody changed them: one question each to the file system.
+const COMPARE: Duration = Duration::from_secs(5);
 
 /// The one writer of the user's kubeconfig. One entry a Cluster.
 #[derive(Clone, Debug)]
@@ -25,16 +32,21 @@ pub struct Contexts {
     world: World,
     target: Target,
     waker: Waker,
+    metrics: Metrics,
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By Cluster.
-    wanted: BTreeMap<String, Edit>,
+    /// By Cluster: the edit, and whether what is current stays in any case.
+    wanted: BTreeMap<String, (Edit, bool)>,
     /// By Cluster: the last edit, and why it failed if it did.
     done: BTreeMap<String, (Edit, Option<String>)>,
+    /// By Cluster: how its entry differs from what was written.
+    altered: BTreeMap<String, String>,
+    /// The files when they were compared last.
+    compared: Vec<Option<Metadata>>,
 }
 
 /// How far a wish is.
@@ -42,6 +54,10 @@ struct State {
 pub enum Wished {
     /// It is carried out.
     Done,
+    /// It was, and somebody else undid it: in what way.
+    Undone(String),
+    /// Nobody has looked since this process began.
+    Unknown,
     /// It is about to be.
     Pending,
     /// It cannot be, for this reason.
@@ -51,8 +67,8 @@ pub enum Wished {
 impl Contexts {
     /// Nothing wished yet.
     #[must_use]
-    pub fn new(world: World, target: Target, waker: Waker) -> Self {
-        Self { world, target, waker, state: Arc::default(), news: Arc::default() }
+    pub fn new(world: World, target: Target, waker: Waker, metrics: Metrics) -> Self {
+        Self { world, target, waker, metrics, state: Arc::default(), news: Arc::default() }
     }
 
     /// How far a wish is, without wishing it.
@@ -60,16 +76,34 @@ impl Contexts {
     pub fn look(&self, cluster: &str, edit: &Edit) -> Wished {
         let state = self.lock();
         match state.done.get(cluster) {
-            Some((done, None)) if done == edit => Wished::Done,
+            Some((done, None)) if done == edit => {
+                state.altered.get(cluster).cloned().map_or(Wished::Done, Wished::Undone)
+            }
             Some((done, Some(error))) if done == edit => Wished::Failed(error.clone()),
-            _ => Wished::Pending,
+            None => Wished::Unknown,
+            Some(_) => Wished::Pending,
         }
     }
 
-    /// Wishes an edit; the Cluster is woken when it is carried out, or failed. One that failed is tried again.
-    pub fn wish(&self, cluster: &str, edit: Edit) {
-        self.lock().wanted.insert(cluster.to_owned(), edit);
+    /// Wishes an edit; the Cluster is woken when it is carried out, or failed. One that failed is tried again. An entry
+    /// that was there before (`again`) never becomes the current context.
+    pub fn wish(&self, cluster: &str, edit: Edit, again: bool) {
+        self.lock().wanted.insert(cluster.to_owned(), (edit, again));
         self.news.notify_one();
+    }
+
+    /// Takes note that an entry which an earlier process wrote is gone, where it is: it is not to be written again by
+    /// itself. One that differs is written: nobody knows whether it or the wish changed.
+    pub fn is_gone(&self, cluster: &str, edit: &Edit) -> bool {
+        let Edit::Merge { entry, .. } = edit else { return false };
+        let found = kubeconfig::inspect(&*self.world.files, &self.target, entry);
+        if !matches!(found, Ok(Comparison::Missing)) {
+            return false;
+        }
+        let mut state = self.lock();
+        state.done.insert(cluster.to_owned(), (edit.clone(), None));
+        state.altered.insert(cluster.to_owned(), GONE.to_owned());
+        true
     }
 
     /// A Cluster is gone.
@@ -77,6 +111,7 @@ impl Contexts {
         let mut state = self.lock();
         state.wanted.remove(cluster);
         state.done.remove(cluster);
+        state.altered.remove(cluster);
     }
 
     /// Carries out wishes, until the end.
@@ -87,6 +122,10 @@ impl Contexts {
                 biased;
                 () = end.cancelled() => return,
                 () = self.news.notified() => {}
+                () = tokio::time::sleep(COMPARE) => {
+                    self.compare();
+                    continue;
+                }
             }
             loop {
                 tokio::time::sleep(pause).await;
@@ -100,31 +139,98 @@ impl Contexts {
 
     /// `true` where it is to be tried again.
     fn carry_out(&self) -> bool {
-        let wanted: Vec<(String, Edit)> =
-            self.lock().wanted.iter().map(|(cluster, edit)| (cluster.clone(), edit.clone())).collect();
+        let wanted: Vec<(String, (Edit, bool))> =
+            self.lock().wanted.iter().map(|(cluster, wish)| (cluster.clone(), wish.clone())).collect();
         if wanted.is_empty() {
             return false;
         }
-        let edits: Vec<Edit> = wanted.iter().map(|(_, edit)| edit.clone()).collect();
+        let edits: Vec<Edit> = wanted.iter().map(|(_, (edit, again))| edit_now(edit, *again)).collect();
         let files = &*self.world.files;
+        let timed = self.metrics.begin("kubeconfig", "write");
         let error = match kubeconfig::apply(files, &self.target, &edits) {
-            Ok(_) => None,
-            Err(error) if error.is_transient() => return true,
-            Err(error) => Some(describe(&error)),
+            Ok(_) => {
+                timed.end(Outcome::Ok);
+                None
+            }
+            Err(error) if error.is_transient() => {
+                timed.end(Outcome::Transient);
+                return true;
+            }
+            Err(error) => {
+                timed.end(Outcome::Foreign);
+                Some(describe(&error))
+            }
         };
         let mut state = self.lock();
-        for (cluster, edit) in wanted {
-            if state.wanted.get(&cluster) == Some(&edit) {
+        for (cluster, wish) in wanted {
+            if state.wanted.get(&cluster) == Some(&wish) {
                 state.wanted.remove(&cluster);
             }
-            state.done.insert(cluster.clone(), (edit, error.clone()));
+            state.altered.remove(&cluster);
+            state.done.insert(cluster.clone(), (wish.0, error.clone()));
             self.waker.clusters.wake(&cluster);
         }
         !state.wanted.is_empty()
     }
 
+    /// Compares everything that was written with what is there, where a file is another than before.
+    fn compare(&self) {
+        let files = &*self.world.files;
+        let mut now = Vec::new();
+        for path in self.target.files() {
+            match files.metadata(path) {
+                Ok(metadata) => now.push(Some(metadata)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => now.push(None),
+                // What cannot be seen is not different.
+                Err(_) => return,
+            }
+        }
+        let written: Vec<(String, ContextEntry)> = {
+            let state = self.lock();
+            if state.compared == now {
+                return;
+            }
+            let entry = |(cluster, (edit, error)): (&String, &(Edit, Option<String>))| match edit {
+                Edit::Merge { entry, .. } if error.is_none() => Some((cluster.clone(), entry.clone())),
+                _ => None,
+            };
+            state.done.iter().filter_map(entry).collect()
+        };
+        let mut found = BTreeMap::new();
+        for (cluster, entry) in written {
+            match kubeconfig::inspect(files, &self.target, &entry) {
+                Ok(Comparison::Same) => {}
+                Ok(Comparison::Missing) => drop(found.insert(cluster, GONE.to_owned())),
+                Ok(Comparison::Differs(fields)) => {
+                    drop(found.insert(cluster, format!("changed: {}", fields.join(", "))));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the kubeconfig cannot be compared");
+                    return;
+                }
+            }
+        }
+        let mut state = self.lock();
+        for cluster in state.altered.keys().chain(found.keys()) {
+            if state.altered.get(cluster) != found.get(cluster) {
+                self.waker.clusters.wake(cluster);
+            }
+        }
+        (state.altered, state.compared) = (found, now);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How an entry that is not there any more is told.
+const GONE: &str = "gone";
+
+fn edit_now(edit: &Edit, again: bool) -> Edit {
+    match edit {
+        Edit::Merge { entry, .. } if again => Edit::Merge { entry: entry.clone(), current: Current::Keep },
+        edit => edit.clone(),
     }
 }
 

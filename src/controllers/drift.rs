@@ -1,5 +1,7 @@
 //! What differs from what Kina made, in containers and networks: told apart from what is only not there yet.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,8 +14,10 @@ use crate::runtime::ContainerState;
 pub struct Finding {
     /// Where.
     pub layer: DriftLayer,
-    /// What kind of object: `container`, `volume`, `network`; its name is added when it is told.
-    pub what: &'static str,
+    /// What kind of object: `container`, `volume`, `network`.
+    pub what: Cow<'static, str>,
+    /// Its name, where it is not the one of the object that it is told of.
+    pub name: Option<String>,
     /// What differs.
     pub field: &'static str,
     /// How bad it is.
@@ -46,7 +50,8 @@ impl Finding {
         let layer = if what == "network" { DriftLayer::Network } else { DriftLayer::Container };
         Self {
             layer,
-            what,
+            what: what.into(),
+            name: None,
             field: "state",
             severity: Severity::Critical,
             desired: "present".to_owned(),
@@ -67,7 +72,8 @@ impl Finding {
         };
         Self {
             layer: DriftLayer::Container,
-            what: "container",
+            what: "container".into(),
+            name: None,
             field: "state",
             severity: Severity::Critical,
             desired: "running".to_owned(),
@@ -81,7 +87,8 @@ impl Finding {
     pub fn altered(field: &'static str, wanted: &str, seen: &str) -> Self {
         Self {
             layer: DriftLayer::Container,
-            what: "container",
+            what: "container".into(),
+            name: None,
             field,
             severity: Severity::Warning,
             desired: wanted.to_owned(),
@@ -95,7 +102,8 @@ impl Finding {
     pub fn network_altered(wanted: &str, seen: &str) -> Self {
         Self {
             layer: DriftLayer::Network,
-            what: "network",
+            what: "network".into(),
+            name: None,
             field: "subnet",
             severity: Severity::Critical,
             desired: wanted.to_owned(),
@@ -106,15 +114,31 @@ impl Finding {
 
     /// A machine has no Node.
     #[must_use]
-    pub fn missing_node() -> Self {
+    pub fn missing_node(repair: Repair) -> Self {
         Self {
             layer: DriftLayer::Kubernetes,
-            what: "node",
+            what: "node".into(),
+            name: None,
             field: "state",
             severity: Severity::Critical,
             desired: "registered".to_owned(),
             observed: "missing".to_owned(),
-            repair: Repair::None,
+            repair,
+        }
+    }
+
+    /// A Node that is not Ready for too long.
+    #[must_use]
+    pub fn node_not_ready(message: &str, repair: Repair) -> Self {
+        Self {
+            layer: DriftLayer::Kubernetes,
+            what: "node".into(),
+            name: None,
+            field: "Ready",
+            severity: Severity::Critical,
+            desired: "True".to_owned(),
+            observed: if message.is_empty() { "not Ready".to_owned() } else { message.to_owned() },
+            repair,
         }
     }
 
@@ -123,7 +147,8 @@ impl Finding {
     pub fn node_changed() -> Self {
         Self {
             layer: DriftLayer::Kubernetes,
-            what: "node",
+            what: "node".into(),
+            name: None,
             field: "labels and taints",
             severity: Severity::Warning,
             desired: "as in the spec".to_owned(),
@@ -132,10 +157,56 @@ impl Finding {
         }
     }
 
+    /// A node that no Machine stands behind. It is somebody's, and left alone.
+    #[must_use]
+    pub fn foreign_node(name: &str) -> Self {
+        Self {
+            layer: DriftLayer::Kubernetes,
+            what: "node".into(),
+            name: Some(name.to_owned()),
+            field: "owner",
+            severity: Severity::Info,
+            desired: "a machine of this cluster".to_owned(),
+            observed: "somebody else".to_owned(),
+            repair: Repair::None,
+        }
+    }
+
+    /// The context in the kubeconfig was removed or changed.
+    #[must_use]
+    pub fn context(name: &str, observed: &str) -> Self {
+        Self {
+            layer: DriftLayer::Kubeconfig,
+            what: "context".into(),
+            name: Some(name.to_owned()),
+            field: "entry",
+            severity: Severity::Warning,
+            desired: "as Kina wrote it".to_owned(),
+            observed: observed.to_owned(),
+            repair: Repair::Reset,
+        }
+    }
+
+    /// An object that Kina installed in the cluster was removed or changed.
+    #[must_use]
+    pub fn addon(kind: &str, name: &str, observed: &str) -> Self {
+        let gone = observed == "gone";
+        Self {
+            layer: DriftLayer::Addons,
+            what: kind.to_ascii_lowercase().into(),
+            name: Some(name.to_owned()),
+            field: if gone { "state" } else { "fields" },
+            severity: if gone { Severity::Critical } else { Severity::Warning },
+            desired: "as Kina applied it".to_owned(),
+            observed: observed.to_owned(),
+            repair: Repair::Reset,
+        }
+    }
+
     /// As status lists it; the time since when comes from what status listed before.
     #[must_use]
     pub fn told(&self, name: &str, mode: DriftMode, before: &[Drift], now: Timestamp) -> Drift {
-        let object = format!("{} {name}", self.what);
+        let object = format!("{} {}", self.what, self.name.as_deref().unwrap_or(name));
         let same =
             before.iter().find(|old| old.object == object && old.field == self.field && old.observed == self.observed);
         let action = match (mode, self.repair) {

@@ -24,6 +24,7 @@ struct Seen {
     waiting: Option<(String, Instant)>,
     running: Option<(ContainerId, Timestamp)>,
     bootstrapped: Option<ContainerId>,
+    ailing: Option<(&'static str, Instant, u32)>,
     noted: BTreeSet<&'static str>,
     texts: BTreeMap<&'static str, String>,
 }
@@ -93,6 +94,33 @@ impl Memory {
     #[must_use]
     pub fn is_bootstrapped(&self, uid: &str, id: &ContainerId) -> bool {
         self.with(uid, |seen| seen.bootstrapped.as_ref() == Some(id))
+    }
+
+    /// For how long a Node is seen to ail so without interruption, and how often its services were restarted for it.
+    #[must_use]
+    pub fn ails(&self, uid: &str, how: &'static str) -> (Duration, u32) {
+        let now = Instant::now();
+        self.with(uid, |seen| match seen.ailing {
+            Some((old, since, restarts)) if old == how => (now.duration_since(since), restarts),
+            _ => {
+                seen.ailing = Some((how, now, 0));
+                (Duration::ZERO, 0)
+            }
+        })
+    }
+
+    /// A Node's services were restarted: it has time to recover.
+    pub fn restarted(&self, uid: &str) {
+        self.with(uid, |seen| {
+            if let Some((_, since, restarts)) = &mut seen.ailing {
+                (*since, *restarts) = (Instant::now(), restarts.saturating_add(1));
+            }
+        });
+    }
+
+    /// A Node is well, or cannot be seen: a later judgement starts anew.
+    pub fn healed(&self, uid: &str) {
+        self.with(uid, |seen| seen.ailing = None);
     }
 
     /// Notes something; `true` the first time.

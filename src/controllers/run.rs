@@ -11,6 +11,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Shared};
@@ -18,6 +19,7 @@ use super::error::ReconcileError;
 use super::views::{Grouped, View};
 use super::{cluster, machine};
 use crate::api::{Cluster, Machine};
+use crate::observability::metrics::Outcome;
 
 /// Passes of one controller at once. They wait for little, and share one thread's worth of work; the bound is for the
 /// commands that they ask of nodes.
@@ -41,6 +43,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 
     let watched = Arc::clone(&shared);
     let stream = watch(Api::<Cluster>::all(client.clone()), cluster_writer, clusters.clone(), move |gone| {
+        watched.context.metrics.forget_cluster(&gone.name_any());
         if let Some(uid) = gone.uid() {
             cluster::forget(&watched, &gone.name_any(), &uid);
         }
@@ -49,7 +52,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
         .reconcile_on(shared.waker.clusters.stream())
         .graceful_shutdown_on(end(&shutdown))
         .with_config(Config::default().concurrency(PASSES))
-        .run(when_ready(cluster::reconcile), error_policy, Arc::clone(&shared))
+        .run(when_ready("cluster", cluster::reconcile), error_policy, Arc::clone(&shared))
         .for_each(|_| std::future::ready(()));
 
     let watched = Arc::clone(&shared);
@@ -63,7 +66,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
         .reconcile_on(shared.waker.machines.stream())
         .graceful_shutdown_on(end(&shutdown))
         .with_config(Config::default().concurrency(PASSES))
-        .run(when_ready(machine::reconcile), error_policy, Arc::clone(&shared))
+        .run(when_ready("machine", machine::reconcile), error_policy, Arc::clone(&shared))
         .for_each(|_| std::future::ready(()));
 
     futures::join!(clusters_run, machines_run, hosts, contexts);
@@ -76,6 +79,7 @@ fn end(shutdown: &CancellationToken) -> impl Future<Output = ()> + Send + Sync +
 
 /// A pass begins once both kinds were listed as a whole: a Cluster that sees none of its Machines would make them again.
 fn when_ready<K, F>(
+    controller: &'static str,
     reconcile: fn(Arc<K>, Arc<Shared>) -> F,
 ) -> impl FnMut(Arc<K>, Arc<Shared>) -> futures::future::BoxFuture<'static, Result<Action, ReconcileError>>
 where
@@ -86,7 +90,12 @@ where
         Box::pin(async move {
             shared.clusters.ready().await;
             shared.machines.ready().await;
-            reconcile(object, shared).await
+            let began = Instant::now();
+            let metrics = shared.context.metrics.clone();
+            let result = reconcile(object, shared).await;
+            let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Transient };
+            metrics.reconcile(controller, outcome, began.elapsed());
+            result
         })
     }
 }

@@ -77,6 +77,7 @@ impl House {
             pki_directory: PKI.into(),
             kubeconfig: Target::explicit(KUBECONFIG),
             parallelism: 4,
+            metrics: crate::observability::Metrics::new(),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(context.clone(), shutdown.clone()));

@@ -37,6 +37,12 @@ pub fn start_reset() -> Vec<String> {
     start(Unit::Reset, &[], &["kubeadm", "reset", "--force"])
 }
 
+/// Restarts services of the node. Containers go on: their shims are no part of containerd's service.
+#[must_use]
+pub fn restart(services: &[&str]) -> Vec<String> {
+    words(&[&["systemctl", "restart"], services].concat())
+}
+
 /// Asks systemd for a unit's state.
 #[must_use]
 pub fn show(unit: Unit) -> Vec<String> {

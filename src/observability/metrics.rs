@@ -11,9 +11,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
 
 /// Upper bounds in seconds: from a call inside the process (1 ms) to an image pull (5 min).
 const SECONDS: [f64; 12] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0];
+
+/// Values of the label `layer`.
+pub const LAYERS: [&str; 5] = ["container", "network", "kubernetes", "addons", "kubeconfig"];
 
 /// How a call or a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +32,10 @@ pub enum Outcome {
     Foreign,
     /// It took longer than its bound.
     Timeout,
+    /// The other side refused: not found, in conflict, forbidden.
+    Refused,
+    /// Nobody waited for its end any more: a deadline of the caller's, or a change of mind.
+    Abandoned,
 }
 
 impl Outcome {
@@ -40,6 +48,8 @@ impl Outcome {
             Self::Terminal => "terminal",
             Self::Foreign => "foreign",
             Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -59,6 +69,7 @@ struct Inner {
     source_errors: Family<OfSource, Gauge>,
     source_held: Family<OfSource, Gauge>,
     drift: Family<OfLayer, Gauge>,
+    drift_found: Family<Found, Counter>,
 }
 
 // Labels hold names from closed sets, and those of Sources and Clusters: never texts of errors.
@@ -97,6 +108,38 @@ struct OfLayer {
     layer: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Found {
+    layer: &'static str,
+    mode: &'static str,
+}
+
+/// A call under way. One that is dropped before its end is counted as abandoned.
+#[derive(Debug)]
+pub struct Timed {
+    metrics: Metrics,
+    room: &'static str,
+    operation: &'static str,
+    began: Instant,
+    ended: bool,
+}
+
+impl Timed {
+    /// It has ended.
+    pub fn end(mut self, outcome: Outcome) {
+        self.ended = true;
+        self.metrics.call(self.room, self.operation, outcome, self.began.elapsed());
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.call(self.room, self.operation, Outcome::Abandoned, self.began.elapsed());
+        }
+    }
+}
+
 impl Metrics {
     /// Everything at zero.
     #[must_use]
@@ -111,6 +154,7 @@ impl Metrics {
             source_errors: Family::default(),
             source_held: Family::default(),
             drift: Family::default(),
+            drift_found: Family::default(),
         };
         {
             let mut registry = inner.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,11 +179,19 @@ impl Metrics {
                 inner.source_held.clone(),
             );
             registry.register("drift", "Differences between what is wanted and what is", inner.drift.clone());
+            registry.register("drift_found", "Differences found, each when it began", inner.drift_found.clone());
         }
         Self { inner: Arc::new(inner) }
     }
 
-    /// Counts one call to the world outside. `room` is who called (`runtime`, `cluster`, `api`), `operation` which call.
+    /// Begins a call to the world outside, which is counted and timed when it ends.
+    #[must_use]
+    pub fn begin(&self, room: &'static str, operation: &'static str) -> Timed {
+        Timed { metrics: self.clone(), room, operation, began: Instant::now(), ended: false }
+    }
+
+    /// Counts one call to the world outside. `room` is what was called (`runtime`, `cluster`, `kubeconfig`, `store`),
+    /// `operation` which call.
     pub fn call(&self, room: &'static str, operation: &'static str, outcome: Outcome, took: Duration) {
         self.inner.calls.get_or_create(&CallEnd { room, operation, outcome: outcome.as_str() }).inc();
         self.inner.call_seconds.get_or_create(&Call { room, operation }).observe(took.as_secs_f64());
@@ -175,6 +227,21 @@ impl Metrics {
         }
     }
 
+    /// Counts a difference that was not there before.
+    pub fn drift_found(&self, layer: &'static str, mode: &'static str) {
+        self.inner.drift_found.get_or_create(&Found { layer, mode }).inc();
+    }
+
+    /// Forgets a Cluster.
+    pub fn forget_cluster(&self, cluster: &str) {
+        for layer in LAYERS {
+            self.drift(cluster, layer, 0);
+        }
+    }
+
+    /// The media type of [`Self::encode`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
     /// Everything as OpenMetrics text.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -203,8 +270,45 @@ fn count(number: usize) -> i64 {
 }
 
 #[cfg(test)]
+impl Metrics {
+    /// Every metric there is, counted once.
+    pub(crate) fn one_of_each() -> Self {
+        let metrics = Self::new();
+        metrics.call("runtime", "list", Outcome::Ok, Duration::ZERO);
+        metrics.reconcile("cluster", Outcome::Ok, Duration::ZERO);
+        metrics.source("clusters", 1, 1);
+        metrics.drift("dev", "container", 1);
+        metrics.drift_found("container", "audit");
+        metrics
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_metric_is_among_one_of_each() {
+        // What is registered and never counted would be missing from the documentation.
+        let source = include_str!("metrics.rs");
+        let registered = source.split("impl Default").next().unwrap().matches("registry.register").count();
+        let shown = Metrics::one_of_each().encode();
+        assert_eq!(shown.matches("# HELP ").count(), registered, "{shown}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_nobody_waits_for_is_counted_as_abandoned() {
+        let metrics = Metrics::new();
+        let call = async {
+            let timed = metrics.begin("cluster", "probe");
+            std::future::pending::<()>().await;
+            timed.end(Outcome::Ok);
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(8), call).await.is_err());
+        let text = metrics.encode();
+        let line = r#"kina_calls_total{room="cluster",operation="probe",outcome="abandoned"} 1"#;
+        assert!(text.contains(line), "{text}");
+    }
 
     #[test]
     fn calls_are_counted_and_timed_by_room_and_operation() {

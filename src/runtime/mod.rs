@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod contract;
 mod error;
 mod labels;
+mod metered;
 pub mod sim;
 mod spec;
 
@@ -19,6 +20,7 @@ use futures::stream::BoxStream;
 pub use connect::{ClusterAccess, ClusterConnector, ConnectError};
 pub use error::{Cause, RuntimeError};
 pub use labels::{InstallationId, Labels, OwnerLabels, Role};
+pub use metered::Metered;
 pub use spec::{
     Capabilities, Container, ContainerId, ContainerSpec, ContainerState, ExecOutput, ExecRequest, Image, Listing,
     Mount, Network, NetworkSpec, NodeFile, PublishedPort, Resources, RuntimeInfo, Volume, VolumeSpec,

@@ -7,6 +7,7 @@ mod kinds;
 pub mod last_known;
 mod layers;
 mod look;
+mod metered;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub use layers::{Layers, NoLayers};
 pub use look::look;
 pub use serving::{Serving, ServingError};
 
+use metered::MeteredStore;
+
 use crate::api::cluster::RuntimeName;
 use crate::api::{Source, users};
 use crate::apiserver::kind::KindError;
@@ -37,11 +40,14 @@ use crate::apiserver::{ApiServer, Tenant};
 use crate::controllers::{self, Runtimes};
 use crate::home::{Home, HomeError};
 use crate::kubeconfig::Target;
-use crate::runtime::Runtime;
+use crate::observability::Metrics;
 use crate::runtime::sim::{SimError, SimOptions, SimRuntime, SimStore};
+use crate::runtime::{Metered, Runtime};
 use crate::sources::{self, Root};
 use crate::world::{World, uuid};
 
+/// Where the metrics are.
+const METRICS: &str = "/metrics";
 /// The tenant of Kina's own objects: the store has no other.
 const TENANT: &str = "kina";
 /// Namespaces that clients of Kubernetes expect.
@@ -156,7 +162,7 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
-        Self::over(Arc::new(Self::store(home, world).await?), world, true).await
+        Self::over(Arc::new(Self::store(home, world).await?), world, true, &Metrics::new()).await
     }
 
     /// The home's store. A process that ends lets go of the home a moment before the operating system takes the store
@@ -176,12 +182,21 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn empty(world: &World) -> Result<Self, SystemError> {
-        Self::over(Arc::new(RedbStore::in_memory(&uuid(world.random.as_ref()))?), world, false).await
+        let store = RedbStore::in_memory(&uuid(world.random.as_ref()))?;
+        Self::over(Arc::new(store), world, false, &Metrics::new()).await
     }
 
-    async fn over(store: Arc<dyn Store>, world: &World, threaded: bool) -> Result<Self, SystemError> {
-        let mut builder =
-            ApiServer::builder_over(store, Arc::clone(&world.clock), Arc::clone(&world.random)).kinds(kinds()?);
+    async fn over(
+        store: Arc<dyn Store>,
+        world: &World,
+        threaded: bool,
+        metrics: &Metrics,
+    ) -> Result<Self, SystemError> {
+        let store = Arc::new(MeteredStore::new(store, metrics.clone()));
+        let shown = metrics.clone();
+        let mut builder = ApiServer::builder_over(store, Arc::clone(&world.clock), Arc::clone(&world.random))
+            .kinds(kinds()?)
+            .page(METRICS, Arc::new(move || (Metrics::CONTENT_TYPE, shown.encode())));
         if threaded {
             builder = builder.threaded_writer();
         }
@@ -252,13 +267,15 @@ impl Running {
     pub async fn start(options: Options) -> Result<Self, SystemError> {
         let Options { home, world, mut roots, keep_sources, storage, kubeconfig, sockets, parallelism, layers } =
             options;
+        let metrics = Metrics::new();
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
         let (objects, simulator) = match storage {
             Storage::Home(options) => {
                 let simulator = SimRuntime::open(world.clone(), SimStore::File(home.simulator()), options)?;
-                (Objects::open(&home, &world).await?, simulator)
+                let store = Arc::new(Objects::store(&home, &world).await?);
+                (Objects::over(store, &world, true, &metrics).await?, simulator)
             }
-            Storage::Given { store, simulator } => (Objects::over(store, &world, false).await?, simulator),
+            Storage::Given { store, simulator } => (Objects::over(store, &world, false, &metrics).await?, simulator),
         };
         if keep_sources {
             roots.extend(objects.known_roots().await?);
@@ -270,7 +287,9 @@ impl Running {
             runtimes: Runtimes {
                 usable: BTreeMap::from([(
                     RuntimeName::Sim,
-                    layers.runtime(Arc::clone(&simulator) as Arc<dyn Runtime>),
+                    // Nearer to who asks than what a test puts in between: failures count, whoever made them.
+                    Arc::new(Metered::new(layers.runtime(Arc::clone(&simulator) as Arc<dyn Runtime>), metrics.clone()))
+                        as Arc<dyn Runtime>,
                 )]),
                 silent: BTreeMap::new(),
             },
@@ -279,6 +298,7 @@ impl Running {
             kubeconfig: kubeconfig.owned_by(installation.to_string()),
             installation,
             parallelism,
+            metrics: metrics.clone(),
         };
         let mut running = Self {
             objects,
@@ -298,6 +318,8 @@ impl Running {
             }
         });
         spawn(&mut running.acting, "controllers", controllers::run(context, running.stop.clone()));
+        let watched = metered::watch_sources(running.objects.client(users::SOURCES), metrics, running.stop.clone());
+        spawn(&mut running.acting, "metrics", watched);
         let source_client = layers.client(running.objects.client(users::SOURCES));
         let stop = running.stop.clone().cancelled_owned();
         spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));

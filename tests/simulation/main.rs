@@ -13,6 +13,7 @@
 )]
 
 mod backend;
+mod drift;
 mod entropy;
 mod stories;
 mod world;

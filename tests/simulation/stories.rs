@@ -20,17 +20,17 @@ use kina::runtime::{ContainerSpec, ContainerState, Resources};
 use crate::world::{self, Simulation};
 
 /// Longer than any story's step takes in virtual time, and than the longest backoff.
-const SOON: Duration = Duration::from_secs(600);
+pub const SOON: Duration = Duration::from_secs(600);
 
 /// A manifest with one control plane and a pool of workers.
-fn manifest(name: &str, workers: u32, more: &str) -> String {
+pub fn manifest(name: &str, workers: u32, more: &str) -> String {
     format!(
         "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\nspec:\n  workers:\n    - name: pool\n      replicas: {workers}\n{more}"
     )
 }
 
 /// Container ids by name.
-async fn containers(simulation: &Simulation) -> BTreeMap<String, String> {
+pub async fn containers(simulation: &Simulation) -> BTreeMap<String, String> {
     let containers = simulation.listing().await.containers;
     containers.into_iter().map(|container| (container.name, container.id.0)).collect()
 }

@@ -45,6 +45,7 @@ pub struct Simulation {
     store: SharedBytes,
     simulator: Arc<SimRuntime>,
     trace: Trace,
+    faults: Faults,
 }
 
 /// What can be done while Kina is down.
@@ -99,14 +100,19 @@ impl Trace {
     }
 }
 
-/// A gate that lets everything pass and writes it down.
+/// What happens to operations whose object begins so.
+type Faults = Arc<Mutex<Vec<(Operation, String, Fault)>>>;
+
+/// A gate that lets everything pass but what a story says, and writes it down.
 #[derive(Debug)]
-struct Recording(Trace);
+struct Recording(Trace, Faults);
 
 impl Gate for Recording {
     fn decide(&self, operation: Operation, object: &str) -> Fault {
         self.0.note(format_args!("{} {object}", operation.as_str()));
-        Fault::None
+        let faults = self.1.lock().unwrap();
+        let found = faults.iter().find(|(of, begins, _)| *of == operation && object.starts_with(begins.as_str()));
+        found.map_or(Fault::None, |(_, _, fault)| *fault)
     }
 }
 
@@ -138,11 +144,13 @@ impl Simulation {
         let home = Home::at("/home/me/.kina");
         home.prepare(world.files.as_ref(), 1000).unwrap();
         let trace = Trace { lines: Arc::default(), start: tokio::time::Instant::now() };
-        let options = SimOptions { gate: Arc::new(Recording(trace.clone())), ..SimOptions::default() };
+        let faults = Faults::default();
+        let gate = Arc::new(Recording(trace.clone(), Arc::clone(&faults)));
+        let options = SimOptions { gate, ..SimOptions::default() };
         let simulator = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
         let store = SharedBytes::default();
         let system = system(&world, &home, &store, &simulator).await;
-        let simulation = Self { system, world, home, store, simulator, trace };
+        let simulation = Self { system, world, home, store, simulator, trace, faults };
         simulation.record_all();
         simulation
     }
@@ -166,6 +174,18 @@ impl Simulation {
         self
     }
 
+    /// From now on this happens to operations whose object begins so; before what was said earlier.
+    pub fn fault(&self, operation: Operation, begins: &str, fault: Fault) {
+        self.trace.note(format_args!("{} {begins}… meets {fault:?}", operation.as_str()));
+        self.faults.lock().unwrap().insert(0, (operation, begins.to_owned(), fault));
+    }
+
+    /// Everything works again.
+    pub fn no_more_faults(&self) {
+        self.trace.note(format_args!("no more faults"));
+        self.faults.lock().unwrap().clear();
+    }
+
     fn record_all(&self) {
         self.record::<Cluster>("cluster");
         self.record::<Machine>("machine");
@@ -175,6 +195,12 @@ impl Simulation {
     /// A client in the name of a person.
     pub fn client(&self) -> kube::Client {
         self.system.client(users::ADMIN)
+    }
+
+    /// The metrics, as a client of Kina's API reads them.
+    pub async fn metrics(&self) -> String {
+        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        self.client().request_text(request).await.unwrap()
     }
 
     /// What reaches into the simulated world behind Kina's back.
@@ -228,6 +254,23 @@ impl Simulation {
     /// The text of a file.
     pub fn read(&self, path: &Path) -> String {
         String::from_utf8(self.world.files.read(path, 1 << 20).unwrap()).unwrap()
+    }
+
+    /// Writes a file as somebody else does.
+    pub fn replace(&self, path: &Path, content: &str) {
+        self.trace.note(format_args!("somebody writes {}", path.display()));
+        self.world.files.write(path, content.as_bytes(), 0o600).unwrap();
+    }
+
+    /// Until a file says so.
+    pub async fn until_text(&self, path: &Path, limit: Duration, holds: impl Fn(&str) -> bool) {
+        let seen = async {
+            while !holds(&self.read(path)) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let seen = tokio::time::timeout(limit, seen).await;
+        assert!(seen.is_ok(), "not within {limit:?}:\n{}\n{}", self.read(path), self.last_lines());
     }
 
     /// Lets time pass with everything at work.
@@ -296,6 +339,19 @@ impl Simulation {
     pub async fn until_node(&mut self, cluster: &str, name: &str, limit: Duration, holds: impl Fn(&Node) -> bool) {
         let nodes: Api<Node> = Api::all(self.cluster_client(cluster).await);
         self.until(&nodes, name, "as wanted", |node| node.as_ref().is_some_and(&holds), limit).await;
+    }
+
+    /// Until an object of a cluster's, or of Kina's, is so, or is not there.
+    pub async fn until_object<K>(
+        &mut self,
+        api: &Api<K>,
+        name: &str,
+        limit: Duration,
+        holds: impl Fn(&Option<K>) -> bool,
+    ) where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        self.until(api, name, "as wanted", holds, limit).await;
     }
 
     pub async fn until_machine(&mut self, name: &str, limit: Duration, holds: impl Fn(&Machine) -> bool) {

@@ -189,6 +189,7 @@ impl Act {
             // Records are written by the pass itself; images, addons and contexts have operations of their own.
             Step::PullImage
             | Step::ApplyAddons
+            | Step::CompareAddons
             | Step::WriteContext
             | Step::CreateMachine(..)
             | Step::UpdateMachine(..)

@@ -1,16 +1,17 @@
 //! What Kina installs in a cluster: the pod network and the storage class that come with the node image.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::act::effect;
+use super::addon_drift::Key;
 use super::observe::Subject;
 use crate::api::cluster::Cni;
 use crate::api::machine::MachineRole;
@@ -24,52 +25,54 @@ use crate::kubeadm::{API_PORT, CNI_MANIFEST_PATH, STORAGE_MANIFEST_PATH};
 use crate::runtime::{ContainerId, ContainerState};
 
 /// Field manager of what is installed.
-const MANAGER: &str = "kina-addons";
+pub const MANAGER: &str = "kina-addons";
 /// Written last: what is recorded here was applied as a whole.
 const RECORD: &str = "kina-addons";
 const STEP: &str = "ApplyingAddons";
 
-/// Applies everything, unless it is recorded as applied.
+/// Applies everything, unless it is recorded as applied; then only what was found to differ.
 ///
 /// # Errors
 /// The first object that is refused; what was applied before it stays.
 pub async fn apply(shared: Arc<Shared>, subject: Subject, handle: Handle) -> Result<(), EffectError> {
     let client = shared.api.client(&subject.uid).ok_or(EffectError::Cancelled)?;
-    let wanted = subject.addons_hash();
+    let hash = subject.addons_hash();
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let recorded =
         effect(&handle, &subject.name, STEP, || call("read the addons of", &subject.name, records.get_opt(RECORD)))
             .await?;
-    let is_applied = recorded.and_then(|record| record.data?.get("hash").cloned()).as_deref() == Some(wanted.as_str());
-    if !is_applied {
-        let (host, node) = node_with_manifests(&shared, &subject).ok_or_else(|| EffectError::Local {
-            operation: "find a node with the addons of",
-            object: subject.name.clone(),
-            source: "no control plane runs".into(),
-        })?;
-        let objects = manifests(&host, &node, &subject, &handle).await?;
-        let mut resources = BTreeMap::new();
-        for object in &objects {
-            apply_one(&client, &mut resources, object, &subject, &handle).await?;
+    let is_applied = recorded.and_then(|record| record.data?.get("hash").cloned()).as_deref() == Some(hash.as_str());
+    let differing: BTreeSet<Key> = shared.addons.differing(&subject.uid).into_iter().map(|(key, _)| key).collect();
+    if !is_applied || !differing.is_empty() {
+        for object in wanted(&shared, &subject, &handle).await? {
+            let key = Key::of(&object);
+            if !is_applied || differing.contains(&key) {
+                apply_one(&shared, &client, key, &object, &subject, &handle).await?;
+            }
         }
-        let record = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": { "name": RECORD, "namespace": "kube-system" },
-            "data": { "hash": wanted },
-        });
-        effect(&handle, &subject.name, STEP, || {
-            let params = PatchParams::apply(MANAGER).force();
-            let record = &record;
-            let records = &records;
-            call("record the addons of", &subject.name, async move {
-                records.patch(RECORD, &params, &Patch::Apply(record)).await.map(|_| ())
-            })
-        })
-        .await?;
     }
-    shared.memory.keep_text(&subject.uid, "addons", &wanted);
+    shared.memory.keep_text(&subject.uid, "addons", &hash);
     Ok(())
+}
+
+/// All objects, the record last.
+///
+/// # Errors
+/// Where the manifests in the node cannot be read.
+pub async fn wanted(shared: &Shared, subject: &Subject, handle: &Handle) -> Result<Vec<Value>, EffectError> {
+    let (host, node) = node_with_manifests(shared, subject).ok_or_else(|| EffectError::Local {
+        operation: "find a node with the addons of",
+        object: subject.name.clone(),
+        source: "no control plane runs".into(),
+    })?;
+    let mut objects = manifests(&host, &node, subject, handle).await?;
+    objects.push(json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": RECORD, "namespace": "kube-system" },
+        "data": { "hash": subject.addons_hash() },
+    }));
+    Ok(objects)
 }
 
 /// A control plane whose container runs.
@@ -147,38 +150,49 @@ fn parse(text: &str, pod_subnet: &str, endpoint: &str) -> Result<Vec<Value>, ser
 }
 
 async fn apply_one(
+    shared: &Shared,
     client: &kube::Client,
-    resources: &mut BTreeMap<(String, String), (ApiResource, Scope)>,
+    key: Key,
     object: &Value,
     subject: &Subject,
     handle: &Handle,
 ) -> Result<(), EffectError> {
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-    let key = (version.clone(), kind.clone());
-    if !resources.contains_key(&key) {
-        let (group, version) = version.split_once('/').unwrap_or(("", &version));
-        let gvk = GroupVersionKind::gvk(group, version, &kind);
-        let found = effect(handle, &subject.name, STEP, || {
-            call("look up a kind in", &subject.name, async { discovery::pinned_kind(client, &gvk).await })
-        });
-        let (resource, capabilities) = found.await?;
-        resources.insert(key.clone(), (resource, capabilities.scope));
-    }
-    let Some((resource, scope)) = resources.get(&key) else { return Ok(()) };
-    let api: Api<DynamicObject> = match scope {
-        Scope::Cluster => Api::all_with(client.clone(), resource),
-        Scope::Namespaced => {
-            let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty());
-            Api::namespaced_with(client.clone(), namespace.as_deref().unwrap_or("default"), resource)
+    let api = effect(handle, &subject.name, STEP, || api(shared, client, &key, subject)).await?;
+    let what = format!("{} {key} in {}", key.kind, subject.name);
+    let applied = effect(handle, &subject.name, STEP, || {
+        let (api, name, params) = (&api, &key.name, PatchParams::apply(MANAGER).force());
+        call("apply", &what, async move { api.patch(name, &params, &Patch::Apply(object)).await })
+    })
+    .await?;
+    shared.addons.applied(&subject.uid, key, applied.resource_version());
+    Ok(())
+}
+
+/// The resource that an object belongs to.
+///
+/// # Errors
+/// Where the cluster does not say which one that is.
+pub async fn api(
+    shared: &Shared,
+    client: &kube::Client,
+    key: &Key,
+    subject: &Subject,
+) -> Result<Api<DynamicObject>, EffectError> {
+    let (resource, scope) = match shared.addons.kind(key) {
+        Some(known) => known,
+        None => {
+            let (group, version) = key.api_version.split_once('/').unwrap_or(("", &key.api_version));
+            let gvk = GroupVersionKind::gvk(group, version, &key.kind);
+            let found = call("look up a kind in", &subject.name, discovery::pinned_kind(client, &gvk)).await?;
+            shared.addons.know_kind(key, found.0.clone(), found.1.scope.clone());
+            (found.0, found.1.scope)
         }
     };
-    let what = format!("{kind} {name} in {}", subject.name);
-    effect(handle, &subject.name, STEP, || {
-        let (api, name, params) = (&api, &name, PatchParams::apply(MANAGER).force());
-        call("apply", &what, async move { api.patch(name, &params, &Patch::Apply(object)).await.map(|_| ()) })
+    let namespace = Some(key.namespace.as_str()).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+    Ok(match scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
     })
-    .await
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::api::MachineSpec;
 use crate::api::cluster::ClusterSpec;
 use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::controllers::clusters_api::Unwell;
 use crate::controllers::host::Found;
 use crate::runtime::ContainerState;
 
@@ -36,12 +37,22 @@ pub struct Facts {
     pub machines: Vec<MachineFacts>,
     /// Whether its API server answers; `None` where nobody knows.
     pub api_answers: Option<bool>,
+    /// Why nobody knows, where it can be reached all the same.
+    pub api_unwell: Option<Unwell>,
     /// Pod network and storage class are applied.
     pub addons_applied: bool,
+    /// They are to be compared.
+    pub addons_due: bool,
+    /// What of them differs: kind, name, and how.
+    pub addons_differing: Vec<(String, String, String)>,
     /// Its certificates are kept.
     pub has_certificates: bool,
-    /// Its context in the kubeconfig is as wanted: there, or gone when it goes.
+    /// Its context in the kubeconfig was brought to what is wanted: there, or gone when it goes.
     pub context_done: bool,
+    /// What somebody else made of it since.
+    pub context_altered: Option<String>,
+    /// Nodes in it that no Machine stands behind; the first few.
+    pub foreign_nodes: Vec<String>,
 }
 
 /// What is on the host.

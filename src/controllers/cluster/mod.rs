@@ -1,6 +1,7 @@
 //! The Cluster controller: network, load balancer, machines and their turns, addons, kubeconfig; and all of it back.
 
 pub mod act;
+pub mod addon_drift;
 pub mod addons;
 pub mod balancer;
 pub mod facts;
@@ -35,11 +36,12 @@ use super::finalizer;
 use super::machine::observe::is_paused;
 use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
-use crate::api::cluster::ClusterStatus;
+use crate::api::cluster::{ClusterStatus, Drift, DriftLayer, DriftMode};
 use crate::api::conditions::{self, READY};
 use crate::api::machine::Turn;
 use crate::api::{Cluster, annotations};
 use crate::kubeadm::envoy;
+use crate::observability::metrics::LAYERS;
 use crate::runtime::ClusterAccess;
 
 /// How often a Cluster is compared in any case; a shorter wish of its own counts.
@@ -110,6 +112,7 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     if plan.steps.iter().any(|step| matches!(step, Step::CreateMachine(..))) && facts.machines.is_empty() {
         // A cluster that begins has none of what an earlier one was told to have.
         shared.memory.drop_text(&subject.uid, "addons");
+        shared.addons.forget(&subject.uid);
     }
     let held_back = shared.backoff.wait(&subject.uid, &mark);
     if held_back.is_none() {
@@ -253,15 +256,19 @@ fn start(shared: &Arc<Shared>, subject: &Subject, plan: &Plan, access: Option<&C
                     addons::apply(there, subject_there, handle).boxed()
                 });
             }
-            Step::WriteContext => {
-                if let Some(edit) = subject.context_edit(access) {
-                    shared.contexts.wish(&subject.name, edit);
-                }
+            Step::CompareAddons => {
+                let (there, subject_there) = (Arc::clone(shared), subject.clone());
+                let name = addons_operation(subject);
+                shared.operations.start(Load::Wait, &name, &purpose(subject), &waiter(subject), |handle| {
+                    addon_drift::compare(there, subject_there, handle).boxed()
+                });
             }
+            Step::WriteContext => write_context(shared, subject, access),
             _ => {}
         }
     }
-    let elsewhere = |step: &&Step| !matches!(step, Step::PullImage | Step::ApplyAddons | Step::WriteContext);
+    let elsewhere =
+        |step: &&Step| !matches!(step, Step::PullImage | Step::ApplyAddons | Step::CompareAddons | Step::WriteContext);
     let steps: Vec<Step> = plan.steps.iter().filter(|step| !step.is_record()).filter(elsewhere).cloned().collect();
     if working || steps.is_empty() {
         return;
@@ -270,6 +277,16 @@ fn start(shared: &Arc<Shared>, subject: &Subject, plan: &Plan, access: Option<&C
     shared.operations.start(Load::Work, &operation(subject), &purpose(subject), &waiter(subject), |handle| {
         act::perform(there, subject_there, steps, handle).boxed()
     });
+}
+
+fn write_context(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>) {
+    let Some(edit) = subject.context_edit(access) else { return };
+    let was_written = report::was_written(subject).is_some();
+    let repairs = subject.cluster.spec.drift.mode == DriftMode::Enforce;
+    if was_written && !repairs && shared.contexts.is_gone(&subject.name, &edit) {
+        return shared.waker.clusters.wake(&subject.name);
+    }
+    shared.contexts.wish(&subject.name, edit, was_written);
 }
 
 fn pull(shared: &Arc<Shared>, subject: &Subject) {
@@ -330,9 +347,19 @@ async fn report(
 
 async fn write(shared: &Shared, subject: &Subject, status: ClusterStatus) -> Result<(), ReconcileError> {
     let before = subject.cluster.status.as_ref();
+    for layer in LAYERS {
+        let of_layer = status.drift.iter().filter(|drift| layer_name(drift.layer) == layer);
+        shared.context.metrics.drift(&subject.name, layer, of_layer.count());
+    }
     if before == Some(&status) {
         return Ok(());
     }
+    let mode = subject.cluster.spec.drift.mode;
+    let known = |drift: &&Drift| {
+        before
+            .is_none_or(|before| before.drift.iter().all(|old| old.object != drift.object || old.field != drift.field))
+    };
+    let new: Vec<Drift> = status.drift.iter().filter(known).cloned().collect();
     let api: Api<Cluster> = Api::all(shared.context.client.clone());
     let patch = serde_json::json!([{ "op": "add", "path": "/status", "value": status }]);
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(ReconcileError::Json)?;
@@ -343,10 +370,39 @@ async fn write(shared: &Shared, subject: &Subject, status: ClusterStatus) -> Res
         Err(kube::Error::Api(error)) if error.code == 404 => return Ok(()),
         Err(error) => return Err(ReconcileError::api("report the status of", &subject.name, error)),
     }
+    tell_drift(shared, subject, &new, mode).await;
     if is_ready && !was_ready {
         shared.events.tell(&*subject.cluster, Tone::Normal, "Ready", "every node, the pod network and DNS work").await;
     }
     Ok(())
+}
+
+/// Each difference is counted, and told, when it begins.
+async fn tell_drift(shared: &Shared, subject: &Subject, new: &[Drift], mode: DriftMode) {
+    /// As many as are worth an event each; status lists them all.
+    const TOLD: usize = 5;
+    let mode_name = match mode {
+        DriftMode::Enforce => "enforce",
+        DriftMode::Audit => "audit",
+        DriftMode::Monitor => "monitor",
+    };
+    for drift in new {
+        shared.context.metrics.drift_found(layer_name(drift.layer), mode_name);
+    }
+    for drift in new.iter().filter(|_| mode != DriftMode::Monitor).take(TOLD) {
+        let note = format!("{} {}: {} ({})", drift.object, drift.field, drift.observed, drift.action);
+        shared.events.tell(&*subject.cluster, Tone::Warning, "Drifted", &note).await;
+    }
+}
+
+fn layer_name(layer: DriftLayer) -> &'static str {
+    match layer {
+        DriftLayer::Container => "container",
+        DriftLayer::Network => "network",
+        DriftLayer::Kubernetes => "kubernetes",
+        DriftLayer::Addons => "addons",
+        DriftLayer::Kubeconfig => "kubeconfig",
+    }
 }
 
 /// A Cluster is gone: so is everything that was remembered of it.
@@ -355,6 +411,7 @@ pub fn forget(shared: &Shared, name: &str, uid: &str) {
     shared.backoff.reset(uid);
     shared.api.forget(uid);
     shared.contexts.forget(name);
+    shared.addons.forget(uid);
     shared.reservations.release(uid);
     for waiting in shared.places.give_back(&format!("cluster/{uid}")) {
         shared.waker.machines.wake(&waiting);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::balancer;
 use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
+use super::{COMPARE, balancer};
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
 use crate::api::defaults::Resolved;
@@ -114,8 +114,9 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
     let runtime = subject.resolved.as_ref().map(|spec| spec.runtime);
     let (host, balancer) = on_hosts(shared, subject);
     let edit = subject.context_edit(access);
-    let context_done = edit.is_some_and(|edit| shared.contexts.look(&subject.name, &edit) == Wished::Done);
-    let api_answers = shared.api.with(&subject.uid, |view: &ApiView| view.answers).flatten();
+    let context = edit.map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
+    let (api_answers, api_unwell) =
+        shared.api.with(&subject.uid, |view: &ApiView| (view.answers, view.unwell)).unwrap_or_default();
     Facts {
         name: subject.name.clone(),
         spec: cluster.spec.clone(),
@@ -131,10 +132,36 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
             .is_some_and(|id| shared.memory.text(&subject.uid, "backends") == Some(subject.backends_hash(&id))),
         machines: subject.machines.iter().filter_map(|machine| machine_facts(shared, subject, machine)).collect(),
         api_answers,
+        api_unwell,
         addons_applied: shared.memory.text(&subject.uid, "addons") == Some(subject.addons_hash()),
+        addons_due: shared.addons.is_due(
+            &subject.uid,
+            subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval),
+            &shared.api.with(&subject.uid, |view| view.daemons.clone()).unwrap_or_default(),
+        ),
+        addons_differing: shared
+            .addons
+            .differing(&subject.uid)
+            .into_iter()
+            .map(|(key, how)| (key.kind.clone(), key.to_string(), how))
+            .collect(),
         has_certificates: shared.has_certificates(&subject.uid),
-        context_done,
+        context_done: matches!(context, Wished::Done | Wished::Undone(_)),
+        context_altered: match context {
+            Wished::Undone(how) => Some(how),
+            _ => None,
+        },
+        foreign_nodes: shared.api.with(&subject.uid, |view| foreign_nodes(subject, view)).unwrap_or_default(),
     }
+}
+
+/// Nodes of somebody else's. What cannot be seen is not there.
+fn foreign_nodes(subject: &Subject, view: &ApiView) -> Vec<String> {
+    /// As many as are worth reading.
+    const SHOWN: usize = 20;
+    let is_ours = |name: &str| subject.machines.iter().any(|machine| machine.metadata.name.as_deref() == Some(name));
+    let seen = view.nodes.keys().filter(|_| view.answers == Some(true) && view.listed);
+    seen.filter(|name| !is_ours(name)).take(SHOWN).cloned().collect()
 }
 
 /// When a Cluster's time is over. Clusters that a file declares are ended by their source.

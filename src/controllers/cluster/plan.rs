@@ -41,6 +41,8 @@ pub enum Step {
     DeleteMachine(String, String),
     /// Applies pod network and storage class.
     ApplyAddons,
+    /// Compares what was applied with what is there.
+    CompareAddons,
     /// Brings the context in the kubeconfig to what is wanted.
     WriteContext,
     /// Removes something that is left.
@@ -89,6 +91,7 @@ impl Step {
             Self::UpdateMachine(..) => "UpdatingMachine",
             Self::DeleteMachine(..) => "DeletingMachine",
             Self::ApplyAddons => "ApplyingAddons",
+            Self::CompareAddons => "ComparingAddons",
             Self::WriteContext => "WritingKubeconfig",
             Self::RemoveLeft(_) => "RemovingLeftovers",
             Self::RemoveCertificates => "RemovingCertificates",
@@ -244,6 +247,7 @@ fn balance(facts: &Facts, balancer: &Found<BalancerFacts>, known: bool, repairs:
             }
         }
         Found::Ours(_) if !facts.backends_current && has_backends => plan.steps.push(Step::WriteBackends),
+        // What else differs is looked at later.
         Found::Ours(_) => plan.network_ready = plan.findings.is_empty(),
     }
 }
@@ -276,13 +280,24 @@ fn machines(facts: &Facts) -> Plan {
 /// What is done through the cluster's own API, and what needs it.
 fn inside(facts: &Facts, plan: &mut Plan) {
     if facts.api_answers == Some(true) && facts.machines.iter().any(|machine| machine.of_this_cluster) {
-        if !facts.addons_applied {
+        plan.findings.extend(facts.addons_differing.iter().map(|(kind, name, how)| Finding::addon(kind, name, how)));
+        let repairs = facts.spec.drift.mode == DriftMode::Enforce && !facts.addons_differing.is_empty();
+        if !facts.addons_applied || repairs {
             plan.steps.push(Step::ApplyAddons);
+        } else if facts.addons_due {
+            plan.steps.push(Step::CompareAddons);
         }
         if !facts.context_done {
             plan.steps.push(Step::WriteContext);
         }
     }
+    if let Some(how) = &facts.context_altered {
+        plan.findings.push(Finding::context(&format!("kina-{}", facts.name), how));
+        if facts.spec.drift.mode == DriftMode::Enforce {
+            plan.steps.push(Step::WriteContext);
+        }
+    }
+    plan.findings.extend(facts.foreign_nodes.iter().map(|name| Finding::foreign_node(name)));
 }
 
 fn removal(facts: &Facts) -> Plan {

@@ -59,8 +59,13 @@ fn empty(spec: &ClusterSpec) -> Model {
         backends_current: false,
         machines: Vec::new(),
         api_answers: Some(false),
+        api_unwell: None,
         addons_applied: false,
         has_certificates: false,
+        addons_due: false,
+        addons_differing: Vec::new(),
+        context_altered: None,
+        foreign_nodes: Vec::new(),
         context_done: false,
     };
     Model { facts, gone: false }
@@ -108,6 +113,7 @@ impl Model {
                 self.facts.machines.iter_mut().filter(|machine| machine.name == *name).for_each(|m| m.deleting = true);
             }
             Step::ApplyAddons => self.facts.addons_applied = true,
+            Step::CompareAddons => self.facts.addons_due = false,
             Step::WriteContext => self.facts.context_done = true,
             Step::RemoveLeft(_) => {}
             Step::RemoveCertificates => self.facts.has_certificates = false,

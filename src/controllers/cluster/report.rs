@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::slots;
 use super::wait::Wait;
 use crate::api::annotations;
-use crate::api::cluster::{ClusterStatus, Declared, Drift, MachineCounts};
+use crate::api::cluster::{ClusterStatus, Declared, Drift, DriftMode, MachineCounts};
 use crate::api::conditions::{
     self, ADDONS_READY, CONTROL_PLANE_READY, DRIFTED, Holds, KUBECONFIG_READY, NETWORK_READY, READY, STALLED, Verdict,
     WORKERS_READY, Waiting, whole_seconds,
@@ -18,6 +18,9 @@ use crate::api::conditions::{
 use crate::api::machine::{Failure, FailureClass, Turn};
 use crate::controllers::clusters_api::ApiView;
 use crate::controllers::contexts::Wished;
+
+/// The reason of a context that somebody else removed or changed.
+pub const CONTEXT_DIFFERS: &str = "ContextDiffers";
 
 /// What a report is made from.
 #[derive(Debug)]
@@ -117,6 +120,9 @@ fn control_plane(report: &Report<'_>) -> Verdict {
     let wanted = usize::try_from(facts.spec.control_plane.replicas).unwrap_or(usize::MAX);
     let unready = unready(facts, MachineFacts::is_control_plane);
     let type_ = CONTROL_PLANE_READY;
+    if let Some(unwell) = facts.api_unwell {
+        return verdict(type_, Holds::Unknown, unwell.reason(), unwell.message());
+    }
     if facts.api_answers != Some(true) {
         let holds = if facts.api_answers.is_none() { Holds::Unknown } else { Holds::False };
         return verdict(type_, holds, "ApiAway", "the cluster's API server does not answer");
@@ -141,19 +147,48 @@ fn workers(report: &Report<'_>) -> Verdict {
     if unready.is_empty() && live == wanted {
         return verdict(WORKERS_READY, Holds::True, "WorkersReady", "");
     }
+    if let Some(unwell) = facts.api_unwell.filter(|_| live == wanted) {
+        return verdict(WORKERS_READY, Holds::Unknown, unwell.reason(), unwell.message());
+    }
     let ready = live - unready.len();
     verdict(WORKERS_READY, Holds::False, "MachinesNotReady", format!("{ready} of {wanted} workers are Ready"))
+}
+
+/// Whether the context was written once, as far as status tells, and was as wanted when it was looked at last.
+#[must_use]
+pub fn was_written(subject: &Subject) -> Option<Holds> {
+    let conditions = &subject.cluster.status.as_ref()?.conditions;
+    let found = conditions::get(conditions, KUBECONFIG_READY)?;
+    match (found.status.as_str(), found.reason.as_str()) {
+        ("True", _) => Some(Holds::True),
+        (_, CONTEXT_DIFFERS) => Some(Holds::False),
+        _ => None,
+    }
 }
 
 fn kubeconfig(report: &Report<'_>) -> Verdict {
     match &report.context {
         Wished::Done if !report.facts.deleting => verdict(KUBECONFIG_READY, Holds::True, "KubeconfigReady", ""),
+        // Where it is repaired, that takes no longer than telling it.
+        Wished::Undone(_) if report.facts.spec.drift.mode == DriftMode::Enforce && !report.facts.deleting => {
+            verdict(KUBECONFIG_READY, Holds::True, "KubeconfigReady", "")
+        }
+        Wished::Undone(how) => verdict(KUBECONFIG_READY, Holds::False, CONTEXT_DIFFERS, how),
         Wished::Failed(message) => verdict(KUBECONFIG_READY, Holds::False, "KubeconfigFailed", message),
+        Wished::Unknown if was_written(report.subject) == Some(Holds::True) && !report.facts.deleting => {
+            verdict(KUBECONFIG_READY, Holds::True, "KubeconfigReady", "")
+        }
+        Wished::Unknown if was_written(report.subject) == Some(Holds::False) => {
+            verdict(KUBECONFIG_READY, Holds::False, CONTEXT_DIFFERS, "")
+        }
         _ => verdict(KUBECONFIG_READY, Holds::False, "KubeconfigPending", ""),
     }
 }
 
 fn addons(report: &Report<'_>) -> Verdict {
+    if let Some(unwell) = report.facts.api_unwell {
+        return verdict(ADDONS_READY, Holds::Unknown, unwell.reason(), unwell.message());
+    }
     if report.facts.api_answers != Some(true) {
         return verdict(ADDONS_READY, Holds::Unknown, "ApiAway", "");
     }
@@ -176,7 +211,7 @@ fn drift(report: &Report<'_>, before: &[Drift]) -> Vec<Drift> {
         "network" => format!("kina-{}", report.subject.name),
         _ => format!("{}-lb", report.subject.name),
     };
-    let own = report.plan.findings.iter().map(|finding| finding.told(&name(finding.what), mode, before, report.now));
+    let own = report.plan.findings.iter().map(|finding| finding.told(&name(&finding.what), mode, before, report.now));
     let of_machines = report.subject.machines.iter().filter_map(|machine| machine.status.as_ref());
     own.chain(of_machines.flat_map(|status| status.drift.clone())).collect()
 }

@@ -99,6 +99,11 @@ impl Act {
             }
             Step::StartReset => self.start_unit(name, commands::start_reset()).await,
             Step::ForgetUnits => self.forget_units(name).await,
+            Step::RestartServices(services) => {
+                self.run(name, commands::restart(services)).await?;
+                self.shared.memory.restarted(&self.subject.uid);
+                Ok(Next::Go)
+            }
             Step::PatchNode(patch) => self.patch_node(name, patch).await,
             Step::Cordon => {
                 let patch = json!({"metadata": {"annotations": {CORDONED: "true"}}, "spec": {"unschedulable": true}});

@@ -1,5 +1,7 @@
 //! What is known of a Machine when its next steps are planned.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -30,6 +32,8 @@ pub struct Facts {
     pub inside: Inside,
     /// What its cluster's API server shows.
     pub api: ApiFacts,
+    /// For how long its Node is missing or not Ready, as far as Kina saw.
+    pub ailing: Ailing,
     /// How far a drain is.
     pub drain: Drain,
     /// It may use the host's processors now.
@@ -142,6 +146,8 @@ pub struct NodeFacts {
     pub ready: bool,
     /// Its lease was renewed since its machine runs.
     pub renewed: bool,
+    /// Its kubelet itself says that only the pod network is missing.
+    pub lacks_network: bool,
     /// In its own words.
     pub message: String,
     /// What would bring labels and taints to what is wanted.
@@ -152,6 +158,15 @@ pub struct NodeFacts {
     pub cordoned: bool,
     /// Kina cordoned it.
     pub cordoned_by_kina: bool,
+}
+
+/// What Kina saw of a Node that is missing or not Ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ailing {
+    /// For how long, since the services were restarted last.
+    pub lasted: Duration,
+    /// How often they were restarted for it.
+    pub restarts: u32,
 }
 
 /// How far a drain is.

@@ -216,6 +216,7 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_bac
         Some(wait) => pause(shared, subject, wait),
         None => NOW_AND_THEN,
     };
+    let pause = plan.again.map_or(pause, |again| again.min(pause));
     Action::requeue(held_back.map_or(pause, |held_back| held_back.min(pause)))
 }
 

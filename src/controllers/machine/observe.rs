@@ -1,5 +1,6 @@
 //! What is: the host's listing, the node itself, and its cluster's API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::container;
-use super::facts::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{Ailing, ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
@@ -22,13 +23,15 @@ use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
 use crate::controllers::node_labels;
 use crate::kubeadm::units::{self, Boot, Unit, UnitState};
-use crate::kubeadm::{MARKER_PATH, commands};
+use crate::kubeadm::{CONTROL_PLANE_TAINT, MARKER_PATH, commands};
 use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
 
 /// Longest wait for a command that only asks.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
+/// The other label of kubeadm's on control planes.
+const EXCLUDE_FROM_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Written by kubeadm long before it has succeeded.
 const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
@@ -91,7 +94,23 @@ impl Subject {
         ClusterState::Live
     }
 
-    /// Labels and taints of its Node.
+    /// Whether it runs the control plane.
+    #[must_use]
+    pub fn is_control_plane(&self) -> bool {
+        self.machine.spec.role == MachineRole::ControlPlane
+    }
+
+    /// Labels of its Node: those of the spec, and the role that kubeadm gave it and a Node that registers anew lacks.
+    #[must_use]
+    pub fn node_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.machine.spec.labels.clone();
+        if self.is_control_plane() {
+            labels.insert(CONTROL_PLANE_TAINT.to_owned(), String::new());
+        }
+        labels
+    }
+
+    /// Taints of its Node.
     #[must_use]
     pub fn node_taints(&self) -> Vec<SeenTaint> {
         let taints = self.machine.spec.taints.iter();
@@ -130,6 +149,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
     if let (Some(node), Some(since)) = (&mut api.node, running_since) {
         node.renewed = node.ready && shared.api.has_renewed(&subject.cluster_uid, &subject.name, since).await;
     }
+    let ailing = ailing(shared, subject, &api);
     let drain = match &api.node {
         Some(node) if node.cordoned_by_kina && wants_drain(subject) => drain(shared, subject).await,
         _ => Drain::NotAsked,
@@ -146,9 +166,26 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         was_node,
         inside,
         api,
+        ailing,
         drain,
         has_place: true,
     }
+}
+
+/// For how long the Node ails. What cannot be seen does not count.
+fn ailing(shared: &Shared, subject: &Subject, api: &ApiFacts) -> Ailing {
+    let how = match &api.node {
+        _ if api.answers != Some(true) || !api.listed => None,
+        None => Some("missing"),
+        Some(node) if !node.ready => Some("not Ready"),
+        Some(_) => None,
+    };
+    let Some(how) = how else {
+        shared.memory.healed(&subject.uid);
+        return Ailing::default();
+    };
+    let (lasted, restarts) = shared.memory.ails(&subject.uid, how);
+    Ailing { lasted, restarts }
 }
 
 /// From which moment on a listing counts for what destroys something.
@@ -228,14 +265,20 @@ fn api_facts(subject: &Subject, view: &clusters_api::ApiView) -> ApiFacts {
 }
 
 fn node_facts(subject: &Subject, node: &NodeView) -> NodeFacts {
-    let (labels, taints) = (&subject.machine.spec.labels, subject.node_taints());
-    let by_others = node_labels::was_applied(node, labels, &taints);
+    let (labels, taints) = (subject.node_labels(), subject.node_taints());
+    let by_others = node_labels::was_applied(node, &labels, &taints);
+    let mut patch = node_labels::node_patch(node, &labels, &taints);
+    if let Some(patch) = patch.as_mut().filter(|_| node.applied.is_none() && subject.is_control_plane()) {
+        // kubeadm's mark on a Node that registers anew is gone; whoever takes it off later has a reason.
+        patch["metadata"]["labels"][EXCLUDE_FROM_BALANCERS] = "".into();
+    }
     NodeFacts {
         uid: node.uid.clone(),
         ready: node.ready == Some(true),
         renewed: false,
+        lacks_network: node.ready == Some(false) && node.message.contains("NetworkReady=false"),
         message: node.message.clone(),
-        patch: node_labels::node_patch(node, labels, &taints),
+        patch,
         patch_is_drift_to_report: by_others && subject.drift_mode() != DriftMode::Enforce,
         cordoned: node.unschedulable,
         cordoned_by_kina: node.cordoned_by_kina,

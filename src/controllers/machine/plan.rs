@@ -3,15 +3,25 @@
 //! Steps come in order and leave no choice to whoever performs them. Where a Machine waits, it says for what. A step that
 //! destroys something is planned only from a listing that began after the wish for it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::facts::{ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
-use crate::controllers::drift::Finding;
+use crate::controllers::drift::{Finding, Repair};
 use crate::controllers::host::Found;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::ContainerState;
+
+/// How long a Node may be missing before its kubelet is restarted: somebody who deletes one may be about to do more.
+const MISSING_GRACE: Duration = Duration::from_secs(15);
+/// How long a Node may be not Ready before its services are: Kubernetes itself takes 40 s to notice, and a busy node
+/// recovers by itself.
+const NOT_READY_GRACE: Duration = Duration::from_secs(180);
+/// How often services are restarted for the same trouble, after twice the time each; then it is only told.
+const RESTARTS_MAX: u32 = 2;
 
 /// One effect, or a few that are one thought.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +42,8 @@ pub enum Step {
     StartReset,
     /// Has systemd forget both units.
     ForgetUnits,
+    /// Restarts services of the node's systemd.
+    RestartServices(&'static [&'static str]),
     /// Brings labels and taints to what is wanted.
     PatchNode(Value),
     /// Keeps new pods away.
@@ -69,6 +81,7 @@ impl Step {
             Self::StartBootstrap => "StartingBootstrap",
             Self::StartReset => "StartingReset",
             Self::ForgetUnits => "ForgettingUnits",
+            Self::RestartServices(_) => "RestartingServices",
             Self::PatchNode(_) => "LabellingNode",
             Self::Cordon => "Cordoning",
             Self::Uncordon => "Uncordoning",
@@ -98,6 +111,8 @@ pub struct Plan {
     pub ready: bool,
     /// A listing that begins from now on is needed.
     pub needs_listing: bool,
+    /// Something is due after so long, if nothing changes before.
+    pub again: Option<Duration>,
     /// kubeadm failed: this is to be counted as a failure, with the end of its log.
     pub failed: Option<String>,
 }
@@ -267,14 +282,17 @@ fn as_node(facts: &Facts, outdated: bool) -> Plan {
     let rolling = outdated && facts.turn == Some(Turn::Roll);
     match (facts.api.answers, &facts.api.node) {
         (Some(true), Some(node)) if rolling => return Plan { bootstrapped: true, ..leaving(facts, node) },
-        (Some(true), Some(node)) => at_work(&mut plan, node),
+        (Some(true), Some(node)) => at_work(facts, &mut plan, node),
         (Some(true), None) if facts.api.listed => {
-            plan.findings.push(Finding::missing_node());
             plan.wait = Some(Wait::NodeMissing);
+            // A kubelet registers its Node when it starts, and never again.
+            let repair = restart(facts, &mut plan, MISSING_GRACE, &["kubelet.service"]);
+            plan.findings.push(Finding::missing_node(repair));
         }
         _ => plan.wait = Some(Wait::ApiAway),
     }
-    if rolling && (plan.wait == Some(Wait::NodeMissing) || is_alone_away(facts)) {
+    let is_missing = facts.api.answers == Some(true) && facts.api.listed && facts.api.node.is_none();
+    if rolling && (is_missing || is_alone_away(facts)) {
         // Nothing to drain.
         return Plan { bootstrapped: true, ..Plan::steps(vec![Step::RemoveContainer]) };
     }
@@ -289,7 +307,24 @@ fn is_alone_away(facts: &Facts) -> bool {
     facts.role == MachineRole::ControlPlane && facts.api.answers == Some(false)
 }
 
-fn at_work(plan: &mut Plan, node: &NodeFacts) {
+/// Restarts what is overdue, in its turn, ever later and not for ever.
+fn restart(facts: &Facts, plan: &mut Plan, grace: Duration, services: &'static [&'static str]) -> Repair {
+    if facts.ailing.restarts >= RESTARTS_MAX {
+        return Repair::None;
+    }
+    let due = grace * 2_u32.pow(facts.ailing.restarts);
+    match due.checked_sub(facts.ailing.lasted).filter(|left| !left.is_zero()) {
+        Some(left) => plan.again = Some(left),
+        None if facts.turn == Some(Turn::Repair) => {
+            // Without a wait: the turn ends with what a node waits for by itself.
+            (plan.steps, plan.wait) = (vec![Step::RestartServices(services)], None);
+        }
+        None => plan.wait = Some(Wait::Turn(Turn::Repair)),
+    }
+    Repair::Restart
+}
+
+fn at_work(facts: &Facts, plan: &mut Plan, node: &NodeFacts) {
     if let Some(patch) = &node.patch {
         if node.patch_is_drift_to_report {
             plan.findings.push(Finding::node_changed());
@@ -302,6 +337,12 @@ fn at_work(plan: &mut Plan, node: &NodeFacts) {
     }
     if !node.ready {
         plan.wait = Some(Wait::NodeNotReady(node.message.clone()));
+        if !node.lacks_network {
+            let repair = restart(facts, plan, NOT_READY_GRACE, &["containerd.service", "kubelet.service"]);
+            if facts.ailing.lasted >= NOT_READY_GRACE || facts.ailing.restarts > 0 {
+                plan.findings.push(Finding::node_not_ready(&node.message, repair));
+            }
+        }
     } else if !node.renewed {
         plan.wait = Some(Wait::LeaseNotRenewed);
     } else {

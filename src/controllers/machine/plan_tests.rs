@@ -1,11 +1,14 @@
 //! From any state, planning and doing leads to what is wanted, in bounded steps, and then nothing is planned any more.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
-use super::facts::{ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{Ailing, ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
+use crate::controllers::drift::Repair;
 use crate::controllers::host::Found;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::ContainerState;
@@ -29,6 +32,10 @@ struct Model {
     /// So many attempts of kubeadm fail first.
     failures: u8,
     node: Option<NodeFacts>,
+    /// The node's services hang until they are restarted.
+    hangs: bool,
+    ailed: Duration,
+    restarts: u32,
     pods: usize,
     /// The next listing begins after every wish.
     fresh: bool,
@@ -61,9 +68,10 @@ impl Model {
             cluster: self.cluster,
             host: HostFacts::Known { fresh: self.fresh, network: true, volume, container },
             image_present: self.image,
-            was_node: self.node.is_some() || self.marker && running,
+            was_node: self.node.is_some() || self.marker,
             inside: if running { inside } else { Inside::NotAsked { bootstrapped: false } },
             api: ApiFacts { answers: Some(true), listed: true, node: self.node.clone() },
+            ailing: Ailing { lasted: self.ailed, restarts: self.restarts },
             drain: Drain::Left { to_evict, count: self.pods, overdue: false },
             has_place: true,
         }
@@ -93,7 +101,12 @@ impl Model {
         }
         let running = self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running);
         if let Some(node) = &mut self.node {
-            (node.ready, node.renewed) = (running, running);
+            (node.ready, node.renewed) = (running && !self.hangs, running && !self.hangs);
+        }
+        if self.node.as_ref().is_some_and(|node| node.ready) {
+            (self.ailed, self.restarts) = (Duration::ZERO, 0);
+        } else {
+            self.ailed += planned.again.unwrap_or(Duration::from_secs(1));
         }
     }
 
@@ -122,6 +135,10 @@ impl Model {
             }
             Step::StartReset => self.reset = UnitState::Running,
             Step::ForgetUnits => (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent),
+            Step::RestartServices(_) => {
+                self.node.get_or_insert_default();
+                (self.hangs, self.ailed, self.restarts) = (false, Duration::ZERO, self.restarts + 1);
+            }
             Step::PatchNode(_) => self.node.iter_mut().for_each(|node| node.patch = None),
             Step::Cordon => self.node.iter_mut().for_each(|node| (node.cordoned, node.cordoned_by_kina) = (true, true)),
             Step::Uncordon => {
@@ -187,9 +204,13 @@ prop_compose! {
         turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
         image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..4,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
-        fresh in any::<bool>(),
+        fresh in any::<bool>(), ailing in 0_u8..3,
     ) -> Model {
         let was_node = stage >= 2;
+        let mut node = node;
+        if ailing == 2 {
+            (node.ready, node.renewed) = (false, false);
+        }
         Model {
             role: if control_plane { MachineRole::ControlPlane } else { MachineRole::Worker },
             method: if init && control_plane { BootstrapMethod::Init } else { BootstrapMethod::Join },
@@ -207,7 +228,10 @@ prop_compose! {
             bootstrap: if bootstrap == UnitState::Succeeded && !was_node { UnitState::Absent } else { bootstrap },
             reset: if was_node { UnitState::Absent } else { reset },
             failures,
-            node: was_node.then_some(node),
+            node: (was_node && ailing != 1).then_some(node),
+            hangs: was_node && ailing == 2,
+            ailed: Duration::ZERO,
+            restarts: 0,
             pods,
             fresh,
             gone: false,
@@ -306,9 +330,50 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         was_node: true,
         inside: Inside::NotAsked { bootstrapped: false },
         api: ApiFacts::default(),
+        ailing: Ailing::default(),
         drain: Drain::NotAsked,
         has_place: true,
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
+}
+
+#[test]
+fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
+    let mut facts = Facts {
+        role: MachineRole::Worker,
+        method: BootstrapMethod::Join,
+        turn: Some(Turn::Bootstrap),
+        deleting: false,
+        cluster: ClusterState::Live,
+        host: HostFacts::Known {
+            fresh: true,
+            network: true,
+            volume: Found::Ours(()),
+            container: Found::Ours(ContainerFacts { state: ContainerState::Running, current: true, altered: vec![] }),
+        },
+        image_present: true,
+        was_node: true,
+        inside: Inside::NotAsked { bootstrapped: true },
+        api: ApiFacts { answers: Some(true), listed: true, node: None },
+        ailing: Ailing::default(),
+        drain: Drain::NotAsked,
+        has_place: true,
+    };
+    let at = |facts: &mut Facts, seconds: u64, restarts: u32, turn: Option<Turn>| {
+        facts.ailing = Ailing { lasted: Duration::from_secs(seconds), restarts };
+        facts.turn = turn;
+        let planned = plan(facts);
+        (planned.steps, planned.wait, planned.again.map(|again| again.as_secs()), planned.findings[0].repair)
+    };
+    let (missing, turn) = (Some(Wait::NodeMissing), Some(Wait::Turn(Turn::Repair)));
+    let restart = vec![Step::RestartServices(&["kubelet.service"])];
+    assert_eq!(at(&mut facts, 5, 0, None), (vec![], missing.clone(), Some(10), Repair::Restart));
+    assert_eq!(at(&mut facts, 15, 0, None), (vec![], turn, None, Repair::Restart));
+    assert_eq!(at(&mut facts, 16, 0, Some(Turn::Repair)), (restart, None, None, Repair::Restart));
+    assert_eq!(at(&mut facts, 15, 1, None), (vec![], missing.clone(), Some(15), Repair::Restart));
+    assert_eq!(at(&mut facts, 9999, 2, Some(Turn::Repair)), (vec![], missing.clone(), None, Repair::None));
+    facts.api.answers = None;
+    let unknown = plan(&facts);
+    assert_eq!((unknown.steps, unknown.findings), (vec![], vec![]), "unknown is never different");
 }

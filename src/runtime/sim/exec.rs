@@ -57,7 +57,7 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
         ("hostname", []) => {
             says(tx.state.containers.get(id).map_or_else(String::new, |c| format!("{}\n", c.spec.name)))
         }
-        ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments),
+        ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments, now),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),
         ("journalctl", arguments) if node => systemd::journalctl(tx.state, id, arguments),
         ("kubeadm", ["version", "-o", "short"] | ["version", "--output=short"]) if node => {

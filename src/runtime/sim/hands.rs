@@ -58,6 +58,21 @@ impl<'a> Hands<'a> {
         told(name, self.core.change(|tx, _| operations::remove_container(tx, &id)))
     }
 
+    /// Ends the kubelet in a container, as a crash does that systemd gave up on. What runs goes on.
+    ///
+    /// # Errors
+    /// Where there is no such container.
+    pub fn stop_kubelet(&self, name: &str) -> Done {
+        let id = self.id(name)?;
+        let stopped = self.core.change(|tx, _| {
+            tx.update(&id, |record: &mut ContainerRecord| {
+                (record.inside.kubelet, record.inside.registered) = (None, false);
+            });
+            Ok(())
+        });
+        told(name, stopped)
+    }
+
     /// Makes a container be what it was not created as: another image, other labels, resources, ports.
     ///
     /// # Errors

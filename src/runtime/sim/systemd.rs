@@ -48,7 +48,7 @@ impl Unit {
 }
 
 /// `systemctl …`
-pub(super) fn systemctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str]) -> Output {
+pub(super) fn systemctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str], now: At) -> Output {
     match arguments {
         ["is-system-running"] => is_system_running(tx.state, id),
         ["show", unit, rest @ ..] => show(tx.state, id, unit, rest),
@@ -58,6 +58,7 @@ pub(super) fn systemctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str]) -> Output
         }
         ["reset-failed", unit] => reset_failed(tx, id, unit),
         ["stop", unit] => stop(tx, id, unit),
+        ["restart", services @ ..] if !services.is_empty() => restart(tx, id, services, now),
         _ => fails(1, format!("Unknown command verb {:?}, or not one that simulated nodes know.\n", arguments.first())),
     }
 }
@@ -153,6 +154,21 @@ fn stop(tx: &mut Tx<'_>, id: &str, unit: &str) -> Output {
             record.inside.units.remove(&name);
         }
     });
+    says("")
+}
+
+/// Restarts services. Containers, and with them static pods, go on; a kubelet registers its Node when it starts, and only
+/// then.
+fn restart(tx: &mut Tx<'_>, id: &str, services: &[&str], now: At) -> Output {
+    if let Some(unknown) = services.iter().find(|service| !matches!(base(service), "kubelet" | "containerd")) {
+        return fails(5, format!("Failed to restart {unknown}: Unit {unknown} not found.\n"));
+    }
+    if tx.state.containers.get(id).is_none_or(|record| record.inside.boot_due.is_some()) {
+        return fails(1, "Failed to connect to bus: No such file or directory\n");
+    }
+    if services.iter().any(|service| base(service) == "kubelet") {
+        kubeadm::restart_kubelet(tx, id, now);
+    }
     says("")
 }
 

@@ -317,6 +317,15 @@ pub(super) fn boot(tx: &mut Tx<'_>, id: &str, now: At, latency: &Latency) {
     });
 }
 
+/// The kubelet ends, and starts again where it is configured.
+pub(super) fn restart_kubelet(tx: &mut Tx<'_>, id: &str, now: At) {
+    let configured = [KUBELET_CONFIG, KUBELET_KUBECONFIG].iter().all(|path| tx.state.file(id, path).is_some());
+    tx.update(id, |record| {
+        record.inside.kubelet = configured.then_some(now);
+        record.inside.registered = false;
+    });
+}
+
 /// What follows the end of a unit's command.
 fn end(tx: &mut Tx<'_>, id: &str, name: &str, code: i32) {
     let Some(unit) = tx.state.containers.get(id).and_then(|record| record.inside.units.get(name)).cloned() else {

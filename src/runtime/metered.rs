@@ -1,0 +1,217 @@
+//! A runtime that counts and times what is asked of it, and of the clusters in it.
+
+use std::fmt::{self, Debug};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use http::{Method, Request, Response};
+use kube::client::Body;
+
+use super::{
+    Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
+    ExecRequest, Image, Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
+};
+use crate::observability::Metrics;
+use crate::observability::metrics::Outcome;
+
+/// A runtime whose operations are counted.
+#[derive(Debug)]
+pub struct Metered {
+    inner: Arc<dyn Runtime>,
+    metrics: Metrics,
+}
+
+impl Metered {
+    /// Counts what is asked of `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Runtime>, metrics: Metrics) -> Self {
+        Self { inner, metrics }
+    }
+
+    async fn counted<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let timed = self.metrics.begin("runtime", operation);
+        let result = call.await;
+        timed.end(result.as_ref().map_or_else(|error| outcome(error.cause), |_| Outcome::Ok));
+        result
+    }
+}
+
+fn outcome(cause: Cause) -> Outcome {
+    match cause {
+        Cause::NotFound | Cause::AlreadyExists | Cause::InUse | Cause::NotRunning => Outcome::Refused,
+        Cause::Conflict => Outcome::Foreign,
+        Cause::Invalid => Outcome::Terminal,
+        Cause::Timeout => Outcome::Timeout,
+        Cause::Unavailable | Cause::ImagePull | Cause::Exhausted | Cause::Unknown => Outcome::Transient,
+    }
+}
+
+#[async_trait]
+impl Runtime for Metered {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
+        self.counted("info", self.inner.info()).await
+    }
+
+    async fn list(&self) -> Result<Listing, RuntimeError> {
+        self.counted("list", self.inner.list()).await
+    }
+
+    fn events(&self) -> BoxStream<'static, ()> {
+        self.inner.events()
+    }
+
+    async fn ensure_image(&self, image: &str) -> Result<Image, RuntimeError> {
+        self.counted("ensure_image", self.inner.ensure_image(image)).await
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
+        self.counted("create_network", self.inner.create_network(spec)).await
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
+        self.counted("remove_network", self.inner.remove_network(name)).await
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), RuntimeError> {
+        self.counted("create_volume", self.inner.create_volume(spec)).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
+        self.counted("remove_volume", self.inner.remove_volume(name)).await
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, RuntimeError> {
+        self.counted("create_container", self.inner.create_container(spec)).await
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.counted("start_container", self.inner.start_container(id)).await
+    }
+
+    async fn stop_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.counted("stop_container", self.inner.stop_container(id)).await
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.counted("remove_container", self.inner.remove_container(id)).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput, RuntimeError> {
+        self.counted("exec", self.inner.exec(id, request)).await
+    }
+
+    async fn copy_in(&self, id: &ContainerId, files: &[NodeFile]) -> Result<(), RuntimeError> {
+        self.counted("copy_in", self.inner.copy_in(id, files)).await
+    }
+
+    async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        self.counted("read_file", self.inner.read_file(id, path)).await
+    }
+
+    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<String, RuntimeError> {
+        self.counted("logs", self.inner.logs(id, lines)).await
+    }
+
+    fn connector(&self) -> Arc<dyn ClusterConnector> {
+        Arc::new(MeteredConnector { inner: self.inner.connector(), metrics: self.metrics.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct MeteredConnector {
+    inner: Arc<dyn ClusterConnector>,
+    metrics: Metrics,
+}
+
+#[async_trait]
+impl ClusterConnector for MeteredConnector {
+    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
+        let client = self.inner.connect(access).await?;
+        let namespace = client.default_namespace().to_owned();
+        Ok(kube::Client::new(MeteredClient { client, metrics: self.metrics.clone() }, namespace))
+    }
+}
+
+/// A client whose requests are counted, each until its answer begins.
+#[derive(Clone)]
+struct MeteredClient {
+    client: kube::Client,
+    metrics: Metrics,
+}
+
+impl Debug for MeteredClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeteredClient").finish_non_exhaustive()
+    }
+}
+
+impl tower::Service<Request<Body>> for MeteredClient {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, kube::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let timed = self.metrics.begin("cluster", operation(request.method(), request.uri()));
+        let client = self.client.clone();
+        Box::pin(async move {
+            let result = client.send(request).await;
+            timed.end(match &result {
+                Ok(answer) if answer.status().is_server_error() || answer.status() == 429 => Outcome::Transient,
+                Ok(answer) if answer.status().is_client_error() => Outcome::Refused,
+                Ok(_) => Outcome::Ok,
+                Err(_) => Outcome::Transient,
+            });
+            result
+        })
+    }
+}
+
+/// What a request is about: a word out of few.
+fn operation(method: &Method, uri: &http::Uri) -> &'static str {
+    let says = |text: &str| uri.query().unwrap_or_default().split('&').any(|part| part.starts_with(text));
+    match *method {
+        Method::GET if says("watch=") => "watch",
+        Method::GET if uri.path() == "/readyz" => "probe",
+        Method::GET => "read",
+        Method::POST => "create",
+        Method::PATCH if says("dryRun=") => "compare",
+        Method::PATCH => "patch",
+        Method::PUT => "update",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_what_they_are_about() {
+        let of = |method: Method, uri: &str| operation(&method, &uri.parse().unwrap());
+        assert_eq!(of(Method::GET, "/api/v1/nodes?limit=500"), "read");
+        assert_eq!(of(Method::GET, "/api/v1/nodes?&watch=true&timeoutSeconds=290"), "watch");
+        assert_eq!(of(Method::GET, "/readyz"), "probe");
+        assert_eq!(of(Method::PATCH, "/api/v1/nodes/a?&force=true&dryRun=All"), "compare");
+        assert_eq!(of(Method::PATCH, "/api/v1/nodes/a?&force=true"), "patch");
+    }
+}
