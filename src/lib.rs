@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod backup;
 pub mod cli;
 pub mod controllers;
 pub mod home;

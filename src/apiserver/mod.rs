@@ -31,6 +31,7 @@
 
 pub mod admission;
 pub mod apply;
+pub mod audit;
 pub mod batch;
 pub mod body;
 pub mod core;

@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::registry::Registry;
 use super::service::{self, TenantService};
 use super::status::ApiError;
-use super::store::{Store, StoreError};
+use super::store::{Contents, Store, StoreError};
 use super::user::User;
 use super::writer::{self, Core, QUEUE, Request};
 use crate::world::{Clock, Random};
@@ -175,6 +175,14 @@ impl ApiServer {
     /// The handle of a tenant: its own world of objects under the server's kinds. It exists by having objects.
     pub fn tenant(&self, name: &str) -> Tenant {
         Tenant { shared: Arc::clone(&self.shared), name: Arc::from(escape(name)), version: Arc::from(VERSION) }
+    }
+
+    /// Everything in the store, of all tenants, as of its last commit.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or is too large.
+    pub fn contents(&self) -> Result<Contents, StoreError> {
+        Contents::of(&*self.shared.core.store)
     }
 
     /// Ends all watches and follow-up work; what was accepted is still written.

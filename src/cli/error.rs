@@ -6,6 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use super::exit::Exit;
+use crate::apiserver::store::StoreError;
+use crate::backup::BackupError;
 use crate::home::HomeError;
 use crate::kubeconfig::KubeconfigError;
 use crate::ui::{Line, Span, Tone};
@@ -146,6 +148,25 @@ impl From<HomeError> for CliError {
         let mut this = Self::new(exit, message).hint(hint);
         this.source = Some(Box::new(error));
         this
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let exit = if matches!(error, StoreError::InUse { .. }) { Exit::Busy } else { Exit::Failure };
+        Self::new(exit, error.to_string()).hint(error.hint().unwrap_or_default()).because(error)
+    }
+}
+
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        let exit = match &error {
+            BackupError::Home(HomeError::Busy { .. }) | BackupError::Store(StoreError::InUse { .. }) => Exit::Busy,
+            BackupError::Occupied { .. } | BackupError::OtherInstallation { .. } => Exit::Refused,
+            BackupError::Damaged { .. } | BackupError::Newer { .. } => Exit::Invalid,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error.to_string()).hint(error.hint().unwrap_or_default()).because(error)
     }
 }
 

@@ -163,6 +163,7 @@ impl From<SystemError> for CliError {
     fn from(error: SystemError) -> Self {
         match error {
             SystemError::Home(error) => error.into(),
+            SystemError::Store(error) => error.into(),
             error => CliError::new(Exit::Failure, "cannot run Kina").because(error),
         }
     }

@@ -27,6 +27,7 @@ mod schema;
 mod serve;
 pub mod session;
 mod status;
+mod store;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -103,6 +104,8 @@ enum Verb {
     Resume(marks::Args),
     /// Check manifests without applying them
     Validate(validate::Args),
+    /// Check, back up or restore what Kina remembers
+    Store(store::Args),
     /// Print or write the JSON Schemas of the kinds
     Schema(schema::Args),
     /// Print versions
@@ -186,6 +189,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Pause(args) => marks::run(args, marks::Mark::Pause, context).await,
         Verb::Resume(args) => marks::run(args, marks::Mark::Resume, context).await,
         Verb::Validate(args) => validate::run(&args, context),
+        Verb::Store(args) => store::run(args, context).await,
         Verb::Schema(args) => schema::run(&args, context),
         Verb::Version(args) => version::run(args, context).await,
     }

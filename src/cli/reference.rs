@@ -228,6 +228,11 @@ fn commands() -> String {
     for verb in verbs {
         let command = cli.find_subcommand_mut(&verb).unwrap();
         text += &help(&mut command.clone().term_width(100), &format!("kina {verb}"));
+        for part in
+            command.get_subcommands().map(|part| (part.get_name(), part.clone())).filter(|(name, _)| *name != "help")
+        {
+            text += &help(&mut part.1.term_width(100), &format!("kina {verb} {}", part.0));
+        }
     }
     text
 }

@@ -324,7 +324,7 @@ impl Running {
         let stop = running.stop.clone().cancelled_owned();
         spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
         if let Some(serving) = serving {
-            let served = serving.run(running.objects.tenant.clone(), running.serving.clone());
+            let served = serving.run(running.objects.clone(), running.serving.clone());
             spawn(&mut running.answering, "API", served);
         }
         Ok(running)

@@ -5,13 +5,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::Objects;
 use crate::api::users;
-use crate::apiserver::Tenant;
-use crate::apiserver::serve::{self, Limits, PkiError, TlsError};
+use crate::apiserver::body::Body;
+use crate::apiserver::serve::{self, Limits, PkiError, RequestBody, TlsError};
+use crate::apiserver::status::ApiError;
 use crate::apiserver::user::User;
+use crate::backup::STORE_PATH;
 use crate::home::Home;
 use crate::world::World;
 
@@ -80,11 +85,47 @@ impl Serving {
     }
 
     /// Answers for a tenant until `shutdown`; streams are ended by the server's own shutdown.
-    pub async fn run(self, tenant: Tenant, shutdown: CancellationToken) {
-        let answer = move |user: User, request| {
-            let mut service = tenant.service(user);
-            async move { tower::Service::call(&mut service, request).await }
+    pub async fn run(self, objects: Objects, shutdown: CancellationToken) {
+        let answer = move |user: User, request: http::Request<RequestBody>| {
+            let objects = objects.clone();
+            async move {
+                if request.uri().path() == STORE_PATH {
+                    return Ok(store(objects, &user, request.method()).await);
+                }
+                tower::Service::call(&mut objects.tenant.service(user), request).await
+            }
         };
         serve::serve(self.listener, self.tls, answer, Limits::default(), shutdown.cancelled_owned()).await;
     }
+}
+
+/// The contents of the store for `kina store backup`, as of one commit: for administrators, past the kinds.
+async fn store(objects: Objects, user: &User, method: &Method) -> Response<Body> {
+    let is_administrator = user.groups.iter().any(|group| group == "system:masters");
+    let result = match (method, is_administrator) {
+        (&Method::GET, true) => contents(objects).await,
+        (&Method::GET, false) => Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "Forbidden",
+            format!("user \"{}\" may not read the store", user.name),
+        )),
+        _ => Err(ApiError::method_not_allowed()),
+    };
+    let (code, media_type, body) = match result {
+        Ok(lines) => (StatusCode::OK, "application/jsonl", lines.into_bytes()),
+        Err(error) => (error.status_code(), "application/json", error.to_status().to_string().into_bytes()),
+    };
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+async fn contents(objects: Objects) -> Result<String, ApiError> {
+    // Reading all of it takes a while: not on a thread that answers others.
+    let lines = tokio::task::spawn_blocking(move || {
+        let contents = objects.server.contents()?;
+        contents.to_lines().map_err(ApiError::internal)
+    });
+    lines.await.map_err(ApiError::internal)?
 }

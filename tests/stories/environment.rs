@@ -58,7 +58,9 @@ impl TestEnvironment {
 
     /// A command in this environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kina"));
+        // Another build of it, such as a released one, for long runs.
+        let binary = std::env::var_os("KINA_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kina").into());
+        let mut command = Command::new(binary);
         command
             .env_clear()
             .env("HOME", self.path("home"))

@@ -7,7 +7,9 @@ mod cli_manifests;
 mod cli_output;
 mod environment;
 mod killed;
+mod killed_often;
 mod kubectl;
+mod store;
 
 /// A file that is not a module here would never be compiled.
 #[test]

@@ -3,18 +3,25 @@
 //! The server knows the store by this synchronous trait alone. Keys are `TENANT/RESOURCE/NAMESPACE/NAME`, so one store
 //! holds many tenants and a tenant goes with its prefix.
 
+mod contents;
+mod error;
+mod medium;
 mod overlay;
 mod redb;
+mod rewriting;
+mod tables;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use self::redb::{DEFAULT_CACHE_BYTES, FORMAT_VERSION, RedbStore};
+pub use self::contents::{Contents, ContentsError};
+pub use self::error::StoreError;
+pub use self::redb::{DEFAULT_CACHE_BYTES, RedbStore};
+pub use self::tables::FORMAT_VERSION;
 
 /// One atomic change of the store.
 #[derive(Clone, Debug, Default)]
@@ -103,52 +110,9 @@ pub trait Store: Send + Sync {
 
     /// The identifier drawn when the store was created; another store, or a new one in its place, has another.
     fn id(&self) -> &str;
-}
 
-/// Why the store could not be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the store open.
-    #[error("the store {path} is in use by another process")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file cannot be opened or created.
-    #[error("cannot open the store {path}")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the medium said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The file is there but is not a sound store. It is left as it is.
-    #[error(
-        "the store {path} is damaged ({detail}); it was left untouched: restore a copy, or move it away to start anew"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// A newer program wrote the store.
-    #[error("the store {path} has format {found}, this program knows formats up to {known}: use a newer version")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The format found.
-        found: u64,
-        /// The newest format this program reads.
-        known: u64,
-    },
-    /// Reading failed.
-    #[error("cannot read the store")]
-    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The medium has no space left; nothing was written.
-    #[error("no space left for the store")]
-    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Writing failed; nothing of the change is visible.
-    #[error("cannot write the store")]
-    Write(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// How often the store was restored from a copy; 0 for one that never was.
+    fn epoch(&self) -> u64 {
+        0
+    }
 }

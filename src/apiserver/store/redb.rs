@@ -6,50 +6,45 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{
-    Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError, TableDefinition,
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend};
+
+use super::medium::{Access, Medium, builder};
+use super::tables::{
+    Facts, META, OBJECTS, damaged, facts, fill, initialise, is_blank, is_full, number, open_error, read_error,
+    unreadable, write,
 };
+use super::{Batch, Contents, Snapshot, Store, StoreError};
 
-use super::overlay::Overlay;
-use super::{Batch, Snapshot, Store, StoreError};
-
-/// The format this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u64 = 1;
 /// Memory for redb's page cache, unless told otherwise: a few thousand objects of 2 KB, twice.
 pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;
-
-const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
-/// `format` and `revision` as decimal text, `id` as text.
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
-
-/// How the medium is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Writable,
-    /// What recovery writes stays in memory: for a medium that takes no writes.
-    ReadOnly,
-}
-
-type Opener = Box<dyn Fn(Access) -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// A [`Store`] in one redb database.
 ///
 /// redb refuses all use after an I/O error until it is opened again, which restores the last commit. The store does so
-/// by itself, so that a full disk costs no more than the writes that did not fit.
+/// by itself, so that a full disk costs no more than the writes that did not fit. What a failed sync may have lost is
+/// written again before anything is built on it.
 pub struct RedbStore {
     path: PathBuf,
     id: String,
+    epoch: u64,
     open: RwLock<Open>,
     /// Opens the same medium again; absent where that cannot be done.
-    reopen: Option<Opener>,
+    medium: Option<Medium>,
 }
 
 struct Open {
     /// Absent while the medium cannot be read at all.
     database: Option<Arc<Database>>,
-    access: Access,
+    /// Why it cannot be written, where that is so.
+    unwritable: Option<Unwritable>,
+}
+
+/// Why a medium cannot be written now.
+#[derive(Clone, Debug)]
+struct Unwritable {
+    is_full: bool,
+    cause: String,
 }
 
 impl std::fmt::Debug for RedbStore {
@@ -71,16 +66,49 @@ impl RedbStore {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => create_file(path, cache_bytes, new_id)?,
             Err(error) => return Err(StoreError::Open { path: path.to_owned(), source: error.into() }),
         }
-        let file = path.to_owned();
-        let opener: Opener = Box::new(move |access| match access {
-            Access::Writable => builder(cache_bytes).open(&file),
-            Access::ReadOnly => {
-                let file = fs::OpenOptions::new().read(true).write(true).open(&file)?;
-                builder(cache_bytes).create_with_backend(Overlay::new(FileBackend::new(file)?)?)
-            }
-        });
-        let database = opener(Access::Writable).map_err(|error| open_error(path, error))?;
-        Self::check(path.to_owned(), database, Some(opener))
+        // A store is created beside its place: a database without anything in it is none of Kina's.
+        Self::over(path.to_owned(), Medium::file(path, cache_bytes), None)
+    }
+
+    /// Looks at a medium without writing to it, then opens it. One that is blank becomes a store where there is an id
+    /// for it.
+    fn over(path: PathBuf, medium: Medium, new_id: Option<&str>) -> Result<Self, StoreError> {
+        let examined = medium.examine().map_err(|error| open_error(&path, error))?;
+        let blank = is_blank(&examined.database).map_err(|error| unreadable(&path, error))?;
+        if !blank || new_id.is_none() {
+            facts(&path, &examined.database)?;
+        }
+        drop(examined.database);
+        let mut database = medium.open(Access::Writable).map_err(|error| open_error(&path, error))?;
+        if !examined.sound {
+            // The trees are whole and what redb derives from them is not: it is derived again, or pages in use could
+            // be given away.
+            tracing::warn!(path = %path.display(), "the store's list of free pages was wrong and is made anew");
+            database.check_integrity().map_err(|error| open_error(&path, error))?;
+        }
+        if let Some(new_id) = new_id.filter(|_| blank) {
+            initialise(&path, &database, new_id)?;
+        }
+        Self::check(path, database, Some(medium))
+    }
+
+    /// Opens the store in `path` to look at it: every page is verified, nothing is written to the file, and commits are
+    /// refused.
+    ///
+    /// # Errors
+    /// As for [`RedbStore::open`]; also where there is no such file.
+    pub fn inspect(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        let found =
+            fs::metadata(path).map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
+        if found.len() == 0 {
+            return Err(damaged(path, "the file is empty"));
+        }
+        let examined = Medium::file(path, cache_bytes).examine().map_err(|error| open_error(path, error))?;
+        let store = Self::check(path.to_owned(), examined.database, None)?;
+        let cause = "it was opened to be looked at".to_owned();
+        store.open.write().unwrap_or_else(PoisonError::into_inner).unwritable =
+            Some(Unwritable { is_full: false, cause });
+        Ok(store)
     }
 
     /// A store in memory, gone when dropped.
@@ -91,6 +119,22 @@ impl RedbStore {
         Self::with_backend(InMemoryBackend::new(), DEFAULT_CACHE_BYTES, new_id)
     }
 
+    /// A store in memory with these contents.
+    ///
+    /// # Errors
+    /// As for [`RedbStore::in_memory`].
+    pub fn of(contents: &Contents) -> Result<Self, StoreError> {
+        let path = PathBuf::from("(memory)");
+        let database = builder(DEFAULT_CACHE_BYTES)
+            .create_with_backend(InMemoryBackend::new())
+            .map_err(|error| open_error(&path, error))?;
+        fill(&path, &database, contents)?;
+        if !contents.rows.is_empty() {
+            write(&database, contents.batch())?;
+        }
+        Self::check(path, database, None)
+    }
+
     /// A store on a medium of the caller's: a file with faults, or memory that outlives the store. An empty medium
     /// gets a new store with `new_id`.
     ///
@@ -99,7 +143,7 @@ impl RedbStore {
     pub fn with_backend(backend: impl StorageBackend, cache_bytes: usize, new_id: &str) -> Result<Self, StoreError> {
         let path = PathBuf::from("(memory)");
         let database = builder(cache_bytes).create_with_backend(backend).map_err(|error| open_error(&path, error))?;
-        if is_blank(&database).map_err(|error| damaged(&path, error))? {
+        if is_blank(&database).map_err(|error| unreadable(&path, error))? {
             initialise(&path, &database, new_id)?;
         }
         Self::check(path, database, None)
@@ -115,41 +159,24 @@ impl RedbStore {
         cache_bytes: usize,
         new_id: &str,
     ) -> Result<Self, StoreError> {
-        let mut store = Self::with_backend(backends(), cache_bytes, new_id)?;
-        store.reopen = Some(Box::new(move |access| match access {
-            Access::Writable => builder(cache_bytes).create_with_backend(backends()),
-            Access::ReadOnly => builder(cache_bytes).create_with_backend(Overlay::new(backends())?),
-        }));
-        Ok(store)
+        Self::over(PathBuf::from("(memory)"), Medium::new(move || Ok(backends()), cache_bytes), Some(new_id))
     }
 
-    fn check(path: PathBuf, database: Database, reopen: Option<Opener>) -> Result<Self, StoreError> {
-        let id = {
-            let read = database.begin_read().map_err(|error| damaged(&path, error))?;
-            let meta = read.open_table(META).map_err(|error| damaged(&path, error))?;
-            let format = number(&meta, "format").map_err(|detail| damaged(&path, detail))?;
-            if format > FORMAT_VERSION {
-                return Err(StoreError::Newer { path, found: format, known: FORMAT_VERSION });
-            }
-            number(&meta, "revision").map_err(|detail| damaged(&path, detail))?;
-            read.open_table(OBJECTS).map_err(|error| damaged(&path, error))?;
-            let id = meta.get("id").map_err(|error| damaged(&path, error))?;
-            id.map(|id| id.value().to_owned()).ok_or_else(|| damaged(&path, "it has no identifier"))?
-        };
-        let open = Open { database: Some(Arc::new(database)), access: Access::Writable };
-        Ok(Self { path, id, open: RwLock::new(open), reopen })
+    fn check(path: PathBuf, database: Database, medium: Option<Medium>) -> Result<Self, StoreError> {
+        let Facts { id, epoch, .. } = facts(&path, &database)?;
+        let open = Open { database: Some(Arc::new(database)), unwritable: None };
+        Ok(Self { path, id, epoch, open: RwLock::new(open), medium })
     }
 
-    fn database(&self) -> Option<(Arc<Database>, Access)> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.database.clone().map(|database| (database, open.access))
+    fn database(&self) -> Option<Arc<Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).database.clone()
     }
 
     /// Opens the medium again in place of `failed`, unless another thread has done so, for writing where it can be
     /// written.
     fn recover(&self, failed: Option<Arc<Database>>) -> Result<(), StoreError> {
         let closed = || StoreError::Read("the store is closed after a failed write".into());
-        let reopen = self.reopen.as_ref().ok_or_else(closed)?;
+        let medium = self.medium.as_ref().ok_or_else(closed)?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if failed.as_ref().map(Arc::as_ptr) != open.database.as_ref().map(Arc::as_ptr) {
             return Ok(());
@@ -157,38 +184,46 @@ impl RedbStore {
         // The medium's lock is free only when the database is closed.
         drop(failed);
         open.database = None;
-        let (database, access) = match reopen(Access::Writable) {
-            Ok(database) => (database, Access::Writable),
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "the store cannot be written");
-                (reopen(Access::ReadOnly).map_err(read_error)?, Access::ReadOnly)
+        let error = match medium.open(Access::Writable) {
+            Ok(database) => {
+                *open = Open { database: Some(Arc::new(database)), unwritable: None };
+                return Ok(());
             }
+            Err(error) => redb::Error::from(error),
         };
-        *open = Open { database: Some(Arc::new(database)), access };
+        tracing::warn!(path = %self.path.display(), %error, "the store cannot be written");
+        open.unwritable = Some(Unwritable { is_full: is_full(&error), cause: error.to_string() });
+        open.database = Some(Arc::new(medium.open(Access::ReadOnly).map_err(read_error)?));
         Ok(())
     }
 
     /// The database for writing; where it was opened for reading only, that is tried again.
     fn writable(&self) -> Result<Arc<Database>, StoreError> {
-        match self.database() {
-            Some((database, Access::Writable)) => return Ok(database),
-            other => self.recover(other.map(|(database, _)| database))?,
+        for may_recover in [true, false] {
+            let (database, unwritable) = {
+                let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+                (open.database.clone(), open.unwritable.clone())
+            };
+            match (database, unwritable) {
+                (Some(database), None) => return Ok(database),
+                (database, _) if may_recover => self.recover(database)?,
+                (_, Some(Unwritable { is_full: true, cause })) => return Err(StoreError::Full(cause.into())),
+                (_, Some(Unwritable { cause, .. })) => return Err(StoreError::Write(cause.into())),
+                (None, None) => {}
+            }
         }
-        match self.database() {
-            Some((database, Access::Writable)) => Ok(database),
-            _ => Err(StoreError::Full("it can be read only".into())),
-        }
+        Err(StoreError::Write("the store is closed".into()))
     }
 }
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let database = self.database().map(|(database, _)| database);
+        let database = self.database();
         if let Some(snapshot) = database.as_ref().and_then(|database| RedbSnapshot::new(database).ok()) {
             return Ok(Box::new(snapshot));
         }
         self.recover(database)?;
-        let (database, _) = self.database().ok_or_else(|| StoreError::Read("the store is closed".into()))?;
+        let database = self.database().ok_or_else(|| StoreError::Read("the store is closed".into()))?;
         Ok(Box::new(RedbSnapshot::new(&database)?))
     }
 
@@ -206,6 +241,10 @@ impl Store for RedbStore {
     fn id(&self) -> &str {
         &self.id
     }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
 }
 
 struct RedbSnapshot {
@@ -217,7 +256,8 @@ impl RedbSnapshot {
     fn new(database: &Database) -> Result<Self, StoreError> {
         let read: ReadTransaction = database.begin_read().map_err(read_error)?;
         let meta = read.open_table(META).map_err(read_error)?;
-        let revision = number(&meta, "revision").map_err(|detail| StoreError::Read(detail.into()))?;
+        let revision =
+            number(&meta, "revision").map_err(read_error)?.map_err(|detail| StoreError::Read(detail.into()))?;
         Ok(Self { objects: read.open_table(OBJECTS).map_err(read_error)?, revision })
     }
 }
@@ -249,12 +289,6 @@ impl Snapshot for RedbSnapshot {
     }
 }
 
-fn builder(cache_bytes: usize) -> Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes);
-    builder
-}
-
 /// Creates the store beside its place and moves it there when whole, so that a crash in between leaves no half store
 /// that the next start would have to refuse.
 fn create_file(path: &Path, cache_bytes: usize, new_id: &str) -> Result<(), StoreError> {
@@ -274,86 +308,9 @@ fn create_file(path: &Path, cache_bytes: usize, new_id: &str) -> Result<(), Stor
     fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(open)
 }
 
-/// Whether nothing was ever committed: a medium whose first use was interrupted is like an empty one.
-fn is_blank(database: &Database) -> Result<bool, redb::Error> {
-    let read = database.begin_read()?;
-    Ok(read.list_tables()?.next().is_none())
-}
-
-fn initialise(path: &Path, database: &Database, new_id: &str) -> Result<(), StoreError> {
-    let fill = || -> Result<(), redb::Error> {
-        let write = database.begin_write()?;
-        {
-            let mut meta = write.open_table(META)?;
-            meta.insert("format", FORMAT_VERSION.to_string().as_str())?;
-            // Revision 0 means "any" in the API, so the first state of a store is revision 1.
-            meta.insert("revision", "1")?;
-            meta.insert("id", new_id)?;
-            write.open_table(OBJECTS)?;
-        }
-        write.commit()?;
-        Ok(())
-    };
-    fill().map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })
-}
-
-fn write(database: &Database, batch: Batch) -> Result<(), StoreError> {
-    let apply = || -> Result<(), redb::Error> {
-        let write = database.begin_write()?;
-        {
-            let mut objects = write.open_table(OBJECTS)?;
-            for prefix in &batch.dropped {
-                // '/' ends every prefix that is dropped and '0' is the next character: the range is the prefix.
-                let end = format!("{}0", prefix.trim_end_matches('/'));
-                objects.retain_in::<&str, _>(prefix.as_str()..end.as_str(), |_, _| false)?;
-            }
-            for (key, value) in &batch.writes {
-                match value {
-                    Some(value) => objects.insert(key.as_str(), value.as_ref())?,
-                    None => objects.remove(key.as_str())?,
-                };
-            }
-            write.open_table(META)?.insert("revision", batch.revision.to_string().as_str())?;
-        }
-        write.commit()?;
-        Ok(())
-    };
-    apply().map_err(|error| match &error {
-        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full(error.into()),
-        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::QuotaExceeded => StoreError::Full(error.into()),
-        _ => StoreError::Write(error.into()),
-    })
-}
-
-fn number(meta: &impl ReadableTable<&'static str, &'static str>, key: &str) -> Result<u64, String> {
-    let value = meta.get(key).map_err(|error| error.to_string())?.ok_or_else(|| format!("it has no {key}"))?;
-    value.value().parse().map_err(|_| format!("its {key} is not a number"))
-}
-
-fn damaged(path: &Path, detail: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged { path: path.to_owned(), detail: detail.to_string() }
-}
-
-fn read_error(error: impl Into<redb::Error>) -> StoreError {
-    let error: redb::Error = error.into();
-    StoreError::Read(error.into())
-}
-
-fn open_error(path: &Path, error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
-        DatabaseError::Storage(StorageError::Io(io)) if io.kind() != std::io::ErrorKind::InvalidData => {
-            StoreError::Open { path: path.to_owned(), source: io.into() }
-        }
-        other => damaged(path, other),
-    }
-}
-
-/// Rewrites the format of a store, as a newer program would have.
-#[cfg(test)]
-pub(super) fn tests_only_set_format(path: &Path, format: &str) {
-    let database = Database::open(path).unwrap();
-    let write = database.begin_write().unwrap();
-    write.open_table(META).unwrap().insert("format", format).unwrap();
-    write.commit().unwrap();
+/// Puts contents into an empty file.
+pub(super) fn create_with(path: &Path, cache_bytes: usize, contents: &Contents) -> Result<(), StoreError> {
+    let database = builder(cache_bytes).create(path).map_err(|error| open_error(path, error))?;
+    fill(path, &database, contents)?;
+    if contents.rows.is_empty() { Ok(()) } else { write(&database, contents.batch()) }
 }
