@@ -1,9 +1,9 @@
 //! Kina's home directory: where everything lies, whose it is, and who may serve it.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::InstallationId;
@@ -124,12 +124,6 @@ impl Home {
         self.root.join("pki")
     }
 
-    /// Keys of the embedded API's own certificate authority.
-    #[must_use]
-    pub fn api_credentials(&self) -> PathBuf {
-        self.root.join("api")
-    }
-
     /// The simulated runtime's world.
     #[must_use]
     pub fn simulator(&self) -> PathBuf {
@@ -138,6 +132,23 @@ impl Home {
 
     fn installation_id(&self) -> PathBuf {
         self.root.join("installation-id")
+    }
+
+    /// Makes the store and the simulator's directory private, where they are. The home is already; whoever copies it with
+    /// other modes should not open them.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn restrict(&self) -> Result<(), HomeError> {
+        for (path, mode) in [(self.store(), 0o600), (self.simulator(), 0o700)] {
+            match fs::set_permissions(&path, Permissions::from_mode(mode)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(HomeError::Io { operation: "restrict", path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn lock_file(&self) -> PathBuf {

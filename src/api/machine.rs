@@ -53,7 +53,7 @@ pub struct MachineSpec {
     /// Labels of the Node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Taints of the Node, kubeadm's own not among them.
+    /// Taints of the Node. On a control plane of a Cluster with workers, kubeadm's own is among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,

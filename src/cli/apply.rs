@@ -103,15 +103,15 @@ pub async fn all(
 ) -> Result<Vec<Applied>, CliError> {
     let mut applied = Vec::new();
     for (label, document) in &inputs.documents {
-        match one(client, document).await {
+        match one(client, label, document).await {
             Ok(done) => applied.push(done),
-            Err(error) => failures.add(context, error.details([format!("in {label}:{}", document.line)]))?,
+            Err(error) => failures.add(context, error)?,
         }
     }
     Ok(applied)
 }
 
-async fn one(client: &Client, document: &Document) -> Result<Applied, CliError> {
+async fn one(client: &Client, label: &str, document: &Document) -> Result<Applied, CliError> {
     let attempted = format!("apply cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_metadata_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
@@ -122,7 +122,7 @@ async fn one(client: &Client, document: &Document) -> Result<Applied, CliError> 
     let object = api
         .patch(&document.name, &params, &Patch::Apply(&manifest(document)))
         .await
-        .map_err(|error| CliError::request(&attempted, error))?;
+        .map_err(|error| refused(&attempted, label, document, error))?;
     let outcome = match before {
         None => "created",
         Some(before) if before.resource_version() == object.resource_version() => "unchanged",
@@ -134,6 +134,15 @@ async fn one(client: &Client, document: &Document) -> Result<Applied, CliError> 
         outcome,
         object,
     })
+}
+
+/// With the place of what was refused.
+fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
+    let (line, column) = match &error {
+        kube::Error::Api(status) => document.place_of(status),
+        _ => (document.line, 1),
+    };
+    CliError::request(attempted, error).details([format!("in {label}:{line}:{column}")])
 }
 
 fn manifest(document: &Document) -> Value {

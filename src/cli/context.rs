@@ -16,6 +16,8 @@ use crate::world::World;
 pub struct Environment {
     /// `$HOME`, or what the system knows of the user.
     pub user_home: PathBuf,
+    /// `$KINA_HOME`. Read here and not by clap, which would name `--home` in every message about usage.
+    pub home: Option<PathBuf>,
     /// `$KUBECONFIG`.
     pub kubeconfig: Option<String>,
     /// Whether the locale shows more than ASCII.
@@ -93,6 +95,7 @@ impl Environment {
         };
         Self {
             user_home: etcetera::home_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            home: std::env::var_os("KINA_HOME").filter(|value| !value.is_empty()).map(PathBuf::from),
             kubeconfig: text("KUBECONFIG"),
             // macOS sets no locale in some shells, and always shows Unicode.
             unicode: locale.as_ref().map_or(cfg!(target_os = "macos"), shows),

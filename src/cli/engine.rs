@@ -17,8 +17,10 @@ pub struct Start {
     pub home: Home,
     /// Where contexts go.
     pub kubeconfig: Target,
-    /// Directories to watch besides the home's own; without a list, those that were watched before.
-    pub watch: Option<Vec<PathBuf>>,
+    /// Directories to watch from now on, besides the home's own and those that were watched before.
+    pub watch: Vec<PathBuf>,
+    /// Directories not to watch any more.
+    pub unwatch: Vec<PathBuf>,
 }
 
 /// A Kina, or a part of one, in this process.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::CliError;
 use super::exit::Exit;
+use crate::sources::is_manifest;
 use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest};
 use crate::ui::Style;
 use crate::world::{FileKind, FileSystem};
@@ -129,10 +130,6 @@ impl Options {
         }
         Ok(())
     }
-}
-
-fn is_manifest(name: &str) -> bool {
-    [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
 }
 
 fn read(files: &dyn FileSystem, path: &Path) -> Result<Vec<u8>, CliError> {

@@ -85,12 +85,12 @@ impl Engine for LocalEngine {
         let lock = self.take(&start.home).await?;
         let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
         let mut roots = vec![Root::home(start.home.clusters())];
-        roots.extend(start.watch.iter().flatten().map(Root::watched));
+        roots.extend(start.watch.iter().map(Root::watched));
         let options = Options {
             home: start.home.clone(),
             world: self.world.clone(),
             roots,
-            keep_sources: start.watch.is_none(),
+            unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
@@ -164,6 +164,8 @@ impl From<SystemError> for CliError {
         match error {
             SystemError::Home(error) => error.into(),
             SystemError::Store(error) => error.into(),
+            error @ SystemError::NotWatched { .. } => CliError::new(Exit::NotFound, error.to_string())
+                .hint("`kina get sources -o wide` lists the directories"),
             error => CliError::new(Exit::Failure, "cannot run Kina").because(error),
         }
     }

@@ -1,7 +1,7 @@
 //! `kina detach`, `pause` and `resume`: annotations on Clusters, which are free also where a file declares them.
 
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::context::{Context, Failures};
@@ -81,8 +81,10 @@ async fn one(client: &Client, name: &str, mark: Mark) -> Result<String, CliError
         let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
         return Err(get::near(error, client, &Which::Clusters, name).await);
     };
-    let source = cluster.status.as_ref().and_then(|status: &ClusterStatus| status.source.as_ref());
-    if mark == Mark::Detach && source.is_none_or(|source| source.name == annotations::SOURCE_CLI) {
+    // The annotation is there with the Cluster; its status follows when a controller has looked.
+    let reported = cluster.status.as_ref().and_then(|status: &ClusterStatus| status.source.as_ref());
+    let source = cluster.annotations().get(annotations::SOURCE).or(reported.map(|source| &source.name));
+    if mark == Mark::Detach && source.is_none_or(|source| source == annotations::SOURCE_CLI) {
         return Ok(format!("cluster/{name} unchanged: no file declares it"));
     }
     let (key, value) = mark.annotation();

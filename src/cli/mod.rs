@@ -67,8 +67,8 @@ pub struct Cli {
 /// Options of every verb.
 #[derive(Clone, Debug, clap::Args)]
 struct Global {
-    /// Kina's home [default: ~/.kina]
-    #[arg(long, global = true, env = "KINA_HOME", value_name = "DIR", help_heading = "Global options")]
+    /// Kina's home [default: $KINA_HOME, then ~/.kina]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     home: Option<PathBuf>,
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
@@ -152,7 +152,8 @@ async fn run(cli: Cli, printer: Printer, environment: Environment, engine: Arc<d
         Ok(interrupt) => interrupt,
         Err(_) => return Exit::Failure,
     };
-    let root = cli.global.home.clone().unwrap_or_else(|| environment.user_home.join(".kina"));
+    let root = cli.global.home.clone().or_else(|| environment.home.clone());
+    let root = root.unwrap_or_else(|| environment.user_home.join(".kina"));
     // A relative home is meant from here; a path that cannot be made absolute fails where it is used, by name.
     let home = Home::at(std::path::absolute(&root).unwrap_or(root));
     let world = World::real();

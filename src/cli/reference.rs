@@ -221,7 +221,7 @@ fn classes() -> String {
 
 fn commands() -> String {
     // Neither the terminal nor the environment of whoever renders it shows.
-    let mut cli = Cli::command().term_width(100).mut_arg("home", |home| home.hide_env_values(true));
+    let mut cli = Cli::command().term_width(100);
     cli.build();
     let mut text = help(&mut cli, "kina");
     let verbs: Vec<String> = cli.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();

@@ -1,37 +1,43 @@
 //! `kina serve`: a whole Kina in this process, until it is told to go.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use kube::api::ListParams;
+use kube::{Api, Client};
 
 use super::context::Context;
 use super::engine::Start;
 use super::error::CliError;
 use super::exit::Exit;
 use super::session;
+use crate::api::Source;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Also watch this directory for manifests; may be given several times
+    /// Also watch this directory for manifests, from now on; may be given several times
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
+    /// Do not watch this directory any more; its clusters stay. May be given several times
+    #[arg(long, value_name = "DIR")]
+    unwatch: Vec<PathBuf>,
     /// Where contexts go [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let mut watch = Vec::new();
-    for directory in args.watch {
-        let absolute = std::path::absolute(&directory).map_err(|source| {
-            CliError::new(Exit::Failure, format!("cannot watch `{}`", directory.display())).because(source)
-        })?;
-        watch.push(absolute);
+    let (watch, unwatch) = (absolute(&args.watch)?, absolute(&args.unwatch)?);
+    if let Some(both) = watch.iter().find(|path| unwatch.contains(path)) {
+        let message = format!("`{}` is to be watched, and not to be", both.display());
+        return Err(CliError::new(Exit::Usage, message));
     }
     let kubeconfig = session::target(context, args.kubeconfig.as_deref());
-    let start = Start { home: context.home.clone(), kubeconfig, watch: Some(watch) };
+    let start = Start { home: context.home.clone(), kubeconfig, watch, unwatch };
     let mut started = context.engine.start(&start).await?;
     context.printer.talk(&format!("Kina serves {}", context.home.root().display()));
     context.printer.talk(&format!("  watches    {}", context.home.clusters().display()));
-    for directory in start.watch.iter().flatten() {
+    for directory in watched(&started.client, &start).await? {
         context.printer.talk(&format!("             {}", directory.display()));
     }
     context.printer.talk(&format!("  API        kubectl --kubeconfig {}", context.home.kubeconfig().display()));
@@ -45,4 +51,24 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     context.printer.talk("Ending: what is being written is finished first (Ctrl-C again aborts).");
     started.handle.stop().await;
     result
+}
+
+fn absolute(directories: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let absolute = |directory: &PathBuf| {
+        std::path::absolute(directory).map_err(|source| {
+            CliError::new(Exit::Failure, format!("cannot watch `{}`", directory.display())).because(source)
+        })
+    };
+    directories.iter().map(absolute).collect()
+}
+
+/// What is watched besides the home's own directory: what was before, and what is from now on.
+async fn watched(client: &Client, start: &Start) -> Result<BTreeSet<PathBuf>, CliError> {
+    let sources = Api::<Source>::all(client.clone()).list(&ListParams::default()).await;
+    let sources = sources.map_err(|error| CliError::request("list sources", error))?.items;
+    let known = sources.into_iter().map(|source| PathBuf::from(source.spec.path));
+    let mut watched: BTreeSet<PathBuf> = known.chain(start.watch.iter().cloned()).collect();
+    watched.remove(&start.home.clusters());
+    watched.retain(|path| !start.unwatch.contains(path));
+    Ok(watched)
 }

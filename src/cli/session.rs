@@ -60,7 +60,12 @@ impl Session {
             return Ok(Self { client, sights: None, handle: None, runs: Runs::Daemon });
         }
         if need == Need::Converge {
-            let start = Start { home: context.home.clone(), kubeconfig: target(context, kubeconfig), watch: None };
+            let start = Start {
+                home: context.home.clone(),
+                kubeconfig: target(context, kubeconfig),
+                watch: Vec::new(),
+                unwatch: Vec::new(),
+            };
             return Ok(Self::here(context.engine.start(&start).await?, Runs::Here));
         }
         let purpose = if need == Need::Read { Purpose::Read } else { Purpose::Write };

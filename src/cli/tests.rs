@@ -237,21 +237,27 @@ async fn directories_are_read_with_their_depth_and_what_is_not_kinas_is_left_alo
     let house = House::new(Serving::Daemon);
     house.write("/proj/a.yaml", &manifest("a", "docker"));
     house.write("/proj/.hidden.yaml", "{");
+    house.write("/proj/#edited.yaml", "{");
+    house.write("/proj/b.YAML", &manifest("b", "docker"));
     house.write("/proj/notes.txt", "no manifest");
     house.write("/proj/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n");
     house.write(
         "/proj/deep/b.json",
-        &json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "b"}}).to_string(),
+        &json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "c"}}).to_string(),
     );
     let flat = house.kina("apply -f /proj").await;
     insta::assert_snapshot!(flat.shown(), @r"
     exit 0
     --- stdout
     cluster/a created
+    cluster/b created
     --- stderr
     note: /proj/cm.yaml: ConfigMap (v1) is left alone: it is not Kina's
     ");
-    assert_eq!(house.kina("apply -R -f /proj").await.ok(), "cluster/a unchanged\ncluster/b created\n");
+    assert_eq!(
+        house.kina("apply -R -f /proj").await.ok(),
+        "cluster/a unchanged\ncluster/b unchanged\ncluster/c created\n"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -633,6 +639,7 @@ async fn serve_runs_until_it_is_told_to_go() {
     Ending: what is being written is finished first (Ctrl-C again aborts).
     ");
     assert_eq!(house.engine(), ["start", "stop"]);
+    assert_eq!(house.kina("serve --watch /proj --unwatch /proj").await.exit, Exit::Usage);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -20,8 +21,8 @@ pub const HAND_FIELD_MANAGER: &str = "kina";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ActError {
     /// The API will not have it, however often it is asked.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.message)]
+    Refused(Box<Status>),
     /// It may work the next time.
     #[error("cannot {what}")]
     Transient {
@@ -35,9 +36,7 @@ impl ActError {
     fn of(what: impl FnOnce() -> String, error: kube::Error) -> Self {
         match &error {
             // A conflict is about a version or another write; everything else of the 400s is about what was asked for.
-            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => {
-                Self::Refused(status.message.clone())
-            }
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => Self::Refused(status.clone()),
             _ => Self::Transient { what: what(), source: Box::new(error) },
         }
     }

@@ -25,3 +25,4 @@ mod watched;
 pub use act::{FIELD_MANAGER, HAND_FIELD_MANAGER};
 pub use roots::{HOME_SOURCE, Root};
 pub use run::run;
+pub use scan::is_manifest;

@@ -13,6 +13,7 @@ mod serving;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ use crate::kubeconfig::Target;
 use crate::observability::Metrics;
 use crate::runtime::sim::{SimError, SimOptions, SimRuntime, SimStore};
 use crate::runtime::{Metered, Runtime};
-use crate::sources::{self, Root};
+use crate::sources::{self, HOME_SOURCE, Root};
 use crate::world::{World, uuid};
 
 /// Where the metrics are.
@@ -91,11 +92,10 @@ pub struct Options {
     pub home: Home,
     /// Clock, randomness, files and ports.
     pub world: World,
-    /// Directories to watch.
+    /// Directories to watch, besides those that were watched before: these stay until somebody says otherwise.
     pub roots: Vec<Root>,
-    /// Whether directories that were watched before stay so, besides `roots`. Without it their clusters are let go of,
-    /// which only `kina serve` may wish.
-    pub keep_sources: bool,
+    /// Directories not to watch any more. Their clusters stay, and belong to whoever works by hand.
+    pub unwatch: Vec<PathBuf>,
     /// Where objects, and the simulated world, are kept.
     pub storage: Storage,
     /// Where contexts of clusters go.
@@ -132,6 +132,12 @@ pub enum SystemError {
     /// The directories that were watched before.
     #[error("could not list the sources")]
     Sources(#[source] Box<kube::Error>),
+    /// A directory that is not to be watched any more, and is not.
+    #[error("{path} is not a directory that `--watch` made Kina watch")]
+    NotWatched {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The simulated runtime.
     #[error("could not open the simulated runtime")]
     Simulator(#[from] SimError),
@@ -172,7 +178,11 @@ impl Objects {
         loop {
             match RedbStore::open(&home.store(), STORE_CACHE_BYTES, &uuid(world.random.as_ref())) {
                 Err(StoreError::InUse { .. }) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
-                opened => return Ok(opened?),
+                opened => {
+                    let store = opened?;
+                    home.restrict()?;
+                    return Ok(store);
+                }
             }
         }
     }
@@ -265,8 +275,7 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, mut roots, keep_sources, storage, kubeconfig, sockets, parallelism, layers } =
-            options;
+        let Options { home, world, mut roots, unwatch, storage, kubeconfig, sockets, parallelism, layers } = options;
         let metrics = Metrics::new();
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
         let (objects, simulator) = match storage {
@@ -277,8 +286,12 @@ impl Running {
             }
             Storage::Given { store, simulator } => (Objects::over(store, &world, false, &metrics).await?, simulator),
         };
-        if keep_sources {
-            roots.extend(objects.known_roots().await?);
+        roots.extend(objects.known_roots().await?);
+        for path in unwatch {
+            if !roots.iter().any(|root| root.path == path && root.name != HOME_SOURCE) {
+                return Err(SystemError::NotWatched { path });
+            }
+            roots.retain(|root| root.path != path);
         }
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         let context = controllers::Context {

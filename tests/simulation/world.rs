@@ -71,7 +71,7 @@ async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc
         home: home.clone(),
         world: world.clone(),
         roots: vec![Root::home(home.clusters())],
-        keep_sources: false,
+        unwatch: Vec::new(),
         storage: Storage::Given { store, simulator: Arc::clone(simulator) },
         kubeconfig: Target::resolve(None, Path::new("/home/me")),
         sockets: false,

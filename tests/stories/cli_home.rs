@@ -94,6 +94,43 @@ fn no_wait_records_and_the_next_serve_carries_it_out() {
 }
 
 #[test]
+fn a_directory_stays_watched_until_it_is_said_otherwise() {
+    let environment = TestEnvironment::new();
+    environment.write("team/toy.yaml", TOY);
+    let source = |environment: &TestEnvironment| {
+        let sources = json(&environment.kina(&["get", "sources", "-o", "json"]).success());
+        let sources: Vec<Value> = sources["items"].as_array().unwrap().clone();
+        sources.into_iter().find(|source| source["metadata"]["name"] != "clusters")
+    };
+    let declared = |environment: &TestEnvironment| {
+        let ran = environment.kina(&["get", "cluster", "toy", "-o", "json"]);
+        (ran.code == 0).then(|| json(&ran.out)["metadata"]["annotations"]["kina.dev/source"].clone())
+    };
+    let first = environment.start(&["serve", "--watch", "team"], "Ctrl-C ends it");
+    eventually("the cluster", || declared(&environment).is_some());
+    environment.kina(&["detach", "toy"]).success();
+    eventually("the ignored document", || {
+        source(&environment).is_some_and(|source| source["status"]["ignored"][0]["cluster"] == "toy")
+    });
+    assert_eq!(first.end(), 0);
+
+    // A flag that is left out takes nothing away, and what must be remembered is.
+    let second = environment.start(&["serve"], "/work/team");
+    assert_eq!(source(&environment).unwrap()["status"]["ignored"][0]["cluster"], "toy");
+    assert_eq!(second.end(), 0);
+
+    environment.kina(&["serve", "--unwatch", "other"]).fails(5);
+    let third = environment.start(&["serve", "--unwatch", "team"], "Ctrl-C ends it");
+    eventually("the end of the source", || source(&environment).is_none());
+    assert_eq!(declared(&environment).unwrap(), "cli", "its cluster stays");
+    assert_eq!(third.end(), 0);
+    for (path, mode) in [("store.redb", 0o600), ("sim", 0o700)] {
+        let found = fs::metadata(environment.path("home/.kina").join(path)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{path}");
+    }
+}
+
+#[test]
 fn a_home_of_others_is_refused() {
     let environment = TestEnvironment::new();
     environment.write("toy.yaml", TOY);

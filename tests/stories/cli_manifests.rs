@@ -86,3 +86,18 @@ fn the_schemas_in_the_repository_are_current_and_can_be_written_anywhere() {
     hint: write them anew with `kina schema --write schemas`
     ");
 }
+
+#[test]
+fn what_the_api_refuses_is_told_with_line_and_column() {
+    let environment = TestEnvironment::new();
+    let manifest = |subnet: &str| {
+        format!(
+            "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: toy\nspec:\n  runtime: sim\n  networking:\n    podSubnet: {subnet}\n"
+        )
+    };
+    environment.write("toy.yaml", &manifest("10.8.0.0/16"));
+    assert_eq!(environment.kina(&["apply", "-f", "toy.yaml", "--no-wait"]).success(), "cluster/toy created\n");
+    environment.write("toy.yaml", &manifest("10.9.0.0/16"));
+    let refused = environment.kina(&["apply", "-f", "toy.yaml", "--no-wait"]).fails(4);
+    assert!(refused.contains("in toy.yaml:8:5"), "{refused}");
+}

@@ -159,6 +159,14 @@ impl<'t> Lines<'t> {
         Self { path, text, starts: [0].into_iter().chain(breaks).collect() }
     }
 
+    /// Line and column of an offset, from 1.
+    pub(super) fn position(&self, offset: u32) -> (u32, u32) {
+        let offset = self.boundary(offset as usize);
+        let line = self.line_of(offset);
+        let column = self.between(self.start_of(line), offset).chars().count() + 1;
+        (u32::try_from(line + 1).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+
     pub(super) fn place(&self, found: Found) -> Fault {
         let mut fault = Fault {
             path: self.path.to_owned(),
@@ -173,9 +181,7 @@ impl<'t> Lines<'t> {
         let start = self.boundary(span.start as usize);
         let end = self.boundary(span.end as usize).max(start);
         let line = self.line_of(start);
-        let column = self.between(self.start_of(line), start).chars().count() + 1;
-        fault.line = u32::try_from(line + 1).unwrap_or(u32::MAX);
-        fault.column = u32::try_from(column).unwrap_or(u32::MAX);
+        (fault.line, fault.column) = self.position(span.start);
         // Only the first line of what is wrong is marked: a block of fifty lines would fill the screen.
         let end = end.min(start + self.between(start, self.end_of(line)).trim_end().len());
         fault.excerpt = Some(self.excerpt(line, start..end, found.label, found.note));

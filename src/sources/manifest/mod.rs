@@ -11,6 +11,7 @@
 
 mod faults;
 mod object;
+pub mod place;
 mod scalar;
 pub(super) mod schema;
 pub(crate) mod suggest;
@@ -27,6 +28,7 @@ use crate::api::ClusterSpec;
 use crate::api::source::SourceError;
 use faults::Lines;
 pub use faults::{Colour, Fault};
+use place::Place;
 
 /// Largest manifest file, in bytes. A Cluster takes about 1 KiB, so a thousand of them fit; and a snapshot of a changed
 /// source never holds more than this for a file.
@@ -64,6 +66,8 @@ pub struct Document {
     pub spec: Value,
     /// The same with defaults.
     pub typed: ClusterSpec,
+    /// Where each field of `metadata` and `spec` is written, in order of place.
+    pub places: Vec<Place>,
 }
 
 impl Manifest {
@@ -77,12 +81,12 @@ impl Manifest {
         };
         let mut manifest = Self { mentions_kina, ..Self::default() };
         let mut found = Vec::new();
+        let lines = Lines::new(path, text);
         for parsed in tree::documents(text) {
-            manifest.take(text, parsed, &mut found);
+            manifest.take(text, &lines, parsed, &mut found);
         }
         found.extend(second_declarations(text, &manifest.documents));
         found.sort_by_key(faults::Found::start);
-        let lines = Lines::new(path, text);
         let more = found.len().saturating_sub(FAULTS_MAX);
         manifest.faults = found.into_iter().take(FAULTS_MAX).map(|fault| lines.place(fault)).collect();
         if more > 0
@@ -112,7 +116,7 @@ impl Manifest {
         self.faults.iter().map(|fault| fault.render(colour)).collect::<Vec<_>>().join("\n\n")
     }
 
-    fn take(&mut self, text: &str, parsed: tree::Parsed, found: &mut Vec<faults::Found>) {
+    fn take(&mut self, text: &str, lines: &Lines<'_>, parsed: tree::Parsed, found: &mut Vec<faults::Found>) {
         let source = text.get(parsed.text.start as usize..parsed.text.end as usize).unwrap_or_default();
         let Some(root) = parsed.root else {
             // What cannot be read as YAML may be a template of another tool: whose it is, is decided for the file.
@@ -132,7 +136,8 @@ impl Manifest {
             }
             object::Object::Cluster(mut document, faults) => {
                 if faults.is_empty() && parsed.faults.is_empty() {
-                    document.line = line_of(text, root.span.start);
+                    document.line = lines.position(root.span.start).0;
+                    document.places = place::of(&root, lines);
                     document.hash = hash(source.trim().as_bytes());
                     self.documents.push(*document);
                 }
@@ -147,11 +152,6 @@ impl Manifest {
 #[must_use]
 pub fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn line_of(text: &str, offset: u32) -> u32 {
-    let before = text.as_bytes().get(..offset as usize).unwrap_or_default();
-    u32::try_from(before.iter().filter(|&&byte| byte == b'\n').count()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// The text of a file, without its byte order mark.

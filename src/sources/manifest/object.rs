@@ -161,6 +161,7 @@ fn cluster(root: &Node, mut faults: Vec<Found>) -> Object {
         annotations: metadata.annotations,
         spec,
         typed,
+        places: Vec::new(),
     };
     Object::Cluster(Box::new(document), faults)
 }

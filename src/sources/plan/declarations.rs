@@ -107,8 +107,8 @@ fn refused<'a>(input: &Input<'a>, good: &BTreeMap<&str, Declared<'a>>) -> Vec<(&
     let current = refusals.filter(|(declared, refusal)| declared.document.hash == refusal.hash);
     let error = |(declared, refusal): (&Declared<'a>, &super::Refusal)| {
         let error = SourceError {
-            line: declared.document.line,
-            column: 1,
+            line: refusal.place.0,
+            column: refusal.place.1,
             message: refusal.message.clone(),
             snippet: String::new(),
         };

@@ -71,6 +71,8 @@ pub struct Refusal {
     pub hash: String,
     /// Why, for people.
     pub message: String,
+    /// Line and column of what it is about.
+    pub place: (u32, u32),
     /// It may be tried once more: what it was refused for may be gone.
     pub is_due: bool,
 }

@@ -710,10 +710,15 @@ fn a_document_that_the_api_refused_is_an_error_and_is_tried_again_when_it_change
     let Action::Apply { document, .. } = &plan.actions[0] else { panic!("{plan:?}") };
     story.refusals.insert(
         "c0".into(),
-        Refusal { hash: document.hash.clone(), message: "spec.runtime cannot change".into(), is_due: false },
+        Refusal {
+            hash: document.hash.clone(),
+            message: "spec.runtime cannot change".into(),
+            place: (6, 3),
+            is_due: false,
+        },
     );
     story.rest();
-    assert_eq!(story.errors(), ["c0.yaml:1: spec.runtime cannot change"]);
+    assert_eq!(story.errors(), ["c0.yaml:6: spec.runtime cannot change"]);
     story.declare("c0", "paused: true");
     story.rest();
     assert_eq!((story.errors().len(), story.clusters["c0"].spec.paused), (0, true));

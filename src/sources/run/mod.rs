@@ -342,8 +342,10 @@ impl<'a> Task<'a> {
                         self.notify(source, &notice).await;
                     }
                 }
-                Err(ActError::Refused(message)) => {
-                    let refusal = Refusal { hash: document.hash.clone(), message, is_due: false };
+                Err(ActError::Refused(status)) => {
+                    let place = document.place_of(&status);
+                    let refusal =
+                        Refusal { hash: document.hash.clone(), message: status.message, place, is_due: false };
                     self.refusals.insert(document.name.clone(), Refused { refusal, since: shared.uptime() });
                     shared.mirror.wake();
                 }

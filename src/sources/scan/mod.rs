@@ -281,9 +281,10 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a name is one of a manifest. Editors' own files do not end like one (`x.yaml~`, `x.yaml.swp`, `#x.yaml#`,
+/// Whether a name is one of a manifest, in watched directories as with `-f`. Editors' own files do not end like one (`x.yaml~`, `x.yaml.swp`, `#x.yaml#`,
 /// `4913`, `x.tmp`) or begin with a dot.
-fn is_manifest(path: &str) -> bool {
+#[must_use]
+pub fn is_manifest(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
     let is_known =
