@@ -20,6 +20,8 @@ pub const PAUSED: &str = "kina.dev/paused";
 pub const PROTECT: &str = "kina.dev/protect";
 /// On a Cluster: permits recreation for the spec generation it names, once (`kina recreate`-like commands).
 pub const RECREATE: &str = "kina.dev/recreate";
+/// On a Cluster: UID of the earlier Cluster whose things on the host it adopted. Written by controllers only.
+pub const IDENTITY: &str = "kina.dev/identity";
 
 /// Value of [`SOURCE`] for what was applied by hand.
 pub const SOURCE_CLI: &str = "cli";

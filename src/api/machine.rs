@@ -64,6 +64,30 @@ pub struct MachineSpec {
     /// What the Cluster has granted it to do. Without a grant it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Turn>,
+    /// Under which UIDs its things on the host are known, where those are not the present ones.
+    #[serde(default, skip_serializing_if = "Identity::is_own")]
+    pub identity: Identity,
+}
+
+/// The UIDs that labels on the host carry. Labels cannot change once something is made: so what an earlier Cluster or
+/// Machine of the same name left is adopted by taking over its identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// UID of the earlier Cluster; the owner's own where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// UID of the earlier Machine; its own where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+}
+
+impl Identity {
+    /// Whether nothing was taken over.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Control plane or worker.

@@ -4,7 +4,7 @@
 //! moment, and in any case now and then. Only those whose objects differ from the listing before are woken. Where a
 //! listing fails, nothing is known: what was seen before says nothing about what is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::wake::Waker;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::RuntimeName;
-use crate::runtime::{Container, Listing, Network, OwnerLabels, Runtime, RuntimeError, Volume};
+use crate::runtime::{Container, Labels, Listing, Network, OwnerLabels, Runtime, RuntimeError, Volume};
 
 /// Between two listings pass at least this long, and more where there is much to list: a listing costs some 20 µs an
 /// object, so at most a fifth of the time goes into listing.
@@ -252,7 +252,8 @@ fn wake_for(waker: &Waker, name: &str, owner: Option<OwnerLabels>) {
 }
 
 /// What has a name that a listing is ordered by.
-trait Named {
+pub trait Named {
+    /// Its name.
     fn name(&self) -> &str;
 }
 
@@ -298,6 +299,60 @@ fn by_name<'a, T: Named>(list: &'a [T], name: &str) -> &'a [T] {
     let from = list.partition_point(|object| object.name() < name);
     let to = list.partition_point(|object| object.name() <= name);
     &list[from..to]
+}
+
+/// All objects whose name begins so, in a list that is ordered by name.
+fn by_beginning<'a, T: Named>(list: &'a [T], beginning: &str) -> &'a [T] {
+    let from = list.partition_point(|object| object.name() < beginning);
+    let length = list[from..].partition_point(|object| object.name().starts_with(beginning));
+    &list[from..from + length]
+}
+
+/// Everything of this installation that carries a Cluster's name, whatever its UID.
+#[derive(Debug)]
+pub struct Things<'a> {
+    /// Containers.
+    pub containers: Vec<(&'a Container, OwnerLabels)>,
+    /// Volumes.
+    pub volumes: Vec<(&'a Volume, OwnerLabels)>,
+    /// Networks.
+    pub networks: Vec<(&'a Network, OwnerLabels)>,
+}
+
+impl<'a> Things<'a> {
+    /// Looks among the names that a Cluster wants.
+    #[must_use]
+    pub fn of_cluster(listing: &'a Listing, cluster: &OwnerLabels) -> Self {
+        let ours = |owner: &OwnerLabels| owner.installation == cluster.installation && owner.cluster == cluster.cluster;
+        let beginning = format!("{}-", cluster.cluster);
+        let containers = by_beginning(&listing.containers, &beginning).iter();
+        let volumes = by_beginning(&listing.volumes, &beginning).iter();
+        let networks = by_name(&listing.networks, &format!("kina-{}", cluster.cluster)).iter();
+        Self {
+            containers: containers.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
+            volumes: volumes.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
+            networks: networks.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
+        }
+    }
+
+    /// Names, labels and owners of all.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Labels, &OwnerLabels)> {
+        let containers = self.containers.iter().map(|(found, owner)| (found.name(), &found.labels, owner));
+        let volumes = self.volumes.iter().map(|(found, owner)| (found.name(), &found.labels, owner));
+        let networks = self.networks.iter().map(|(found, owner)| (found.name(), &found.labels, owner));
+        containers.chain(volumes).chain(networks)
+    }
+
+    /// Those that were made for machines.
+    pub fn of_machines(&self) -> impl Iterator<Item = (&str, &Labels, &OwnerLabels)> {
+        self.all().filter(|(_, _, owner)| owner.machine_uid.is_some())
+    }
+
+    /// UIDs of the Clusters that they were made for.
+    #[must_use]
+    pub fn identities(&self) -> BTreeSet<String> {
+        self.all().map(|(_, _, owner)| owner.cluster_uid.clone()).collect()
+    }
 }
 
 /// The container of a wanted name.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 /// Labels of a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
@@ -12,6 +13,9 @@ const CLUSTER_UID: &str = "dev.kina.cluster-uid";
 const MACHINE_UID: &str = "dev.kina.machine-uid";
 const ROLE: &str = "dev.kina.role";
 const SPEC_HASH: &str = "dev.kina.spec-hash";
+const ADDRESS: &str = "dev.kina.address";
+const VERSION: &str = "dev.kina.kubernetes-version";
+const FINGERPRINT: &str = "dev.kina.fingerprint";
 
 /// Which Kina made something. Kept in the home beside the store, not in it, so that it survives a lost store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,9 +110,54 @@ impl OwnerLabels {
     }
 }
 
+/// What never changes about a node, on its container and on its volume: with it a node is known again although the store
+/// that had it is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLabels {
+    /// Its address for life.
+    pub address: Ipv4Addr,
+    /// Its Kubernetes version.
+    pub version: String,
+    /// Of everything that the machines of its cluster cannot change in place.
+    pub fingerprint: String,
+}
+
+impl NodeLabels {
+    /// As labels, to be added to those of the owner.
+    #[must_use]
+    pub fn to_labels(&self) -> Labels {
+        let all = [
+            (ADDRESS, self.address.to_string()),
+            (VERSION, self.version.clone()),
+            (FINGERPRINT, self.fingerprint.clone()),
+        ];
+        all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// From labels; `None` where one is missing, or is no valid one.
+    #[must_use]
+    pub fn from_labels(labels: &Labels) -> Option<Self> {
+        Some(Self {
+            address: labels.get(ADDRESS)?.parse().ok()?,
+            version: labels.get(VERSION)?.clone(),
+            fingerprint: labels.get(FINGERPRINT)?.clone(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_changes_about_a_node_is_the_same_after_a_round_through_labels() {
+        let node =
+            NodeLabels { address: "10.160.0.10".parse().unwrap(), version: "v1.35.5".into(), fingerprint: "f".into() };
+        let mut labels = node.to_labels();
+        assert_eq!(NodeLabels::from_labels(&labels), Some(node));
+        labels.insert(ADDRESS.into(), "somewhere".into());
+        assert_eq!(NodeLabels::from_labels(&labels), None);
+    }
 
     #[test]
     fn an_owner_is_the_same_after_a_round_through_labels() {

@@ -19,7 +19,7 @@ use futures::stream::BoxStream;
 
 pub use connect::{ClusterAccess, ClusterConnector, ConnectError};
 pub use error::{Cause, RuntimeError};
-pub use labels::{InstallationId, Labels, OwnerLabels, Role};
+pub use labels::{InstallationId, Labels, NodeLabels, OwnerLabels, Role};
 pub use metered::Metered;
 pub use spec::{
     Capabilities, Container, ContainerId, ContainerSpec, ContainerState, ExecOutput, ExecRequest, Image, Listing,

@@ -36,6 +36,7 @@ impl Admission for ClusterRules {
             }
             None => new,
         };
+        keep_identity(request, object)?;
         refuse_collisions(request, &new)?;
         write_spec(object, &new)?;
         Ok(Admitted::default())
@@ -150,6 +151,30 @@ fn permit_recreation(
         ),
         causes: causes(),
     })
+}
+
+/// Under which UID a Cluster's things on the host are known is found out by controllers alone.
+fn keep_identity(request: &Request<'_>, object: &mut Value) -> Result<(), Denied> {
+    if request.user.name == users::CONTROLLERS {
+        return Ok(());
+    }
+    let old = request.old.and_then(|old| annotation(old, annotations::IDENTITY));
+    match (old, annotation(object, annotations::IDENTITY)) {
+        (old, new) if old == new => Ok(()),
+        (Some(old), None) => {
+            let old = old.to_owned();
+            object["metadata"]["annotations"][annotations::IDENTITY] = Value::String(old);
+            Ok(())
+        }
+        _ => Err(Denied::Forbidden {
+            message: format!(
+                "the annotation {} of cluster {} is written by Kina alone: leave it out",
+                annotations::IDENTITY,
+                request.name
+            ),
+            causes: Vec::new(),
+        }),
+    }
 }
 
 fn refuse_collisions(request: &Request<'_>, new: &ClusterSpec) -> Result<(), Denied> {
@@ -293,6 +318,20 @@ mod tests {
         let stored = vec![cluster("a", json!({"workers": [{"name": "b-c"}]}))];
         let mut longer = cluster("a-b", json!({"workers": [{"name": "c"}]}));
         assert!(admit(&ClusterRules, users::ADMIN, None, &mut longer, stored).is_err());
+    }
+
+    #[test]
+    fn the_identity_of_a_cluster_is_written_by_controllers_alone() {
+        let mut old = cluster("dev", json!({}));
+        old["metadata"]["annotations"] = json!({"kina.dev/identity": "u1"});
+        let mut without = cluster("dev", json!({"paused": true}));
+        admit(&ClusterRules, users::ADMIN, Some(&old), &mut without, vec![]).unwrap();
+        assert_eq!(without["metadata"]["annotations"]["kina.dev/identity"], "u1");
+        let mut other = old.clone();
+        other["metadata"]["annotations"]["kina.dev/identity"] = json!("u2");
+        assert!(admit(&ClusterRules, users::ADMIN, Some(&old), &mut other, vec![]).is_err());
+        assert!(admit(&ClusterRules, users::SOURCES, None, &mut other, vec![]).is_err());
+        admit(&ClusterRules, users::CONTROLLERS, Some(&old), &mut other, vec![]).unwrap();
     }
 
     #[test]

@@ -9,6 +9,13 @@ use redb::StorageBackend;
 #[derive(Clone, Debug, Default)]
 pub struct SharedBytes(Arc<Mutex<Vec<u8>>>);
 
+impl SharedBytes {
+    /// A file of its own with the same content.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+}
+
 impl StorageBackend for SharedBytes {
     fn len(&self) -> Result<u64, io::Error> {
         Ok(self.0.lock().unwrap().len() as u64)

@@ -12,6 +12,7 @@
     reason = "tests may"
 )]
 
+mod adoption;
 mod backend;
 mod drift;
 mod entropy;

@@ -58,6 +58,11 @@ impl Meanwhile<'_> {
     pub fn remove(&self, name: &str) {
         self.world.files.remove_file(&self.home.clusters().join(name)).unwrap();
     }
+
+    /// Removes the keys of all clusters.
+    pub fn remove_keys(&self) {
+        self.world.files.remove_directory(&self.home.pki()).unwrap();
+    }
 }
 
 /// How often is looked whether a condition holds.
@@ -184,6 +189,30 @@ impl Simulation {
     pub fn no_more_faults(&self) {
         self.trace.note(format_args!("no more faults"));
         self.faults.lock().unwrap().clear();
+    }
+
+    /// Ends Kina, loses its store while it is down, and starts it over an empty one. The home stays.
+    pub async fn lose_store(self) -> Self {
+        self.lose_store_and(|_| ()).await
+    }
+
+    /// As [`Self::lose_store`], with something happening while Kina is down.
+    pub async fn lose_store_and(mut self, meanwhile: impl FnOnce(&Meanwhile<'_>)) -> Self {
+        self.trace.note(format_args!("the store is lost"));
+        self.store = SharedBytes::default();
+        self.crash_and(meanwhile).await
+    }
+
+    /// The store as it is now, to be restored later.
+    pub fn back_up_store(&self) -> SharedBytes {
+        self.store.copy()
+    }
+
+    /// Ends Kina, and starts it over an older store.
+    pub async fn restore_store(mut self, backup: &SharedBytes) -> Self {
+        self.trace.note(format_args!("an older store is restored"));
+        self.store = backup.copy();
+        self.crash().await
     }
 
     fn record_all(&self) {

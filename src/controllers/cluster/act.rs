@@ -166,7 +166,7 @@ impl Act {
     async fn perform(&mut self, step: Step) -> Result<Next, EffectError> {
         let name = step.name();
         match step {
-            Step::MakeCertificates => self.shared.certificates(&self.subject.uid).map(|_| Next::Go),
+            Step::MakeCertificates => self.shared.certificates(&self.subject.owner.cluster_uid).map(|_| Next::Go),
             Step::CreateNetwork => self.create_network(name).await,
             Step::CreateBalancer => self.create_balancer(name).await,
             Step::WriteBackends => self.write_backends(name).await,
@@ -177,7 +177,9 @@ impl Act {
             },
             Step::RemoveNetwork => self.remove_network(name).await,
             Step::RemoveLeft(left) => self.remove_left(name, &left).await,
-            Step::RemoveCertificates => self.shared.remove_certificates(&self.subject.uid).map(|()| Next::Go),
+            Step::RemoveCertificates => {
+                self.shared.remove_certificates(&self.subject.owner.cluster_uid).map(|()| Next::Go)
+            }
             Step::RemoveFinalizer => {
                 let clusters: Api<Cluster> = Api::all(self.shared.context.client.clone());
                 effect(&self.handle, &self.subject.name, name, || {
@@ -290,7 +292,7 @@ impl Act {
                         container.name == left.name
                             && container.owner().is_some_and(|owner| {
                                 owner.installation == self.subject.owner.installation
-                                    && owner.cluster_uid == self.subject.uid
+                                    && owner.cluster_uid == self.subject.owner.cluster_uid
                             })
                     });
                     for container in ours {

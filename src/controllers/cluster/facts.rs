@@ -1,5 +1,6 @@
 //! What is known of a Cluster when its next steps are planned.
 
+use super::adopt::Adoption;
 use crate::api::MachineSpec;
 use crate::api::cluster::ClusterSpec;
 use crate::api::defaults::Resolved;
@@ -53,6 +54,8 @@ pub struct Facts {
     pub context_altered: Option<String>,
     /// Nodes in it that no Machine stands behind; the first few.
     pub foreign_nodes: Vec<String>,
+    /// What an earlier Cluster or Machine left.
+    pub adoption: Adoption,
 }
 
 /// What is on the host.
@@ -123,6 +126,8 @@ pub struct MachineFacts {
     pub bootstrapped: Option<bool>,
     /// Its container was made from another spec than the one now, or changed by somebody.
     pub outdated: bool,
+    /// It was adopted a moment ago: whether it is wanted is about to be told, where the record is older than the wish.
+    pub just_adopted: bool,
     /// The word for what it waits for, empty where for nothing.
     pub waiting: String,
 }

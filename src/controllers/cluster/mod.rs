@@ -3,6 +3,7 @@
 pub mod act;
 pub mod addon_drift;
 pub mod addons;
+pub mod adopt;
 pub mod balancer;
 pub mod facts;
 pub mod observe;
@@ -23,9 +24,11 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
+use self::adopt::Adoption;
 use self::facts::{Facts, HostFacts};
 use self::observe::Subject;
 use self::plan::{Plan, Step};
+use self::resolve::Adopted;
 use self::wait::Wait;
 use super::backoff::Mark;
 use super::context::Shared;
@@ -77,11 +80,21 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
         };
     }
     shared.reservations.release(&subject.uid);
+    if let Some(spec) = subject.resolved.as_ref().filter(|_| !subject.deleting() && !is_paused(&subject.cluster)) {
+        match resolve::adopt(&shared, &subject, spec).await? {
+            Adopted::Nothing => {}
+            Adopted::Stored => {
+                shared.waker.clusters.wake(&name);
+                return Ok(Action::await_change());
+            }
+            Adopted::Wait(wait) => return unresolved(&shared, &subject, wait).await,
+        }
+    }
     pass(&shared, &subject).await
 }
 
 async fn unresolved(shared: &Shared, subject: &Subject, wait: Wait) -> Result<Action, ReconcileError> {
-    let facts = observe::observe(shared, subject, None);
+    let facts = observe::observe(shared, subject, None, Adoption::default());
     let plan = Plan { wait: Some(wait), ..Plan::default() };
     report(shared, subject, &facts, &plan, None).await?;
     Ok(Action::requeue(Duration::from_secs(5)))
@@ -94,7 +107,8 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
         watch_api(shared, subject, access).await;
     }
     let working = end_of_operations(shared, subject, &mark).await;
-    let facts = observe::observe(shared, subject, access.as_ref());
+    let adoption = if subject.deleting() { Adoption::default() } else { adopt::look(shared, subject).await? };
+    let facts = observe::observe(shared, subject, access.as_ref(), adoption);
     let mut plan = plan::plan(&facts);
     if let HostFacts::Known { network, .. } = &facts.host {
         wake_machines(shared, subject, "network", &format!("{:?}", network.ours()));
@@ -156,10 +170,11 @@ fn waiter(subject: &Subject) -> String {
 /// How the cluster is reached, once it has certificates and as long as it is not about to go.
 fn access(shared: &Shared, subject: &Subject) -> Option<ClusterAccess> {
     let spec = subject.resolved.as_ref()?;
-    if subject.deleting() || !shared.has_certificates(&subject.uid) {
+    let identity = &subject.owner.cluster_uid;
+    if subject.deleting() || !shared.has_certificates(identity) {
         return None;
     }
-    let pki = shared.certificates(&subject.uid).ok()?;
+    let pki = shared.certificates(identity).ok()?;
     Some(ClusterAccess {
         server: spec.url(),
         ca_certificate: pki.ca.certificate.clone(),
@@ -227,13 +242,19 @@ async fn note_error(shared: &Shared, subject: &Subject, mark: &Mark, error: &Eff
 
 async fn tell_record(shared: &Shared, subject: &Subject, step: &Step) {
     let (reason, note) = match step {
+        Step::CreateMachine(name, spec) if spec.identity.machine.is_some() => {
+            ("Adopted", format!("adopted machine {name} with its data"))
+        }
         Step::CreateMachine(name, _) => ("MachineCreated", format!("created machine {name}")),
         Step::DeleteMachine(name, _) => ("MachineDeleted", format!("deleting machine {name}")),
         Step::Expire => ("Expired", "its time is over".to_owned()),
         Step::UpdateMachine(name, _, spec) => {
-            let before = subject.machines.iter().find(|machine| machine.name_any() == *name).and_then(|m| m.spec.turn);
+            let Some(before) = subject.machines.iter().find(|machine| machine.name_any() == *name) else { return };
             match spec.turn {
-                turn if turn == before => return,
+                _ if spec.identity.machine != before.spec.identity.machine => {
+                    ("Adopted", format!("machine {name} adopted what is there of it, with its data"))
+                }
+                turn if turn == before.spec.turn => return,
                 Some(Turn::Repair) => ("Repairing", format!("machine {name} is repaired")),
                 Some(Turn::Roll) => ("Rolling", format!("machine {name} is made anew, with its data kept")),
                 Some(Turn::Bootstrap) => ("Joining", format!("machine {name} becomes a node")),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::adopt::Adoption;
 use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
 use super::{COMPARE, balancer};
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
@@ -33,7 +34,7 @@ pub struct Subject {
     pub uid: String,
     /// Its spec, in types; `None` while defaults are missing.
     pub resolved: Option<Resolved>,
-    /// Labels of what is made for it.
+    /// Labels of what is made for it. Their UID is its identity: its own, or that of an earlier Cluster that it adopted.
     pub owner: OwnerLabels,
     /// Its Machines, in order of name.
     pub machines: Vec<Arc<Machine>>,
@@ -44,10 +45,11 @@ impl Subject {
     #[must_use]
     pub fn of(shared: &Shared, cluster: Arc<Cluster>) -> Option<Self> {
         let (name, uid) = (cluster.name_any(), cluster.uid()?);
+        let identity = cluster.annotations().get(annotations::IDENTITY).unwrap_or(&uid).clone();
         let owner = OwnerLabels {
             installation: shared.context.installation.clone(),
             cluster: name.clone(),
-            cluster_uid: uid.clone(),
+            cluster_uid: identity,
             machine_uid: None,
             role: None,
             spec_hash: None,
@@ -109,7 +111,7 @@ impl Subject {
 
 /// Looks at everything that the plan needs. Performs no call of any server.
 #[must_use]
-pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>) -> Facts {
+pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>, adoption: Adoption) -> Facts {
     let cluster = &subject.cluster;
     let runtime = subject.resolved.as_ref().map(|spec| spec.runtime);
     let (host, balancer) = on_hosts(shared, subject);
@@ -145,13 +147,14 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
             .into_iter()
             .map(|(key, how)| (key.kind.clone(), key.to_string(), how))
             .collect(),
-        has_certificates: shared.has_certificates(&subject.uid),
+        has_certificates: shared.has_certificates(&subject.owner.cluster_uid),
         context_done: matches!(context, Wished::Done | Wished::Undone(_)),
         context_altered: match context {
             Wished::Undone(how) => Some(how),
             _ => None,
         },
         foreign_nodes: shared.api.with(&subject.uid, |view| foreign_nodes(subject, view)).unwrap_or_default(),
+        adoption,
     }
 }
 
@@ -298,9 +301,19 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
         },
         outdated: altered && subject.cluster.spec.drift.mode == crate::api::cluster::DriftMode::Enforce
             || status.container_hash.is_some() && status.container_hash != wanted,
+        just_adopted: is_just_adopted(shared, machine),
         waiting: status.waiting.map(|waiting| waiting.reason).unwrap_or_default(),
         spec: machine.spec.clone(),
     })
+}
+
+/// An older store may know less machines than are wanted. After a start, sources have looked at their files long before
+/// this is over.
+const ADOPTED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+fn is_just_adopted(shared: &Shared, machine: &Machine) -> bool {
+    let since = machine.creation_timestamp().map(|created| shared.context.world.clock.now().duration_since(created.0));
+    machine.spec.identity.machine.is_some() && since.is_some_and(|since| since < ADOPTED_FOR)
 }
 
 /// All runtimes that a Cluster's objects may be in.

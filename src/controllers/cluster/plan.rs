@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::MachineSpec;
 use crate::api::cluster::DriftMode;
+use crate::api::defaults::Resolved;
 use crate::api::machine::Turn;
 use crate::controllers::drift::Finding;
 use crate::controllers::host::Found;
 use crate::runtime::ContainerState;
 
+use super::adopt::{self, Earlier, Slot};
 use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts};
 use super::slots;
 use super::turns;
@@ -146,7 +148,9 @@ fn life(facts: &Facts) -> Plan {
     } else if stale.is_empty() {
         let machines = machines(facts);
         plan.steps.extend(machines.steps);
-        plan.wait = plan.wait.or(machines.wait);
+        plan.needs_listing |= machines.needs_listing;
+        // What needs a person is told before what only takes its time.
+        plan.wait = machines.wait.clone().filter(Wait::stalls).or(plan.wait).or(machines.wait);
     } else if facts.may_recreate {
         let leave = stale.iter().filter(|machine| !machine.deleting);
         plan.steps = leave.map(|machine| Step::DeleteMachine(machine.name.clone(), machine.uid.clone())).collect();
@@ -175,7 +179,9 @@ fn on_host(facts: &Facts) -> Plan {
         HostFacts::Known { network, balancer, left, .. } => (network, balancer, left),
     };
     plan.steps.extend(left.iter().cloned().map(Step::RemoveLeft));
-    let occupied = facts.machines.iter().any(|machine| !machine.of_this_cluster) || !facts.machines.is_empty();
+    let occupied = facts.machines.iter().any(|machine| !machine.of_this_cluster)
+        || !facts.machines.is_empty()
+        || facts.adoption.slots.as_ref().is_none_or(|slots| !slots.is_empty());
     let repairs = facts.spec.drift.mode == DriftMode::Enforce;
     let known = facts.machines.iter().any(|machine| machine.bootstrapped == Some(true));
     match network {
@@ -252,11 +258,40 @@ fn balance(facts: &Facts, balancer: &Found<BalancerFacts>, known: bool, repairs:
     }
 }
 
+/// What is on the host without a record comes before everything else that is done about machines: the error is a plan
+/// that comes first.
+fn adoption<'a>(facts: &'a Facts, resolved: &Resolved) -> Result<&'a [Slot], Box<Plan>> {
+    let Some(found) = &facts.adoption.slots else { return Err(Box::default()) };
+    if !found.is_empty() && !facts.adoption.proven {
+        return Err(Box::new(Plan { needs_listing: true, ..Plan::wait(Wait::Observing) }));
+    }
+    let recorded: BTreeSet<&str> = facts.machines.iter().map(|machine| machine.name.as_str()).collect();
+    let lost: Vec<(&str, &Earlier)> = found
+        .iter()
+        .filter(|slot| !recorded.contains(slot.name.as_str()))
+        .filter_map(|slot| Some((slot.name.as_str(), slot.found.as_ref().ok()?)))
+        .collect();
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    let adopted = slots::adopted(facts, resolved, &lost);
+    let steps = adopted.into_iter().map(|(name, spec)| Step::CreateMachine(name, Box::new(spec))).collect();
+    Err(Box::new(Plan { steps, ..Plan::default() }))
+}
+
 /// Machines: their number, their specs, their turns.
 fn machines(facts: &Facts) -> Plan {
     let mut plan = Plan::default();
     let Some(resolved) = &facts.resolved else { return plan };
-    let (new, mut wait) = slots::missing(facts, resolved);
+    let found = match adoption(facts, resolved) {
+        Ok(found) => found,
+        Err(first) => return *first,
+    };
+    // While something cannot be adopted, nothing is made in its place.
+    let (new, mut wait) = match adopt::refusals(found) {
+        Some(refused) => (Vec::new(), Some(refused)),
+        None => slots::missing(facts, resolved),
+    };
     plan.steps.extend(new.into_iter().map(|(name, spec)| Step::CreateMachine(name, Box::new(spec))));
     let (leaving, held) = slots::surplus(facts);
     wait = wait.or(held);
@@ -265,8 +300,15 @@ fn machines(facts: &Facts) -> Plan {
     let turns: BTreeMap<&str, Option<Turn>> = granted.turns.iter().map(|(name, turn)| (name.as_str(), *turn)).collect();
     for machine in facts.machines.iter().filter(|machine| !machine.deleting && !going.contains(machine.name.as_str())) {
         let mut wanted = slots::updated(facts, resolved, &machine.spec);
+        let slot = found.iter().find(|slot| slot.name == machine.name);
+        if let Some(Ok(earlier)) = slot.map(|slot| &slot.found) {
+            wanted.identity.machine = Some(earlier.identity.clone());
+        }
         if let Some(turn) = turns.get(machine.name.as_str()) {
             wanted.turn = *turn;
+        }
+        if slots::has_to_join(facts, machine) {
+            (wanted.bootstrap, wanted.turn) = (slots::join(), None);
         }
         if wanted != machine.spec {
             plan.steps.push(Step::UpdateMachine(machine.name.clone(), machine.uid.clone(), Box::new(wanted)));

@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
+use super::adopt::{Adoption, Earlier, Slot};
 use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts, control_plane_in_work};
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
 use crate::api::cluster::{ClusterSpec, Cni, RuntimeName, WorkerPool};
 use crate::api::defaults::{self, HostDefaults, Resolved};
-use crate::api::machine::{BootstrapMethod, MachineSpec, Turn};
+use crate::api::machine::{BootstrapMethod, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::controllers::host::Found;
 use crate::runtime::ContainerState;
@@ -67,6 +68,7 @@ fn empty(spec: &ClusterSpec) -> Model {
         context_altered: None,
         foreign_nodes: Vec::new(),
         context_done: false,
+        adoption: Adoption { slots: Some(Vec::new()), ..Adoption::default() },
     };
     Model { facts, gone: false }
 }
@@ -137,6 +139,7 @@ impl Model {
             ready: false,
             bootstrapped: Some(false),
             outdated: false,
+            just_adopted: false,
             waiting: "WaitingForTurn".into(),
         });
         self.facts.machines.sort_by(|left, right| left.name.cmp(&right.name));
@@ -342,4 +345,85 @@ fn what_needs_a_new_cluster_waits_for_a_permission() {
     assert_eq!((planned.steps.len(), planned.wait), (0, Some(Wait::RecreateNotAllowed)));
     model.facts.may_recreate = true;
     assert!(plan(&model.facts).steps.iter().all(|step| matches!(step, Step::DeleteMachine(..))));
+}
+
+fn earlier(pool: &str, ordinal: u32, address: &str) -> Slot {
+    let role = if pool == CONTROL_PLANE_POOL { MachineRole::ControlPlane } else { MachineRole::Worker };
+    let (name, identity) = (format!("dev-{pool}-{ordinal}"), format!("earlier-{pool}-{ordinal}"));
+    let found = Earlier { identity, role, pool: pool.into(), ordinal, address: address.into() };
+    Slot { name, found: Ok(found) }
+}
+
+fn created(planned: &Plan) -> Vec<(&str, &MachineSpec)> {
+    let created = planned.steps.iter().filter_map(|step| match step {
+        Step::CreateMachine(name, spec) => Some((name.as_str(), &**spec)),
+        _ => None,
+    });
+    created.collect()
+}
+
+#[test]
+fn what_is_there_without_a_record_is_adopted_before_anything_is_made_or_removed() {
+    let mut model = empty(&spec(3, &[("a", 1)]));
+    let found = vec![
+        earlier("a", 0, "10.160.0.20"),
+        earlier("a", 4, "10.160.0.21"),
+        earlier(CONTROL_PLANE_POOL, 1, "10.160.0.22"),
+    ];
+    model.facts.adoption = Adoption { identity: Some("earlier".into()), slots: Some(found), proven: false };
+    assert_eq!(created(&plan(&model.facts)), []);
+    assert!(plan(&model.facts).needs_listing);
+
+    model.facts.adoption.proven = true;
+    let planned = plan(&model.facts);
+    let made = created(&planned);
+    let names: Vec<&str> = made.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["dev-a-0", "dev-a-4", "dev-control-plane-1"]);
+    for (name, spec) in &made {
+        assert_eq!(spec.identity.cluster.as_deref(), Some("earlier"));
+        assert_eq!(spec.identity.machine, Some(name.replace("dev", "earlier")));
+    }
+    assert_eq!(made[2].1.address, "10.160.0.22");
+    assert_eq!(made[2].1.bootstrap.members.keys().collect::<Vec<_>>(), ["dev-control-plane-1"]);
+
+    planned.steps.iter().for_each(|step| model.act(step));
+    model.facts.adoption.slots = Some(Vec::new());
+    assert!(run(&mut model, settled), "{:?}", plan(&model.facts));
+    assert_eq!(counts(&model), [("a".to_owned(), 1), (CONTROL_PLANE_POOL.to_owned(), 3)]);
+}
+
+#[test]
+fn where_something_cannot_be_adopted_nothing_is_made_in_its_place() {
+    let mut model = empty(&spec(3, &[("a", 1)]));
+    let refused = Slot { name: "dev-control-plane-0".into(), found: Err("its volume is gone".into()) };
+    model.facts.adoption = Adoption { identity: None, slots: Some(vec![refused]), proven: true };
+    let planned = plan(&model.facts);
+    assert_eq!(created(&planned), []);
+    assert!(matches!(planned.wait, Some(Wait::NotAdopted(why)) if why == "dev-control-plane-0: its volume is gone"));
+}
+
+#[test]
+fn while_the_runtime_is_silent_no_machine_is_recorded() {
+    let mut model = empty(&spec(1, &[("a", 1)]));
+    model.facts.adoption.slots = None;
+    assert_eq!(created(&plan(&model.facts)), []);
+}
+
+#[test]
+fn a_first_control_plane_that_failed_joins_once_another_is_a_node() {
+    let mut model = empty(&spec(3, &[]));
+    plan(&model.facts).steps.iter().for_each(|step| model.act(step));
+    let failed = &mut model.facts.machines[1];
+    failed.waiting = "BootstrapFailed".into();
+    let joins = |model: &Model| {
+        plan(&model.facts).steps.iter().any(|step| {
+            matches!(step, Step::UpdateMachine(name, _, spec)
+                if name == "dev-control-plane-1" && spec.bootstrap.method == BootstrapMethod::Join && spec.turn.is_none())
+        })
+    };
+    assert!(!joins(&model), "while nobody is a node, all begin again");
+    let node = &mut model.facts.machines[0];
+    (node.bootstrapped, node.ready, node.waiting) = (Some(true), true, String::new());
+    assert!(joins(&model));
+    assert!(run(&mut model, settled), "{:?}", plan(&model.facts));
 }

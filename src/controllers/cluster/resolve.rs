@@ -4,16 +4,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::adopt::{self, Remains};
 use super::observe::Subject;
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{ClusterSpec, RuntimeName};
 use crate::api::defaults::{self, HostDefaults};
-use crate::api::{Cluster, defaults::Resolved};
+use crate::api::{Cluster, annotations, defaults::Resolved};
 use crate::controllers::context::Shared;
 use crate::controllers::error::ReconcileError;
+use crate::controllers::events::Tone;
 use crate::controllers::host::{self, Seen};
 
 /// Field manager of resolved defaults.
@@ -26,23 +28,83 @@ const DRAWS: usize = 32;
 /// # Errors
 /// Where Kina's own API refuses.
 pub async fn resolve(shared: &Shared, subject: &Subject) -> Result<Option<Wait>, ReconcileError> {
-    let spec = &subject.cluster.spec;
-    let host = match host_defaults(shared, subject, spec) {
+    let mut spec = subject.cluster.spec.clone();
+    let mut host = match host_defaults(shared, subject, &spec) {
         Ok(host) => host,
         Err(wait) => return Ok(Some(wait)),
     };
-    let resolved = defaults::resolve(spec, &host);
-    if Resolved::of(&resolved).is_none() {
-        return Ok(Some(Wait::Unresolved("a value of the spec is not valid".to_owned())));
+    let remains = match adopt::remains(shared, subject, host.runtime).await? {
+        Ok(remains) => remains,
+        Err(wait) => return Ok(Some(wait)),
+    };
+    if let Some(remains) = &remains {
+        // What the spec leaves open is as it was.
+        spec.kubernetes_version = spec.kubernetes_version.or_else(|| remains.version.clone());
+        spec.image = spec.image.or_else(|| remains.image.clone());
+        host.node_subnet = remains.node_subnet.unwrap_or(host.node_subnet);
+        host.api_port = remains.port.unwrap_or(host.api_port);
     }
-    let mut patch = json!({ "spec": resolved });
+    let stored = defaults::resolve(&spec, &host);
+    let Some(resolved) = Resolved::of(&stored) else {
+        return Ok(Some(Wait::Unresolved("a value of the spec is not valid".to_owned())));
+    };
+    if let Some(Err(wait)) = remains.as_ref().map(|remains| remains.compare(&resolved)) {
+        return Ok(Some(wait));
+    }
+    store(shared, subject, json!({ "spec": stored }), remains.as_ref()).await
+}
+
+/// Adopts what an earlier Cluster of this name left, where this one has its defaults and nothing on the host: its record
+/// comes from an older store. `Some` where it cannot be done now.
+///
+/// # Errors
+/// Where Kina's own API refuses.
+pub async fn adopt(shared: &Shared, subject: &Subject, spec: &Resolved) -> Result<Adopted, ReconcileError> {
+    let remains = match adopt::remains(shared, subject, spec.runtime).await? {
+        Ok(None) => return Ok(Adopted::Nothing),
+        Ok(Some(remains)) => remains,
+        Err(wait) => return Ok(Adopted::Wait(wait)),
+    };
+    if let Err(wait) = remains.compare(spec) {
+        return Ok(Adopted::Wait(wait));
+    }
+    let stored = store(shared, subject, json!({}), Some(&remains)).await?;
+    Ok(stored.map_or(Adopted::Stored, Adopted::Wait))
+}
+
+/// How far an adoption is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Adopted {
+    /// There is nothing to adopt.
+    Nothing,
+    /// The Cluster has another identity now.
+    Stored,
+    /// It cannot be done, or not yet.
+    Wait(Wait),
+}
+
+async fn store(
+    shared: &Shared,
+    subject: &Subject,
+    mut patch: Value,
+    remains: Option<&Remains>,
+) -> Result<Option<Wait>, ReconcileError> {
     // Another writer may have changed the spec since it was read.
     patch["metadata"] = json!({ "uid": subject.uid, "resourceVersion": subject.cluster.metadata.resource_version });
+    if let Some(remains) = remains {
+        patch["metadata"]["annotations"] = json!({ annotations::IDENTITY: remains.identity });
+    }
     let clusters: Api<Cluster> = Api::all(shared.context.client.clone());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match clusters.patch(&subject.name, &params, &Patch::Merge(&patch)).await {
         Ok(stored) => {
             shared.clusters.wrote(stored);
+            if let Some(Remains { identity, machines, .. }) = remains {
+                let note = format!(
+                    "adopted what an earlier cluster of this name left, with {machines} machines: its UID was {identity}"
+                );
+                shared.events.tell(&*subject.cluster, Tone::Normal, "Adopted", &note).await;
+            }
             Ok(None)
         }
         // Changed or gone meanwhile: the next pass reads it again.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::adopt::Earlier;
 use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
 use super::wait::Wait;
 use crate::api::cluster::{MachineResources, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
-use crate::api::machine::{Bootstrap, BootstrapMethod, MachineRole, MachineSpec, Turn};
+use crate::api::machine::{Bootstrap, BootstrapMethod, Identity, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::controllers::machine::container::FIRST_MACHINE_INDEX;
 use crate::kubeadm::CONTROL_PLANE_TAINT;
@@ -126,6 +127,23 @@ fn first_members(facts: &Facts) -> Option<&BTreeMap<String, String>> {
     Some(&first.spec.bootstrap.members)
 }
 
+/// How a machine comes to a cluster that is there.
+#[must_use]
+pub fn join() -> Bootstrap {
+    Bootstrap { method: BootstrapMethod::Join, members: BTreeMap::new() }
+}
+
+/// A first control plane whose kubeadm failed while another one is Ready. Its member of etcd went with the reset,
+/// or is one that the others have seen already: `kubeadm init` would begin another cluster or none, and never succeed.
+#[must_use]
+pub fn has_to_join(facts: &Facts, machine: &MachineFacts) -> bool {
+    let failed = matches!(machine.waiting.as_str(), "BootstrapFailed" | "Resetting");
+    let first = machine.is_control_plane() && machine.spec.bootstrap.method == BootstrapMethod::Init;
+    // Ready, not only registered: one that has failed itself may have got as far as that.
+    let mut others = facts.machines.iter().filter(|other| other.name != machine.name && other.is_control_plane());
+    first && failed && others.any(|other| other.ready && !other.deleting)
+}
+
 /// How the new machines of a pool become nodes.
 fn bootstraps(
     facts: &Facts,
@@ -133,7 +151,6 @@ fn bootstraps(
     there: &[&MachineFacts],
     places: &[(u32, String)],
 ) -> Result<Vec<Bootstrap>, Wait> {
-    let join = || Bootstrap { method: BootstrapMethod::Join, members: BTreeMap::new() };
     if pool.role == MachineRole::Worker || is_formed(facts) {
         return Ok(places.iter().map(|_| join()).collect());
     }
@@ -178,13 +195,49 @@ fn spec(
         address,
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),
+        identity: Identity { cluster: facts.adoption.identity.clone(), machine: None },
     }
+}
+
+/// Machines to be made for what is on the host without a record, each under the identity that its things carry.
+///
+/// Their number does not count: what is too many leaves as machines do, drained and from etcd.
+#[must_use]
+pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -> Vec<(String, MachineSpec)> {
+    let is_plane = |earlier: &Earlier| earlier.role == MachineRole::ControlPlane;
+    let members = found.iter().filter(|(_, earlier)| is_plane(earlier));
+    let members: BTreeMap<String, String> =
+        members.map(|(name, earlier)| ((*name).to_owned(), earlier.address.clone())).collect();
+    // Whether they were nodes is seen in them. Where none was, they begin together, as on their first day.
+    let first = !is_formed(facts) && !facts.machines.iter().any(MachineFacts::is_control_plane);
+    let pools = pools(facts);
+    let (labels, taints) = (BTreeMap::new(), Vec::new());
+    let machine = |(name, earlier): &(&str, &Earlier)| {
+        let known = pools.iter().find(|pool| pool.name == earlier.pool);
+        let pool = Pool {
+            name: &earlier.pool,
+            role: earlier.role,
+            replicas: 0,
+            resources: known.and_then(|pool| pool.resources),
+            labels: known.map_or(&labels, |pool| pool.labels),
+            taints: known.map_or(&taints, |pool| &pool.taints).clone(),
+        };
+        let bootstrap = match is_plane(earlier) && first {
+            true => Bootstrap { method: BootstrapMethod::Init, members: members.clone() },
+            false => join(),
+        };
+        let mut spec = spec(facts, resolved, &pool, earlier.ordinal, earlier.address.clone(), bootstrap);
+        spec.identity.machine = Some(earlier.identity.clone());
+        ((*name).to_owned(), spec)
+    };
+    found.iter().map(machine).collect()
 }
 
 /// What a Machine that is there should be: everything that changes while it lives.
 #[must_use]
 pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> MachineSpec {
     let mut wanted = now.clone();
+    wanted.identity.cluster.clone_from(&facts.adoption.identity);
     if let Some(pool) = pools(facts).into_iter().find(|pool| pool.name == now.pool) {
         wanted.image.clone_from(&resolved.image);
         wanted.resources = pool.resources.cloned();
@@ -205,7 +258,7 @@ pub fn surplus(facts: &Facts) -> (Vec<&MachineFacts>, Option<Wait>) {
         let mut live: Vec<&MachineFacts> =
             of_pool(facts, name).into_iter().filter(|machine| !machine.deleting).collect();
         let count = live.len().saturating_sub(usize::try_from(replicas).unwrap_or(usize::MAX));
-        if count == 0 {
+        if count == 0 || live.iter().any(|machine| machine.just_adopted) {
             continue;
         }
         live.sort_by_key(|machine| (machine.ready, std::cmp::Reverse(machine.spec.ordinal)));

@@ -15,6 +15,8 @@ pub enum Wait {
     Observing,
     /// Something of somebody else has the name.
     NameTaken(&'static str, String),
+    /// What an earlier cluster of this name left cannot be adopted.
+    NotAdopted(String),
     /// The load balancer's image is being pulled.
     PullingImage,
     /// An operation is under way.
@@ -54,6 +56,7 @@ impl Wait {
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
+            Self::NotAdopted(_) => "NotAdopted",
             Self::PullingImage => "ImagePulling",
             Self::Working(step) => step,
             Self::Recreating(_) => "Recreating",
@@ -84,6 +87,10 @@ impl Wait {
             Self::NameTaken(what, name) => {
                 format!("a {what} named {name} exists that Kina did not make for this cluster: rename or remove it")
             }
+            Self::NotAdopted(why) => format!(
+                "what is left of an earlier cluster of this name cannot be adopted: {why}. Nothing of it is touched: make \
+                 that right, or remove what is left"
+            ),
             Self::PullingImage => "the load balancer's image is being pulled".to_owned(),
             Self::Working(step) => format!("under way: {step}"),
             Self::Recreating(count) => format!("the cluster is being made anew; {count} machines still go"),
@@ -107,12 +114,15 @@ impl Wait {
     /// Whether nothing gets better without a person or another spec.
     #[must_use]
     pub fn stalls(&self) -> bool {
-        matches!(self, Self::NameTaken(..) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_))
+        matches!(
+            self,
+            Self::NameTaken(..) | Self::NotAdopted(_) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_)
+        )
     }
 }
 
 /// The first few of many names.
-fn some_of(names: &[String]) -> String {
+pub fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
     match names.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{} and {more} more", names[..SHOWN].join(", ")),

@@ -122,8 +122,9 @@ impl Act {
     }
 
     async fn create_volume(&self, step: &'static str) -> Result<Next, EffectError> {
-        let spec =
-            VolumeSpec { name: self.subject.name.clone(), labels: volume_owner(&self.subject.owner).to_labels() };
+        let mut labels = volume_owner(&self.subject.owner).to_labels();
+        labels.extend(super::container::node_labels(&self.subject.machine));
+        let spec = VolumeSpec { name: self.subject.name.clone(), labels };
         let runtime = &self.subject.host.runtime;
         let made = effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_volume(&spec).await?) });
         taken_is_seen_later(made.await)
@@ -184,7 +185,7 @@ impl Act {
         let Some((cluster, node)) = self.subject.cluster.as_deref().and_then(|cluster| facts(cluster, machine)) else {
             return Err(EffectError::Cancelled);
         };
-        let pki = self.shared.certificates(&self.subject.cluster_uid)?;
+        let pki = self.shared.certificates(&self.subject.owner.cluster_uid)?;
         let text = match machine.spec.bootstrap.method {
             BootstrapMethod::Init => config::init_file(&cluster, &node, &machine.spec.bootstrap.members),
             BootstrapMethod::Join => {

@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::api::cluster::MachineResources;
 use crate::api::machine::{MachineRole, MachineSpec};
 use crate::api::{Machine, quantity};
-use crate::runtime::{Container, ContainerSpec, InstallationId, Mount, OwnerLabels, Resources, Role};
+use crate::controllers::identity::FINGERPRINT;
+use crate::runtime::{
+    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Resources, Role,
+};
 
 /// The load balancer's place in every cluster's subnet.
 pub const LOAD_BALANCER_INDEX: u8 = 2;
@@ -23,20 +26,35 @@ pub fn cluster_uid(machine: &Machine) -> Option<&str> {
     owners.iter().find(|owner| owner.kind == "Cluster").map(|owner| owner.uid.as_str())
 }
 
+/// The UID under which a Machine's things on the host are known: its own, unless it adopted them.
+#[must_use]
+pub fn identity(machine: &Machine) -> Option<&str> {
+    machine.spec.identity.machine.as_deref().or(machine.metadata.uid.as_deref())
+}
+
 /// Labels of everything that is made for a Machine.
 #[must_use]
 pub fn owner(installation: &InstallationId, machine: &Machine) -> Option<OwnerLabels> {
     Some(OwnerLabels {
         installation: installation.clone(),
         cluster: machine.spec.cluster.clone(),
-        cluster_uid: cluster_uid(machine)?.to_owned(),
-        machine_uid: Some(machine.metadata.uid.clone()?),
+        cluster_uid: machine.spec.identity.cluster.as_deref().or(cluster_uid(machine))?.to_owned(),
+        machine_uid: Some(identity(machine)?.to_owned()),
         role: Some(match machine.spec.role {
             MachineRole::ControlPlane => Role::ControlPlane,
             MachineRole::Worker => Role::Worker,
         }),
         spec_hash: None,
     })
+}
+
+/// What never changes about a Machine's node, on its container and on its volume.
+#[must_use]
+pub fn node_labels(machine: &Machine) -> Labels {
+    let fingerprint = machine.metadata.annotations.as_ref().and_then(|all| all.get(FINGERPRINT));
+    let (address, fingerprint) = (machine.spec.address.parse::<Ipv4Addr>(), fingerprint.cloned());
+    let (Ok(address), Some(fingerprint)) = (address, fingerprint) else { return Labels::new() };
+    NodeLabels { address, version: machine.spec.kubernetes_version.clone(), fingerprint }.to_labels()
 }
 
 /// The container, its labels with the hash among them. `None` for an address that is none.
@@ -93,6 +111,12 @@ pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, S
     compare("mounts", targets(&wanted.mounts), targets(&seen.mounts));
     compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_default());
     found
+}
+
+/// Whether a container has the mounts of a machine, from the machine's own volume.
+#[must_use]
+pub fn has_mounts(seen: &Container, volume: &str, role: MachineRole) -> bool {
+    targets(&seen.mounts) == targets(&mounts(volume, role)) && seen.mounts.iter().all(|mount| mount.volume == volume)
 }
 
 fn limits(resources: &Resources) -> String {

@@ -66,7 +66,8 @@ impl Subject {
         let cluster = shared.clusters.get(&machine.spec.cluster);
         let cluster = cluster.filter(|cluster| cluster.uid().as_deref() == Some(&*cluster_uid));
         let owner = container::owner(&shared.context.installation, &machine)?;
-        let wanted = container::wanted(&name, &machine.spec, &owner)?;
+        let mut wanted = container::wanted(&name, &machine.spec, &owner)?;
+        wanted.labels.extend(container::node_labels(&machine));
         let host = Arc::clone(shared.host(machine.spec.runtime)?);
         Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, host })
     }
@@ -142,6 +143,9 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         None => Inside::NotAsked { bootstrapped: false },
     };
     was_node |= matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
+    if subject.machine.spec.role == MachineRole::Worker && has_lost_its_data(&inside) {
+        was_node = false;
+    }
     // From the first pass that sees the container run: the first renewal of a new node then counts.
     let running_since = running
         .as_ref()
@@ -336,6 +340,12 @@ async fn ask(runtime: &dyn Runtime, id: &ContainerId, command: Vec<String>) -> R
     let request = ExecRequest { command, stdin: None, timeout: ASK_WITHIN };
     let output = runtime.exec(id, &request).await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A node is up and nothing in it says that it was ever a node: whatever is recorded was about another volume.
+fn has_lost_its_data(inside: &Inside) -> bool {
+    let not_at_work = |unit: &UnitState| matches!(unit, UnitState::Absent | UnitState::Failed { .. });
+    matches!(inside, Inside::Up { marker: false, bootstrap, .. } if not_at_work(bootstrap))
 }
 
 fn wants_drain(subject: &Subject) -> bool {

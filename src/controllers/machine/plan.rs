@@ -158,7 +158,7 @@ fn life(facts: &Facts) -> Plan {
         HostFacts::Known { container: Found::Foreign, .. } => Plan::wait(Wait::NameTaken("container")),
         HostFacts::Known { volume: Found::Foreign, .. } => Plan::wait(Wait::NameTaken("volume")),
         HostFacts::Known { network, volume, container: Found::Absent, .. } => making(facts, *network, volume),
-        HostFacts::Known { container: Found::Ours(container), .. } => existing(facts, container),
+        HostFacts::Known { volume, container: Found::Ours(container), .. } => existing(facts, container, volume),
     };
     if facts.cluster == ClusterState::Paused {
         // What is goes on being reported.
@@ -204,7 +204,7 @@ fn making(facts: &Facts, network: bool, volume: &Found<()>) -> Plan {
 }
 
 /// There is a container of ours.
-fn existing(facts: &Facts, container: &ContainerFacts) -> Plan {
+fn existing(facts: &Facts, container: &ContainerFacts, volume: &Found<()>) -> Plan {
     let mut findings: Vec<Finding> =
         container.altered.iter().map(|(field, wanted, seen)| Finding::altered(field, wanted, seen)).collect();
     let outdated = !container.current || !container.altered.is_empty();
@@ -215,12 +215,22 @@ fn existing(facts: &Facts, container: &ContainerFacts) -> Plan {
             if facts.was_node {
                 findings.insert(0, Finding::stopped(container.state));
             }
-            stopped(facts, outdated)
+            if facts.was_node && *volume == Found::Absent { without_volume(facts) } else { stopped(facts, outdated) }
         }
     };
     plan.findings.splice(0..0, findings);
     plan.outdated = outdated;
     plan
+}
+
+/// A container that cannot start any more: what it kept its data on is gone.
+fn without_volume(facts: &Facts) -> Plan {
+    let plan = match (facts.role, facts.turn) {
+        (MachineRole::ControlPlane, _) => Plan::wait(Wait::VolumeLost),
+        (MachineRole::Worker, Some(Turn::Repair | Turn::Roll)) => Plan::steps(vec![Step::RemoveContainer]),
+        (MachineRole::Worker, None | Some(Turn::Bootstrap)) => Plan::wait(Wait::Turn(Turn::Repair)),
+    };
+    Plan { findings: vec![Finding::gone("volume")], ..plan }
 }
 
 fn stopped(facts: &Facts, outdated: bool) -> Plan {
@@ -273,7 +283,13 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
     if !facts.has_place {
         return Plan::wait(Wait::Queued);
     }
-    Plan { wait: Some(Wait::Bootstrapping), ..Plan::steps(vec![Step::WriteFiles, Step::StartBootstrap]) }
+    let mut steps = vec![Step::WriteFiles, Step::StartBootstrap];
+    if let Some(node) = facts.api.node.as_ref().filter(|_| facts.method == BootstrapMethod::Join) {
+        // Of an earlier life, whose data is gone: kubeadm refuses a name that a Ready Node has, and what runs there
+        // according to it does not.
+        steps.insert(0, Step::DeleteNode(Some(node.uid.clone())));
+    }
+    Plan { wait: Some(Wait::Bootstrapping), ..Plan::steps(steps) }
 }
 
 /// It is a node, or should be one.

@@ -243,7 +243,7 @@ prop_compose! {
 /// Far more than the longest way: three failed attempts, a drain and a roll.
 const PASSES_MAX: usize = 100;
 
-fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> Option<usize> {
+fn run(model: &mut Model, mut until: impl FnMut(&Model, &Plan) -> bool) -> Option<usize> {
     for pass in 0..PASSES_MAX {
         let planned = plan(&model.facts());
         if until(model, &planned) {
@@ -376,4 +376,70 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
     facts.api.answers = None;
     let unknown = plan(&facts);
     assert_eq!((unknown.steps, unknown.findings), (vec![], vec![]), "unknown is never different");
+}
+
+#[test]
+fn a_worker_without_its_volume_becomes_a_node_anew() {
+    let mut model = Model {
+        role: MachineRole::Worker,
+        method: BootstrapMethod::Join,
+        turn: Some(Turn::Bootstrap),
+        deleting: false,
+        cluster: ClusterState::Live,
+        image: true,
+        volume: false,
+        container: None,
+        foreign: false,
+        marker: false,
+        leftovers: false,
+        bootstrap: UnitState::Absent,
+        reset: UnitState::Absent,
+        failures: 0,
+        node: Some(NodeFacts { uid: "before".into(), ready: true, renewed: true, ..NodeFacts::default() }),
+        hangs: false,
+        ailed: Duration::ZERO,
+        restarts: 0,
+        pods: 0,
+        fresh: true,
+        gone: false,
+        destroyed_without_wish: false,
+    };
+    let planned = plan(&model.facts());
+    assert_eq!(planned.wait, Some(Wait::Turn(Turn::Repair)));
+    assert_eq!(
+        planned.findings.iter().map(|finding| finding.what.as_ref()).collect::<Vec<_>>(),
+        ["container", "volume"]
+    );
+    let mut deleted = false;
+    assert!(
+        run(&mut model, |_, planned| {
+            deleted |= planned.steps.contains(&Step::DeleteNode(Some("before".into())));
+            planned.ready && planned.steps.is_empty()
+        })
+        .is_some()
+    );
+    assert!(deleted, "the Node of its earlier life goes first");
+}
+
+#[test]
+fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluster_is_lost_by_it() {
+    let stopped = ContainerFacts { state: ContainerState::Stopped { exit_code: None }, current: true, altered: vec![] };
+    let mut facts = Facts {
+        role: MachineRole::Worker,
+        method: BootstrapMethod::Join,
+        turn: Some(Turn::Repair),
+        deleting: false,
+        cluster: ClusterState::Live,
+        host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Ours(stopped) },
+        image_present: true,
+        was_node: true,
+        inside: Inside::NotAsked { bootstrapped: false },
+        api: ApiFacts::default(),
+        ailing: Ailing::default(),
+        drain: Drain::NotAsked,
+        has_place: true,
+    };
+    assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
+    facts.role = MachineRole::ControlPlane;
+    assert_eq!((plan(&facts).steps, plan(&facts).wait), (vec![], Some(Wait::VolumeLost)));
 }

@@ -98,7 +98,11 @@ impl Wait {
             Self::NameTaken(what) => {
                 format!("a {what} of this name exists that Kina did not make for this machine: rename or remove it")
             }
-            Self::VolumeLost => "its volume is gone, and with it the data of this control plane".to_owned(),
+            Self::VolumeLost => {
+                "its volume is gone, and with it the data of this control plane: restore the volume, or delete the \
+                                 cluster and make it again"
+                    .to_owned()
+            }
             Self::PullingImage => "its image is being pulled".to_owned(),
             Self::ContainerUnknown => "the container runtime does not say what its container does".to_owned(),
             Self::NodeSilent(message) => format!("commands in the node fail: {message}"),

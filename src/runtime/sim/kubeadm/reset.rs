@@ -28,6 +28,8 @@ fn cleanup_node(run: &mut Run<'_, '_>) -> Progress {
     run.tx.update(run.id, |record| {
         let inside = &mut record.inside;
         (inside.kubelet, inside.static_pods, inside.static_pods_due, inside.etcd_failure) = (None, false, None, None);
+        // The kubelet that a later init or join starts is another process, and registers its node itself.
+        inside.registered = false;
     });
     for directory in ["/var/lib/etcd", "/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet"] {
         run.say(format!("[reset] Deleting contents of directories: [{directory}]"));
