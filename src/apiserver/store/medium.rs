@@ -10,7 +10,6 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
 use super::overlay::Overlay;
-use super::rewriting::{Rewriting, Unsynced};
 
 /// How the medium is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +41,8 @@ impl Medium {
         B: StorageBackend,
         F: Fn() -> Result<B, DatabaseError> + Send + Sync + 'static,
     {
-        let unsynced = Arc::new(Unsynced::default());
         let opener: Opener = Box::new(move |access, builder| match access {
-            Access::Writable => {
-                let backend = Rewriting::new(backends()?, Arc::clone(&unsynced)).map_err(StorageError::Io)?;
-                builder.create_with_backend(backend)
-            }
+            Access::Writable => builder.create_with_backend(backends()?),
             Access::ReadOnly => builder.create_with_backend(Overlay::new(backends()?).map_err(StorageError::Io)?),
         });
         Self { opener, cache_bytes }

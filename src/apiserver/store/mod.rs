@@ -8,7 +8,6 @@ mod error;
 mod medium;
 mod overlay;
 mod redb;
-mod rewriting;
 mod tables;
 #[cfg(test)]
 pub(super) mod tests;

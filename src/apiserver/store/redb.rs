@@ -22,8 +22,8 @@ pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// A [`Store`] in one redb database.
 ///
 /// redb refuses all use after an I/O error until it is opened again, which restores the last commit. The store does so
-/// by itself, so that a full disk costs no more than the writes that did not fit. What a failed sync may have lost is
-/// written again before anything is built on it.
+/// by itself, so that a full disk costs no more than the writes that did not fit. A sync that failed is not tried again:
+/// `tables::begin_write` tells why nothing is built on what it may have forgotten.
 pub struct RedbStore {
     path: PathBuf,
     id: String,

@@ -43,9 +43,12 @@ pub(super) fn fill(path: &Path, database: &Database, contents: &Contents) -> Res
     fill().map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })
 }
 
-/// A transaction whose data is synced before the header that leads to it. With one sync for both, as redb has it by
-/// itself, a newest commit that rotted looks after a crash like one that was never finished: redb would go back to the
-/// one before, without a word (docs/decisions/0008).
+/// A transaction whose data is synced before the header that leads to it (docs/decisions/0008). With one sync for both, as
+/// redb has it by itself,
+/// - a newest commit that rotted looks after a crash like one that was never finished: redb would go back to the one
+///   before, without a word;
+/// - after a sync that failed, the system may show pages that the disk never got, and redb would build on them. So it
+///   leads to no data but what a sync that succeeded has covered, and the header is written anew at every opening.
 fn begin_write(database: &Database) -> Result<redb::WriteTransaction, redb::Error> {
     let mut write = database.begin_write()?;
     write.set_two_phase_commit(true);

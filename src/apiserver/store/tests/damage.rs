@@ -8,7 +8,7 @@ use super::*;
 fn bytes(in_order: bool) -> Vec<u8> {
     let medium = Medium::default();
     let store = on(&medium).unwrap();
-    for n in 1..=40 {
+    for n in 1..=41 {
         store.commit(transaction(n, n + 1)).unwrap();
     }
     if in_order {

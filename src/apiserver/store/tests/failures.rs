@@ -127,29 +127,3 @@ fn a_disk_that_fails_while_the_store_is_opened_is_not_taken_for_damage() {
         assert_eq!(found(&on(&medium).unwrap()).unwrap().0, 2, "call {at}: the next start finds it");
     }
 }
-
-/// Linux takes pages for written whose write failed: reads show them, a second sync succeeds, and they are not there.
-#[test]
-fn what_a_failed_sync_forgot_is_written_again_before_anything_is_built_on_it() {
-    let medium = Medium::default();
-    let store = on(&medium).unwrap();
-    let mut seen = false;
-    for n in 1..200 {
-        let revision = store.snapshot().unwrap().revision();
-        medium.begin(Trouble { at: medium.calls(Fault::Once) + n, kind: Fault::Once });
-        let result = store.commit(transaction(n, revision + 1));
-        medium.end_trouble();
-        let is_there = found(&store).or_else(|_| found(&store)).unwrap().0 == revision + 1;
-        // Refused, and yet there: the sync failed after everything was handed to the system.
-        if result.is_err() && is_there {
-            seen = true;
-            store.commit(batch(revision + 2, &[("after", Some("1"))])).unwrap();
-            let before = found(&store).unwrap();
-            std::mem::forget(store);
-            medium.lose_power(Kept::Nothing);
-            assert_eq!(found(&on(&medium).unwrap()).unwrap(), before);
-            break;
-        }
-    }
-    assert!(seen, "some call is the sync");
-}
