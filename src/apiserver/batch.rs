@@ -17,7 +17,7 @@ use super::status::ApiError;
 use super::txn::{Place, Txn, resource_prefix};
 use super::user::User;
 use super::verbs::delete::{self, DeleteOptions};
-use super::verbs::{Write, pipeline};
+use super::verbs::{Part, Write, pipeline};
 use super::writer::transact;
 use crate::world::uuid;
 
@@ -185,7 +185,7 @@ impl Session<'_, '_> {
             user: User::named("system:components"),
             namespace: (kind.scope == Scope::Namespaced).then(|| place.namespace.clone()),
             name: place.name.clone(),
-            status: false,
+            part: Part::Whole,
             is_patch: false,
             options: WriteOptions::for_deletion(false),
             manager: String::new(),

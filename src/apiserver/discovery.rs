@@ -9,7 +9,42 @@ use super::kind::{Kind, Scope};
 
 /// What can be done with every resource.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+const PART_VERBS: [&str; 3] = ["get", "patch", "update"];
+const CREATE: [&str; 1] = ["create"];
+
+/// What is served below an object.
+struct Subresource<'k> {
+    name: &'static str,
+    group: &'k str,
+    version: &'k str,
+    kind: &'k str,
+    verbs: &'static [&'static str],
+}
+
+fn subresources(kind: &Kind) -> Vec<Subresource<'_>> {
+    let mut found = Vec::new();
+    if kind.evictable {
+        found.push(Subresource { name: "eviction", group: "policy", version: "v1", kind: "Eviction", verbs: &CREATE });
+    }
+    if kind.scale.is_some() {
+        found.push(Subresource {
+            name: "scale",
+            group: "autoscaling",
+            version: "v1",
+            kind: "Scale",
+            verbs: &PART_VERBS,
+        });
+    }
+    if kind.has_status {
+        let (group, version) = (kind.resource.group.as_str(), kind.resource.version.as_str());
+        found.push(Subresource { name: "status", group, version, kind: &kind.kind, verbs: &PART_VERBS });
+    }
+    found
+}
+
+fn verbs(kind: &Kind) -> &'static [&'static str] {
+    if kind.answer.is_some() { &CREATE } else { &VERBS }
+}
 
 /// Kinds by group (empty: the core group) and version, each in order.
 pub(crate) struct Groups<'k>(BTreeMap<&'k str, BTreeMap<&'k str, Vec<&'k Kind>>>);
@@ -109,17 +144,23 @@ fn api_group(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
-/// The resource, and its status where it has one.
+/// The resource, and what is served below it.
 fn resources(kind: &Kind) -> Vec<Value> {
     let namespaced = kind.scope == Scope::Namespaced;
     let mut resource = json!({"name": kind.resource.plural, "singularName": kind.singular, "namespaced": namespaced,
-        "kind": kind.kind, "verbs": VERBS});
+        "kind": kind.kind, "verbs": verbs(kind)});
     names(kind, &mut resource);
     let mut found = vec![resource];
-    if kind.has_status {
-        found.push(json!({"name": format!("{}/status", kind.resource.plural), "singularName": "",
-            "namespaced": namespaced, "kind": kind.kind, "verbs": STATUS_VERBS}));
-    }
+    found.extend(subresources(kind).into_iter().map(|sub| {
+        let name = format!("{}/{}", kind.resource.plural, sub.name);
+        let mut entry = json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": sub.kind,
+            "verbs": sub.verbs});
+        if (sub.group, sub.version) != (kind.resource.group.as_str(), kind.resource.version.as_str()) {
+            entry["group"] = json!(sub.group);
+            entry["version"] = json!(sub.version);
+        }
+        entry
+    }));
     found
 }
 
@@ -130,10 +171,17 @@ fn aggregated_resource(kind: &Kind) -> Value {
         Scope::Namespaced => "Namespaced",
     };
     let mut resource = json!({"resource": kind.resource.plural, "responseKind": response, "scope": scope,
-        "singularResource": kind.singular, "verbs": VERBS});
+        "singularResource": kind.singular, "verbs": verbs(kind)});
     names(kind, &mut resource);
-    if kind.has_status {
-        resource["subresources"] = json!([{"subresource": "status", "responseKind": response, "verbs": STATUS_VERBS}]);
+    let below: Vec<Value> = subresources(kind)
+        .into_iter()
+        .map(|sub| {
+            let response = json!({"group": sub.group, "version": sub.version, "kind": sub.kind});
+            json!({"subresource": sub.name, "responseKind": response, "verbs": sub.verbs})
+        })
+        .collect();
+    if !below.is_empty() {
+        resource["subresources"] = Value::Array(below);
     }
     resource
 }

@@ -160,7 +160,9 @@ mod tests {
         assert_eq!(value("/api", "")["versions"], json!(["v1"]));
         let groups = value("/apis", "*/*");
         let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
-        assert_eq!(names, ["apps", "coordination.k8s.io", "events.k8s.io"]);
+        let expected =
+            ["apps", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io", "events.k8s.io", "policy"];
+        assert_eq!(names, expected);
         assert_eq!(value("/apis/apps", "")["preferredVersion"]["groupVersion"], "apps/v1");
         let resources = value("/apis/apps/v1", "");
         let names = |list: &Value| -> Vec<String> {
@@ -170,8 +172,10 @@ mod tests {
             "daemonsets",
             "daemonsets/status",
             "deployments",
+            "deployments/scale",
             "deployments/status",
             "replicasets",
+            "replicasets/scale",
             "replicasets/status",
         ];
         let mut found = names(&resources["resources"]);
@@ -189,7 +193,9 @@ mod tests {
             .find(|resource| resource["resource"] == "deployments")
             .unwrap();
         assert_eq!(deployment["shortNames"], json!(["deploy"]));
-        assert_eq!(deployment["subresources"][0]["subresource"], "status");
+        assert_eq!(deployment["subresources"][0]["subresource"], "scale");
+        assert_eq!(deployment["subresources"][0]["responseKind"]["group"], "autoscaling");
+        assert_eq!(deployment["subresources"][1]["subresource"], "status");
         assert_eq!(value("/api", accept)["items"][0]["metadata"]["name"], "");
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::admission::Admission;
 use super::jsonpath::{JsonPath, JsonPathError};
 use super::schema;
+use super::user::User;
 
 /// Group, version and plural name of a resource: what a request path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +101,22 @@ pub type GracePeriod = Arc<dyn Fn(&Value) -> u32 + Send + Sync>;
 /// otherwise have to be written all the time, such as heartbeats. What is stored, and its resourceVersion, stay.
 pub type View = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
 
+/// Where objects keep what `/scale` shows and sets, as `subresources.scale` of a definition says: simple paths with a
+/// leading dot, such as `.spec.replicas`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// The number that is wanted.
+    pub spec_replicas: String,
+    /// The number that there is.
+    pub status_replicas: String,
+    /// Which Pods are counted: a selector as text, or as an object with `matchLabels` and `matchExpressions`.
+    pub selector: Option<String>,
+}
+
+/// Answers an object that is created instead of storing it, for the user who asks: reviews are such objects. The flag
+/// says whether this user may do anything here.
+pub type Answer = fn(&User, bool, &mut Value) -> Result<(), FieldFault>;
+
 /// Another kind's objects, seen in another form: `events.k8s.io/v1` over core `v1` Events.
 #[derive(Clone, Debug)]
 pub struct StoredAs {
@@ -133,6 +150,12 @@ pub struct Kind {
     pub schema: Arc<Value>,
     /// Whether `/status` is a subresource.
     pub has_status: bool,
+    /// Whether and how `/scale` is a subresource.
+    pub scale: Option<ScalePaths>,
+    /// Whether `/eviction` is a subresource: a deletion that a PodDisruptionBudget may forbid, where these are served.
+    pub evictable: bool,
+    /// Set where objects are answered and not stored: they can only be created.
+    pub answer: Option<Answer>,
     /// Columns besides NAME; AGE is added where there are none.
     pub columns: Vec<PrinterColumn>,
     /// Prints whole rows where JSONPath cannot express the columns; replaces `columns`.
@@ -234,6 +257,15 @@ impl Kind {
             flavor: Flavor::Custom,
             schema: Arc::new(schema),
             has_status: version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some()),
+            scale: version.subresources.as_ref().and_then(|subresources| subresources.scale.as_ref()).map(|scale| {
+                ScalePaths {
+                    spec_replicas: scale.spec_replicas_path.clone(),
+                    status_replicas: scale.status_replicas_path.clone(),
+                    selector: scale.label_selector_path.clone(),
+                }
+            }),
+            evictable: false,
+            answer: None,
             columns: version
                 .additional_printer_columns
                 .iter()

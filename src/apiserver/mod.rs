@@ -41,6 +41,7 @@ mod gc;
 mod hub;
 pub mod jsonpath;
 pub mod kind;
+pub mod labels;
 mod object;
 mod openapi;
 pub mod protobuf;
@@ -63,6 +64,6 @@ mod verbs;
 mod writer;
 
 pub use hub::History;
-pub use server::{ApiServer, Builder, Observer, Tenant};
+pub use server::{ApiServer, Authorizer, Builder, Observer, Tenant};
 pub use service::TenantService;
 pub use status::ApiError;

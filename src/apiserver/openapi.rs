@@ -80,6 +80,11 @@ fn add_paths(kind: &Kind, name: &str, paths: &mut Map<String, Value>) {
         Scope::Cluster => (format!("/{root}/{}", resource.plural), false),
         Scope::Namespaced => (format!("/{root}/namespaces/{{namespace}}/{}", resource.plural), true),
     };
+    if kind.answer.is_some() {
+        let post = with_body(operation(kind, "post", name, &WRITE), &JSON, name);
+        paths.insert(collection, json!({"post": post, "parameters": path_parameters(namespaced, false)}));
+        return;
+    }
     let list = format!("{name}List");
     if namespaced {
         paths.insert(

@@ -1,7 +1,8 @@
 //! The server: what it is built from, and the handle of one tenant.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     pub closing: CancellationToken,
     /// Documents of others, by path.
     pub pages: BTreeMap<&'static str, Page>,
+    authorizer: Option<Authorizer>,
+    /// The thread that writes, where there is one, until it is waited for.
+    writer: Mutex<Option<JoinHandle<()>>>,
     _ends_tasks: DropGuard,
 }
 
@@ -55,6 +59,7 @@ pub struct Builder {
     threaded: bool,
     observer: Option<Observer>,
     pages: BTreeMap<&'static str, Page>,
+    authorizer: Option<Authorizer>,
 }
 
 /// A document that is made when it is asked for: its media type, and its text.
@@ -63,6 +68,15 @@ pub type Page = Arc<dyn Fn() -> (&'static str, String) + Send + Sync>;
 /// Told, after a commit, of each object that it changed: its tenant and its resource (`pods`, `deployments.apps`).
 /// Called by the writer: it must be quick, and must not call the server.
 pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
+/// Whether a user may do anything at all: there are no roles. All may discover, and ask what they may do.
+pub type Authorizer = fn(&User) -> bool;
+
+impl Shared {
+    pub fn permits(&self, user: &User) -> bool {
+        self.authorizer.is_none_or(|permits| permits(user))
+    }
+}
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,6 +131,13 @@ impl Builder {
         self
     }
 
+    /// Asks who may do anything; without it, everyone may.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: Authorizer) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
     /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
@@ -136,18 +157,26 @@ impl Builder {
             observer: self.observer,
         });
         let (queue, requests) = mpsc::channel(QUEUE);
-        if self.threaded {
+        let writer = if self.threaded {
             let core = Arc::clone(&core);
-            let writer = std::thread::Builder::new().name("apiserver-writer".to_owned());
-            writer
-                .spawn(move || writer::run_as_thread(&core, requests))
-                .map_err(|error| StoreError::Write(error.into()))?;
+            let thread = std::thread::Builder::new().name("apiserver-writer".to_owned());
+            let started = thread.spawn(move || writer::run_as_thread(&core, requests));
+            Some(started.map_err(|error| StoreError::Write(error.into()))?)
         } else {
             tokio::spawn(writer::run_as_task(Arc::clone(&core), requests));
-        }
+            None
+        };
         let closing = CancellationToken::new();
         tokio::spawn(gc::run(Arc::clone(&core), queue.downgrade(), closing.clone()));
-        let shared = Shared { core, queue, _ends_tasks: closing.clone().drop_guard(), closing, pages: self.pages };
+        let shared = Shared {
+            core,
+            queue,
+            authorizer: self.authorizer,
+            writer: Mutex::new(writer),
+            _ends_tasks: closing.clone().drop_guard(),
+            closing,
+            pages: self.pages,
+        };
         Ok(ApiServer { shared: Arc::new(shared) })
     }
 }
@@ -169,6 +198,7 @@ impl ApiServer {
             threaded: false,
             observer: None,
             pages: BTreeMap::new(),
+            authorizer: None,
         }
     }
 
@@ -188,6 +218,18 @@ impl ApiServer {
     /// Ends all watches and follow-up work; what was accepted is still written.
     pub fn shutdown(&self) {
         self.shared.closing.cancel();
+    }
+
+    /// Shuts down, and closes the store once what was accepted is written: when this returns, the store can be opened
+    /// again, by another process too, and needs no repair. What is asked later is answered with 503.
+    pub async fn close(&self) {
+        self.shutdown();
+        writer::close(&self.shared.queue).await;
+        let thread = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It has answered as the last thing that it does.
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that writes the store has failed");
+        }
     }
 }
 

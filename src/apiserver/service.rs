@@ -33,7 +33,7 @@ use super::verbs::list::{ListOptions, Selection};
 use super::verbs::patch::Patch;
 use super::verbs::pipeline::{self, Ownership};
 use super::verbs::watch::WatchOptions;
-use super::verbs::{Write, Written, create, delete, list, patch, update, watch};
+use super::verbs::{Part, Write, Written, create, delete, evict, list, patch, scale, update, watch};
 use super::writer::transact;
 
 /// A tenant as a [`tower::Service`] for `kube::Client`, in the name of one user.
@@ -89,6 +89,10 @@ pub(crate) async fn handle(tenant: &Tenant, user: &User, request: Request<Bytes>
 }
 
 async fn answer(tenant: &Tenant, user: &User, request: &Request<Bytes>) -> Result<Response<Body>, ApiError> {
+    // Ignored, it would lend the rights of who asks to whom they name.
+    if request.headers().keys().any(|name| name.as_str().starts_with("impersonate-")) {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", "impersonation is not supported by this server"));
+    }
     match path::parse(request.uri().path()).ok_or_else(ApiError::no_such_path)? {
         Target::Service(_) => document(tenant, request),
         Target::Objects(path) => {
@@ -124,6 +128,13 @@ fn document(tenant: &Tenant, request: &Request<Bytes>) -> Result<Response<Body>,
     Ok(response)
 }
 
+/// What a path names below a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Object(Part),
+    Eviction,
+}
+
 /// A request for objects.
 struct Call<'a> {
     tenant: &'a Tenant,
@@ -132,6 +143,7 @@ struct Call<'a> {
     body: &'a Bytes,
     served: Served,
     path: ObjectPath,
+    asked: Asked,
     query: Query,
     verb: Verb,
 }
@@ -148,20 +160,29 @@ impl<'a> Call<'a> {
             Scope::Cluster => path.namespace.is_none(),
             Scope::Namespaced => path.namespace.is_some() || path.name.is_none(),
         };
-        let subresource = match path.subresource.as_deref() {
-            None => true,
-            Some(name) => name == "status" && served.kind.has_status,
+        let asked = match path.subresource.as_deref() {
+            None => Some(Asked::Object(Part::Whole)),
+            Some("status") if served.kind.has_status => Some(Asked::Object(Part::Status)),
+            Some("scale") if served.kind.scale.is_some() => Some(Asked::Object(Part::Scale)),
+            Some("eviction") if served.kind.evictable => Some(Asked::Eviction),
+            Some(_) => None,
         };
-        if !fits || !subresource {
-            return Err(ApiError::no_such_path());
-        }
+        let Some(asked) = asked.filter(|_| fits) else { return Err(ApiError::no_such_path()) };
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let verb = verb(request.method(), &path, &query)?;
+        if (served.kind.answer.is_some() || asked == Asked::Eviction) && verb != Verb::Create {
+            return Err(ApiError::method_not_allowed());
+        }
         if served.kind.scope == Scope::Namespaced && path.namespace.is_none() && verb == Verb::Create {
             return Err(ApiError::method_not_allowed());
         }
         query.check(verb)?;
-        Ok(Self { tenant, user, headers: request.headers(), body: request.body(), served, path, query, verb })
+        // Everyone who is known may ask what they may do.
+        if served.kind.answer.is_none() && !tenant.shared.permits(user) {
+            return Err(ApiError::not_permitted(user, verb, &path));
+        }
+        let (headers, body) = (request.headers(), request.body());
+        Ok(Self { tenant, user, headers, body, served, path, asked, query, verb })
     }
 
     async fn answer(&self) -> Result<Response<Body>, ApiError> {
@@ -176,6 +197,10 @@ impl<'a> Call<'a> {
             Verb::Get => {
                 let selection = self.selection()?;
                 let bytes = list::get(core, &selection, self.name(), &self.query).await?;
+                if let Some(paths) = self.served.kind.scale.as_ref().filter(|_| self.is_scale()) {
+                    let shown = scale::scale_of(paths, &super::object::from_bytes(&bytes)?)?;
+                    return Ok(whole(StatusCode::OK, shown.to_string()));
+                }
                 Ok(whole(StatusCode::OK, renderer.stored(bytes)?))
             }
             Verb::List => {
@@ -193,6 +218,8 @@ impl<'a> Call<'a> {
                 let stream = watch::watch(Arc::clone(core), closing, selection, renderer, options).await?;
                 Ok(json_response(StatusCode::OK, Body::stream(stream)))
             }
+            Verb::Create if self.asked == Asked::Eviction => self.evict().await,
+            Verb::Create if self.served.kind.answer.is_some() => self.review(),
             Verb::Create => self.create(&renderer).await,
             Verb::Update => self.update(&renderer).await,
             Verb::Patch => self.patch(&renderer).await,
@@ -203,6 +230,10 @@ impl<'a> Call<'a> {
 
     fn header(&self, name: &HeaderName) -> Option<&'a str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn is_scale(&self) -> bool {
+        self.asked == Asked::Object(Part::Scale)
     }
 
     fn name(&self) -> &str {
@@ -227,7 +258,10 @@ impl<'a> Call<'a> {
             user: self.user.clone(),
             namespace: self.path.namespace.clone(),
             name: self.name().to_owned(),
-            status: self.path.subresource.is_some(),
+            part: match self.asked {
+                Asked::Object(part) => part,
+                Asked::Eviction => Part::Whole,
+            },
             is_patch: false,
             manager: manager.to_owned(),
             options,
@@ -300,6 +334,10 @@ impl<'a> Call<'a> {
 
     async fn update(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
         let write = self.write(WriteOptions::parse(&self.query, "UpdateOptions")?);
+        if self.is_scale() {
+            let wanted = body::object(self.header(&CONTENT_TYPE), self.body)?;
+            return self.scaled(move |txn: &mut Txn<'_>| scale::update(txn, &write, &wanted)).await;
+        }
         let (object, warnings) = self.object(&write)?;
         self.written(renderer, warnings, move |txn: &mut Txn<'_>| update::update(txn, &write, object)).await
     }
@@ -307,8 +345,44 @@ impl<'a> Call<'a> {
     async fn patch(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {
         let mut write = self.write(WriteOptions::parse(&self.query, "PatchOptions")?);
         write.is_patch = true;
+        if self.is_scale() {
+            let patch = Patch::parse(media_type(self.header(&CONTENT_TYPE)), self.body)?;
+            return self.scaled(move |txn: &mut Txn<'_>| scale::patch(txn, &write, &patch)).await;
+        }
         let patch = self.patch_body()?;
         self.written(renderer, Vec::new(), move |txn: &mut Txn<'_>| patch::patch(txn, &write, &patch)).await
+    }
+
+    /// Runs a write of replicas and answers with the Scale.
+    async fn scaled<F>(&self, body: F) -> Result<Response<Body>, ApiError>
+    where
+        F: FnOnce(&mut Txn<'_>) -> Result<Written, ApiError> + Send + 'static,
+    {
+        let done = transact(&self.tenant.shared.queue, body).await?;
+        Ok(with_warnings(whole(StatusCode::OK, done.object.to_string()), &done.warnings))
+    }
+
+    /// Answers a review.
+    fn review(&self) -> Result<Response<Body>, ApiError> {
+        let write = self.write(WriteOptions::parse(&self.query, "CreateOptions")?);
+        let (mut object, mut warnings) = self.object(&write)?;
+        warnings.extend(pipeline::check_alone(&write, &mut object)?);
+        if let Some(answer) = self.served.kind.answer {
+            answer(self.user, self.tenant.shared.permits(self.user), &mut object)
+                .map_err(|fault| ApiError::invalid(&self.served.kind, "", vec![fault]))?;
+        }
+        Ok(with_warnings(whole(StatusCode::CREATED, object.to_string()), &warnings))
+    }
+
+    /// Evicts a Pod.
+    async fn evict(&self) -> Result<Response<Body>, ApiError> {
+        let write = self.write(WriteOptions::parse(&self.query, "CreateOptions")?);
+        let eviction = body::object(self.header(&CONTENT_TYPE), self.body)?;
+        let options = evict::options(&eviction, self.name(), write.options.dry_run)?;
+        let write = evict::as_deletion(write, options.dry_run);
+        let evicted = transact(&self.tenant.shared.queue, move |txn| evict::evict(txn, &write, &options)).await?;
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+        Ok(with_warnings(whole(StatusCode::CREATED, status.to_string()), &evicted.warnings))
     }
 
     /// Runs a write and answers with its object.
@@ -371,6 +445,7 @@ fn verb(method: &Method, path: &ObjectPath, query: &Query) -> Result<Verb, ApiEr
         ("GET", true) => Verb::Get,
         ("GET", false) => Verb::List,
         ("POST", false) => Verb::Create,
+        ("POST", true) if path.subresource.as_deref() == Some("eviction") => Verb::Create,
         ("PUT", true) => Verb::Update,
         ("PATCH", true) => Verb::Patch,
         ("DELETE", true) if path.subresource.is_none() => Verb::Delete,

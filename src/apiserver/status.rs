@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::admission::Denied;
 use super::kind::{FieldFault, Kind};
+use super::request::path::ObjectPath;
+use super::request::query::Verb;
 use super::store::StoreError;
+use super::user::User;
 
 /// An error of the API, ready to be sent as a `Status`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -143,6 +146,35 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
     }
 
+    /// 403 for a user who may do nothing.
+    pub(crate) fn not_permitted(user: &User, verb: Verb, path: &ObjectPath) -> Self {
+        let resource = &path.resource;
+        let what = match path.subresource.as_deref() {
+            None => resource.plural.clone(),
+            Some(subresource) => format!("{}/{subresource}", resource.plural),
+        };
+        let place = match path.namespace.as_deref() {
+            None => "at the cluster scope".to_owned(),
+            Some(namespace) => format!("in the namespace {namespace:?}"),
+        };
+        let name = path.name.as_deref().unwrap_or_default();
+        let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+        let message = format!(
+            "{resource}{named} is forbidden: User {:?} cannot {} resource {what:?} in API group {:?} {place}",
+            user.name,
+            verb.as_str(),
+            resource.group
+        );
+        let mut error = Self::new(StatusCode::FORBIDDEN, "Forbidden", message);
+        error.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: resource.group.clone(),
+            kind: resource.plural.clone(),
+            ..Details::default()
+        }));
+        error
+    }
+
     /// 422 with the faults of an object.
     pub fn invalid(kind: &Kind, name: &str, faults: Vec<FieldFault>) -> Self {
         Self::invalid_named(&kind.kind, &kind.resource.group, name, faults)
@@ -153,7 +185,8 @@ impl ApiError {
         Self::invalid_named(options, "meta.k8s.io", "", faults)
     }
 
-    fn invalid_named(kind: &str, group: &str, name: &str, faults: Vec<FieldFault>) -> Self {
+    /// 422 with the faults of an object of a kind that is not registered, such as a subresource's.
+    pub(crate) fn invalid_named(kind: &str, group: &str, name: &str, faults: Vec<FieldFault>) -> Self {
         let each: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.message)).collect();
         let list = if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) };
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
@@ -202,6 +235,14 @@ impl ApiError {
         let mut error =
             Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {message}")).with_causes(vec![cause]);
         error.details.get_or_insert_default().retry_after_seconds = Some(1);
+        error
+    }
+
+    /// 429: a budget forbids an eviction for now.
+    pub(crate) fn budget_spent(message: &str, cause: String, retry_after_seconds: Option<u32>) -> Self {
+        let cause = Cause { reason: "DisruptionBudget".to_owned(), message: cause, field: String::new() };
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).with_causes(vec![cause]);
+        error.details.get_or_insert_default().retry_after_seconds = retry_after_seconds;
         error
     }
 
@@ -290,6 +331,7 @@ impl From<StoreError> for ApiError {
             source = cause.source();
         }
         match error {
+            StoreError::Closed => Self::shutting_down(),
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", text),
             _ => Self::internal(text),
         }

@@ -6,4 +6,5 @@ mod gc;
 mod model;
 mod pipeline;
 mod runtime;
+mod subresources;
 mod support;

@@ -41,6 +41,8 @@ pub(crate) enum Request {
     Operation(Box<dyn Operation>),
     /// Removes every key of a tenant, in a commit of its own.
     DropTenant { tenant: String, reply: oneshot::Sender<Result<(), ApiError>> },
+    /// Closes the store, after all that came before.
+    Close { reply: oneshot::Sender<()> },
 }
 
 pub(crate) trait Operation: Send {
@@ -98,7 +100,9 @@ pub(crate) async fn drop_tenant(queue: &mpsc::Sender<Request>, tenant: String) -
 pub(crate) async fn run_as_task(core: Arc<Core>, mut requests: mpsc::Receiver<Request>) {
     let mut waiting = Vec::with_capacity(BATCH);
     while requests.recv_many(&mut waiting, BATCH).await > 0 {
-        core.process(&mut waiting);
+        if core.process(&mut waiting) {
+            break;
+        }
     }
 }
 
@@ -106,12 +110,25 @@ pub(crate) async fn run_as_task(core: Arc<Core>, mut requests: mpsc::Receiver<Re
 pub(crate) fn run_as_thread(core: &Core, mut requests: mpsc::Receiver<Request>) {
     let mut waiting = Vec::with_capacity(BATCH);
     while requests.blocking_recv_many(&mut waiting, BATCH) > 0 {
-        core.process(&mut waiting);
+        if core.process(&mut waiting) {
+            break;
+        }
+    }
+}
+
+/// Closes the store after what was accepted before.
+pub(crate) async fn close(queue: &mpsc::Sender<Request>) {
+    let (reply, answer) = oneshot::channel();
+    // Where nobody takes or answers it, the writer has ended already.
+    if queue.send(Request::Close { reply }).await.is_ok() {
+        let _ = answer.await;
     }
 }
 
 impl Core {
-    fn process(&self, waiting: &mut Vec<Request>) {
+    /// Does what waits; whether it was told to close, after which there is nothing more to do. What came later is
+    /// dropped, and so answered as by a server that shuts down.
+    fn process(&self, waiting: &mut Vec<Request>) -> bool {
         let mut batch = Vec::new();
         for request in waiting.drain(..) {
             match request {
@@ -120,9 +137,16 @@ impl Core {
                     self.commit(std::mem::take(&mut batch));
                     let _ = reply.send(self.drop_tenant(&tenant));
                 }
+                Request::Close { reply } => {
+                    self.commit(batch);
+                    self.store.close();
+                    let _ = reply.send(());
+                    return true;
+                }
             }
         }
         self.commit(batch);
+        false
     }
 
     fn commit(&self, mut operations: Vec<Box<dyn Operation>>) {

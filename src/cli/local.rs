@@ -149,7 +149,7 @@ impl Handle for Store {
     }
 
     async fn stop(self: Box<Self>) {
-        self.objects.shutdown();
+        self.objects.close().await;
     }
 }
 

@@ -339,8 +339,9 @@ fn spoken(code: &str) -> BTreeSet<&str> {
             && text.chars().all(|letter| letter.is_ascii_alphabetic())
             && text.contains(|letter: char| letter.is_ascii_lowercase())
     };
-    // Kinds, phases of pods and statuses of conditions are no reasons.
-    let others = ["Cluster", "Machine", "Source", "Node", "ConfigMap", "DaemonSet", "Succeeded", "False"];
+    // Kinds, phases of pods, policies of budgets and statuses of conditions are no reasons.
+    let others =
+        ["Cluster", "Machine", "Source", "Node", "ConfigMap", "DaemonSet", "Succeeded", "AlwaysAllow", "False"];
     let is_reason = |text: &&str| !others.contains(text);
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))

@@ -41,6 +41,14 @@ impl Store for MeteredStore {
     fn id(&self) -> &str {
         self.inner.id()
     }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
 }
 
 /// Shows errors and held deletions of all Sources, until the end.

@@ -240,9 +240,14 @@ impl Objects {
         Ok(listed.items.into_iter().filter_map(root).collect())
     }
 
-    /// Ends the server: what was acknowledged is stored.
-    pub fn shutdown(&self) {
+    /// Ends watches; what is asked is still answered.
+    fn shutdown(&self) {
         self.server.shutdown();
+    }
+
+    /// Ends the server and closes the store: what was acknowledged is stored, and whoever opens it next finds it whole.
+    pub async fn close(&self) {
+        self.server.close().await;
     }
 
     /// A client in this process, in the name of a user.
@@ -369,13 +374,16 @@ impl Running {
         }
     }
 
-    /// Ends sources and controllers, then what answers, then the server. What was acknowledged is stored.
+    /// Ends sources and controllers, then what answers, then the server and the simulated world, both of which are closed
+    /// when this returns. What was acknowledged is stored.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         drain(&mut self.acting).await;
         self.objects.shutdown();
         self.serving.cancel();
         drain(&mut self.answering).await;
+        self.simulator.close().await;
+        self.objects.close().await;
     }
 }
 

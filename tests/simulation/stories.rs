@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 
@@ -170,6 +172,49 @@ fn a_change_of_resources_rolls_machines_and_keeps_their_names_addresses_and_data
         };
         assert_eq!(facts(&after), facts(&before));
         assert_eq!(after.volumes, before.volumes);
+        simulation
+    });
+}
+
+#[test]
+fn a_roll_waits_for_a_disruption_budget_and_says_for_which() {
+    world::run(17, |mut simulation: Simulation| async move {
+        simulation.write("dev.yaml", &manifest("dev", 2, ""));
+        simulation.until_ready("dev", 3, SOON).await;
+        let client = simulation.cluster_client("dev").await;
+        let create = PostParams::default();
+        let labels = json!({"app": "web"});
+        let web = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}}}});
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
+        deployments.create(&create, &serde_json::from_value(web).unwrap()).await.unwrap();
+        let available = |web: &Option<Deployment>| {
+            web.as_ref().and_then(|web| web.status.as_ref()).and_then(|status| status.available_replicas) == Some(2)
+        };
+        simulation.until(&deployments, "web", "available", available, SOON).await;
+        let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, "default");
+        let none =
+            json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": 0, "selector": {"matchLabels": labels}}});
+        budgets.create(&create, &serde_json::from_value(none).unwrap()).await.unwrap();
+
+        let before = containers(&simulation).await;
+        simulation.write("dev.yaml", &manifest("dev", 2, "      resources: { cpus: 3 }\n"));
+        let waits = |machine: &Machine| {
+            let conditions = machine.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| {
+                condition.reason == "DisruptionBudget" && condition.message.contains("PodDisruptionBudget default/web")
+            })
+        };
+        simulation.until_machine("dev-pool-0", SOON, waits).await;
+        simulation.advance(Duration::from_secs(60)).await;
+        assert_eq!(containers(&simulation).await, before, "no node goes while the budget forbids it");
+
+        let one = json!({"spec": {"maxUnavailable": 1}});
+        budgets.patch("web", &PatchParams::default(), &Patch::Merge(&one)).await.unwrap();
+        simulation.until_machine("dev-pool-0", Duration::from_secs(60), |machine| !waits(machine)).await;
+        simulation.until_ready("dev", 3, SOON).await;
+        let after = containers(&simulation).await;
+        assert!(["dev-pool-0", "dev-pool-1"].iter().all(|name| before[*name] != after[*name]), "{after:?}");
         simulation
     });
 }

@@ -447,7 +447,7 @@ impl Simulation {
     }
 
     /// Waits for a condition of one object; a part of the system that ends is a failure at once.
-    async fn until<K>(
+    pub async fn until<K>(
         &mut self,
         api: &Api<K>,
         name: &str,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::environment::TestEnvironment;
 use crate::kubectl::Served;
 
 const APPLES: &str = "apiVersion: example.dev/v1\nkind: Orchard\nmetadata:\n  name: apples\n  labels: { team: a }\nspec:\n  fruit: apple\n  trees: 3\n";
@@ -39,8 +40,37 @@ async fn the_server_is_found_and_named() {
     assert!(index["paths"]["apis/example.dev/v1"].is_object());
     let info = served.kubectl("cluster-info").await.ok();
     assert!(info.contains("is running at"), "{info}");
-    // Access reviews are not served, and said so.
-    let refused = served.kubectl("auth can-i get orchards").await.failed();
+    for probe in ["livez", "readyz"] {
+        assert_eq!(served.kubectl(&format!("get --raw /{probe}")).await.ok(), "ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_learn_what_they_may_do_and_who_they_are() {
+    let Some(served) = Served::start().await else { return };
+    assert_eq!(served.kubectl("auth can-i get pods").await.ok(), "yes\n");
+    assert_eq!(served.kubectl("auth can-i delete orchards.example.dev").await.ok(), "yes\n");
+    assert_eq!(served.kubectl("auth can-i get /healthz").await.ok(), "yes\n");
+    let all = lines(&served.kubectl("auth can-i --list").await.ok());
+    assert!(all.contains(&"*.* [] [] [*]".to_owned()), "{all:?}");
+    let who = lines(&served.kubectl("auth whoami").await.ok());
+    assert_eq!(who[1], "Username kina:admin");
+    // Answering for another would be a lie, and acting for another a hole.
+    let refused = served.kubectl("auth can-i get pods --as=bob").await.failed();
+    assert!(refused.contains("impersonation is not supported"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_scaled_where_a_kind_has_them() {
+    let Some(served) = with_apples().await else { return };
+    served.kubectl("create deployment web --image=nginx --replicas=1").await.ok();
+    assert_eq!(served.kubectl("scale deployment web --replicas=3").await.ok(), "deployment.apps/web scaled\n");
+    assert_eq!(served.kubectl("get deploy web -o jsonpath={.spec.replicas}").await.ok(), "3");
+    served.kubectl("scale deployment web --current-replicas=3 --replicas=0").await.ok();
+    assert_eq!(served.kubectl("get deploy web -o jsonpath={.spec.replicas}").await.ok(), "0");
+    let refused = served.kubectl("scale deployment web --current-replicas=3 --replicas=1").await.failed();
+    assert!(refused.contains("Expected replicas to be 3, was 0"), "{refused}");
+    let refused = served.kubectl("scale orchard apples --replicas=3").await.failed();
     assert!(refused.contains("could not find the requested resource"), "{refused}");
 }
 
@@ -348,4 +378,56 @@ async fn what_kubectl_sends_as_protobuf_is_understood() {
     assert_eq!(got, "0 nginx 25%");
     served.kubectl("create service clusterip web --tcp=80:8080").await.ok();
     assert_eq!(served.kubectl("get svc web -o jsonpath={.spec.ports[0].targetPort}").await.ok(), "8080");
+}
+
+/// The API of a Kina that runs, and of a cluster that it simulates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_simulated_cluster_is_scaled_and_drained_within_its_budgets() {
+    let Some(kubectl) = crate::kubectl::find() else { return };
+    let environment = TestEnvironment::new();
+    let toy = "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: toy\nspec:\n  runtime: sim\n  \
+               kubernetesVersion: v1.35.5\n  workers:\n  - name: pool\n    replicas: 2\n";
+    environment.write("toy.yaml", toy);
+    let mut command = environment.command(&["serve"]);
+    let server = environment.start_command(command.env("KINA_SIM_LATENCY", "none"), "Ctrl-C ends it");
+    let _ = environment.kina(&["up", "-f", "toy.yaml", "--timeout", "60s"]).success();
+    let run = |kubeconfig: &str, arguments: &str| {
+        let mut command = std::process::Command::new(&kubectl);
+        command.env_clear().env("HOME", environment.path("work")).args(arguments.split_whitespace());
+        let output = command.env("KUBECONFIG", environment.path(kubeconfig)).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        crate::kubectl::Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    };
+    let toy = |arguments: &str| run("home/.kube/config", arguments);
+    let version: Value = serde_json::from_str(&toy("version -o json").ok()).unwrap();
+    assert_eq!(version["serverVersion"]["gitVersion"], "v1.35.5");
+    toy("create deployment web --image=nginx --replicas=2").ok();
+    assert_eq!(toy("scale deployment web --replicas=4").ok(), "deployment.apps/web scaled\n");
+    toy("rollout status deployment/web --timeout=30s").ok();
+    toy("create pdb web --selector=app=web --min-available=4").ok();
+    toy("wait --for=jsonpath={.status.currentHealthy}=4 pdb/web --timeout=30s").ok();
+    let blocked = toy("drain toy-pool-0 --ignore-daemonsets --timeout=1s").failed();
+    assert!(blocked.contains("Cannot evict pod as it would violate the pod's disruption budget"), "{blocked}");
+    assert!(toy("delete pdb web").ok().contains("deleted"));
+    let drained = toy("drain toy-pool-0 --ignore-daemonsets --timeout=30s").ok();
+    assert!(drained.ends_with("node/toy-pool-0 drained\n"), "{drained}");
+    let left = toy("get pods -o jsonpath={.items[?(@.spec.nodeName==\"toy-pool-0\")].metadata.name}").ok();
+    assert_eq!(left, "");
+    toy("uncordon toy-pool-0").ok();
+    assert_eq!(toy("auth can-i create pods").ok(), "yes\n");
+
+    let kina = |arguments: &str| run("home/.kina/kubeconfig", arguments);
+    assert_eq!(kina("auth can-i --list").code, 0);
+    let refused = kina("scale cluster toy --replicas=3").failed();
+    assert!(refused.contains("could not find the requested resource"), "{refused}");
+    assert_eq!(kina("delete cluster toy --dry-run=server").code, 0);
+    assert_eq!(kina("get clusters --chunk-size=1 -o name").ok(), "cluster.kina.dev/toy\n");
+    for probe in ["healthz", "livez", "readyz"] {
+        assert_eq!(kina(&format!("get --raw /{probe}")).ok(), "ok");
+    }
+    assert_eq!(server.end(), 0);
 }

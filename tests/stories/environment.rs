@@ -94,12 +94,17 @@ impl TestEnvironment {
 
     /// Starts `kina` and waits for a line of its stderr that contains `sign`.
     pub fn start(&self, arguments: &[&str], sign: &str) -> Running {
-        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_command(&mut self.command(arguments), sign)
+    }
+
+    /// Starts a command and waits for a line of its stderr that contains `sign`.
+    pub fn start_command(&self, command: &mut Command, sign: &str) -> Running {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.lines().any(|line| line.contains(sign)) {
             if lines.read_line(&mut said).unwrap() == 0 {
-                panic!("`kina {}` ended without saying `{sign}`:\n{said}", arguments.join(" "));
+                panic!("{command:?} ended without saying `{sign}`:\n{said}");
             }
         }
         // What it says from now on must go somewhere, or it would block.

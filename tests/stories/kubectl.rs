@@ -241,7 +241,7 @@ fn run(listener: TcpListener, tenant: &Tenant, credentials: &Credentials) -> one
 }
 
 /// kubectl by `KUBECTL`, or from the path.
-fn find() -> Option<PathBuf> {
+pub fn find() -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let named = std::env::var_os("KUBECTL").map(PathBuf::from);
     let found =

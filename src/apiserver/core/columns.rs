@@ -31,6 +31,11 @@ pub(super) fn namespace() -> Printer {
     })
 }
 
+/// Reviews have no names: kubectl never prints them.
+pub(super) fn review() -> Printer {
+    printer("Name", |object, _| vec![name(object)])
+}
+
 pub(super) fn lease() -> Printer {
     printer("Name, Holder, Age", |object, now| {
         vec![name(object), text(object, "/spec/holderIdentity", ""), created(object, now)]
@@ -221,6 +226,23 @@ pub(super) fn daemon_set() -> Printer {
         ];
         row.extend(template(object));
         row
+    })
+}
+
+pub(super) fn pod_disruption_budget() -> Printer {
+    printer("Name, Min Available, Max Unavailable, Allowed Disruptions, Age", |object, now| {
+        let bound = |name: &str| match &object["spec"][name] {
+            Value::Null => json!("N/A"),
+            Value::String(share) => json!(share),
+            number => json!(number.to_string()),
+        };
+        vec![
+            name(object),
+            bound("minAvailable"),
+            bound("maxUnavailable"),
+            number(object, "/status/disruptionsAllowed").into(),
+            created(object, now),
+        ]
     })
 }
 

@@ -5,6 +5,7 @@
 mod columns;
 mod events;
 mod merge;
+mod reviews;
 mod structural;
 #[cfg(test)]
 mod tests;
@@ -16,22 +17,25 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events_v1;
+use k8s_openapi::api::policy::v1 as policy;
 use k8s_openapi::schemars::JsonSchema;
 use serde_json::Value;
 
 pub use events::{event_to_core, event_to_events};
 pub(crate) use structural::structural;
 
-use super::kind::{Flavor, Kind, Printer, ResourceId, Scope, StoredAs};
+use super::kind::{FieldFault, Flavor, Kind, Printer, ResourceId, ScalePaths, Scope, StoredAs};
 
-/// What Kina's own API serves besides its own kinds: Event (in both groups), Lease and Namespace.
+/// What Kina's own API serves besides its own kinds: Event (in both groups), Lease, Namespace, and the reviews by which
+/// users ask what they may do and who they are.
 pub fn control() -> Vec<Kind> {
     static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
-    KINDS.get_or_init(|| vec![namespace(), event(), event_in_group(), lease()]).clone()
+    let own = || vec![namespace(), event(), event_in_group(), lease()].into_iter().chain(reviews::kinds()).collect();
+    KINDS.get_or_init(own).clone()
 }
 
 /// What a simulated cluster serves: [`control`], and Node, Pod, Service, ConfigMap, Secret, ServiceAccount,
-/// Deployment, ReplicaSet and DaemonSet.
+/// Deployment, ReplicaSet, DaemonSet and PodDisruptionBudget.
 pub fn workload() -> Vec<Kind> {
     static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
     let own = KINDS.get_or_init(|| {
@@ -45,6 +49,7 @@ pub fn workload() -> Vec<Kind> {
             deployment(),
             replica_set(),
             daemon_set(),
+            pod_disruption_budget(),
         ]
     });
     control().into_iter().chain(own.iter().cloned()).collect()
@@ -63,6 +68,9 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         flavor: Flavor::BuiltIn,
         schema: Arc::new(schema_of::<T>()),
         has_status: false,
+        scale: None,
+        evictable: false,
+        answer: None,
         columns: Vec::new(),
         printer: Some(printer),
         selectable_fields: Vec::new(),
@@ -94,6 +102,16 @@ impl Kind {
 
     fn in_all(mut self) -> Self {
         self.categories = vec!["all".into()];
+        self
+    }
+
+    /// `/scale`, where workloads of `apps` have it.
+    fn scalable(mut self) -> Self {
+        self.scale = Some(ScalePaths {
+            spec_replicas: ".spec.replicas".into(),
+            status_replicas: ".status.replicas".into(),
+            selector: Some(".spec.selector".into()),
+        });
         self
     }
 
@@ -172,6 +190,7 @@ fn pod_grace(pod: &Value) -> u32 {
 fn pod() -> Kind {
     let mut kind = built_in::<core::Pod>("", "Pod", Scope::Namespaced, &["po"], columns::pod());
     kind.grace = Some(Arc::new(pod_grace));
+    kind.evictable = true;
     kind.with_status().in_all().selectable(&[
         "spec.nodeName",
         "spec.restartPolicy",
@@ -206,12 +225,14 @@ fn service_account() -> Kind {
 fn deployment() -> Kind {
     built_in::<apps::Deployment>("apps", "Deployment", Scope::Namespaced, &["deploy"], columns::deployment())
         .with_status()
+        .scalable()
         .in_all()
 }
 
 fn replica_set() -> Kind {
     built_in::<apps::ReplicaSet>("apps", "ReplicaSet", Scope::Namespaced, &["rs"], columns::replica_set())
         .with_status()
+        .scalable()
         .in_all()
         .selectable(&["status.replicas"])
 }
@@ -220,4 +241,24 @@ fn daemon_set() -> Kind {
     built_in::<apps::DaemonSet>("apps", "DaemonSet", Scope::Namespaced, &["ds"], columns::daemon_set())
         .with_status()
         .in_all()
+}
+
+fn pod_disruption_budget() -> Kind {
+    let printer = columns::pod_disruption_budget();
+    let kind =
+        built_in::<policy::PodDisruptionBudget>("policy", "PodDisruptionBudget", Scope::Namespaced, &["pdb"], printer);
+    kind.with_status().with_validation(Arc::new(one_bound))
+}
+
+/// `ValidatePodDisruptionBudgetSpec`: a budget has one bound at most.
+fn one_bound(budget: &Value) -> Vec<FieldFault> {
+    let set = |name: &str| budget["spec"].get(name).is_some_and(|bound| !bound.is_null());
+    if !(set("minAvailable") && set("maxUnavailable")) {
+        return Vec::new();
+    }
+    vec![FieldFault {
+        field: "spec".into(),
+        reason: "FieldValueInvalid",
+        message: "Invalid value: minAvailable and maxUnavailable cannot be both set".into(),
+    }]
 }

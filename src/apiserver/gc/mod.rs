@@ -21,7 +21,7 @@ use super::request::query::WriteOptions;
 use super::status::ApiError;
 use super::txn::{Place, TTL_PREFIX, Txn};
 use super::user::User;
-use super::verbs::Write;
+use super::verbs::{Part, Write};
 use super::writer::{Core, Request, transact};
 
 pub(crate) use dependents::{OwnerState, owner_state};
@@ -205,7 +205,7 @@ pub(super) fn write_as(user: &str, place: &Place) -> Write {
         user: User::named(user),
         namespace: Some(place.namespace.clone()).filter(|namespace| !namespace.is_empty()),
         name: place.name.clone(),
-        status: false,
+        part: Part::Whole,
         is_patch: false,
         options: WriteOptions::for_deletion(false),
         manager: user.to_owned(),

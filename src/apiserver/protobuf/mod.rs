@@ -87,6 +87,8 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
         }
     }
     let name = match api_version.split_once('/') {
+        // Options are the same in every group, and clients name the group that they call.
+        _ if kind == "DeleteOptions" => "meta.v1.DeleteOptions".to_owned(),
         None => format!("core.{api_version}.{kind}"),
         // The Go package of a group is named as its first part.
         Some((group, version)) => format!("{}.{version}.{kind}", group.split('.').next().unwrap_or_default()),
@@ -323,9 +325,28 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert!(matches!(decode(b"{}"), Err(ProtobufError::Malformed(_))));
-        let review = body("authorization.k8s.io/v1", "SelfSubjectAccessReview", b"");
+        let review = body("authorization.k8s.io/v1", "SubjectAccessReview", b"");
         assert!(matches!(decode(&review), Err(ProtobufError::Kind { .. })));
         assert!(matches!(decode(&body("v1", "Pod", &[0x0a, 0x7f])), Err(ProtobufError::Malformed(_))));
+    }
+
+    #[test]
+    fn options_of_deletions_are_read_alone_and_in_evictions() {
+        let options =
+            [vec![1 << 3, 0], field(2, &field(1, b"u-1")), field(4, b"Background"), field(5, b"All")].concat();
+        let expected = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "u-1"},
+            "propagationPolicy": "Background", "dryRun": ["All"]});
+        for group in ["v1", "apps/v1", "meta.k8s.io/v1"] {
+            let mut found = decode(&body(group, "DeleteOptions", &options)).unwrap();
+            assert_eq!(found.as_object_mut().and_then(|found| found.remove("apiVersion")), Some(json!(group)));
+            assert_eq!(found.as_object_mut().and_then(|found| found.remove("kind")), Some(json!("DeleteOptions")));
+            assert_eq!(found, expected);
+        }
+        let metadata = [field(1, b"web-1"), field(3, b"default")].concat();
+        let eviction = [field(1, &metadata), field(2, &options)].concat();
+        let found = decode(&body("policy/v1", "Eviction", &eviction)).unwrap();
+        assert_eq!(found["metadata"], json!({"name": "web-1", "namespace": "default"}));
+        assert_eq!(found["deleteOptions"], expected);
     }
 
     proptest! {

@@ -17,6 +17,22 @@ pub(crate) enum Verb {
     DeleteCollection,
 }
 
+impl Verb {
+    /// As authorizers name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
 /// Parameters by the verbs that know them. `pretty` and `timeout` change no meaning: answers are the same, and the
 /// server is never slower than a client's timeout.
 const KNOWN: &[(&str, &[Verb])] = {

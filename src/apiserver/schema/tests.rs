@@ -197,6 +197,9 @@ fn kind(scope: crate::apiserver::kind::Scope) -> crate::apiserver::kind::Kind {
         grace: None,
         status_on_create: false,
         view: None,
+        scale: None,
+        evictable: false,
+        answer: None,
     }
 }
 

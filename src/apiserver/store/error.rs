@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// Why the store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// It was closed.
+    #[error("the store is closed")]
+    Closed,
     /// Another process has the store open.
     #[error("the store {path} is in use by another process")]
     InUse {
@@ -63,7 +66,7 @@ impl StoreError {
             ),
             Self::InUse { .. } => Some("talk to that process, or stop it first".to_owned()),
             Self::Full(_) => Some("make room on the disk: Kina goes on by itself".to_owned()),
-            Self::Open { .. } | Self::Read(_) | Self::Write(_) => None,
+            Self::Closed | Self::Open { .. } | Self::Read(_) | Self::Write(_) => None,
         }
     }
 }

@@ -114,4 +114,7 @@ pub trait Store: Send + Sync {
     fn epoch(&self) -> u64 {
         0
     }
+
+    /// Closes the medium: what opens it next finds it whole. Whatever is asked afterwards is [`StoreError::Closed`].
+    fn close(&self);
 }

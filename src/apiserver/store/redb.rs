@@ -34,10 +34,12 @@ pub struct RedbStore {
 }
 
 struct Open {
-    /// Absent while the medium cannot be read at all.
+    /// Absent while the medium cannot be read at all, and once it is closed.
     database: Option<Arc<Database>>,
     /// Why it cannot be written, where that is so.
     unwritable: Option<Unwritable>,
+    /// For good.
+    closed: bool,
 }
 
 /// Why a medium cannot be written now.
@@ -164,20 +166,19 @@ impl RedbStore {
 
     fn check(path: PathBuf, database: Database, medium: Option<Medium>) -> Result<Self, StoreError> {
         let Facts { id, epoch, .. } = facts(&path, &database)?;
-        let open = Open { database: Some(Arc::new(database)), unwritable: None };
+        let open = Open { database: Some(Arc::new(database)), unwritable: None, closed: false };
         Ok(Self { path, id, epoch, open: RwLock::new(open), medium })
-    }
-
-    fn database(&self) -> Option<Arc<Database>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).database.clone()
     }
 
     /// Opens the medium again in place of `failed`, unless another thread has done so, for writing where it can be
     /// written.
     fn recover(&self, failed: Option<Arc<Database>>) -> Result<(), StoreError> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if open.closed {
+            return Err(StoreError::Closed);
+        }
         let closed = || StoreError::Read("the store is closed after a failed write".into());
         let medium = self.medium.as_ref().ok_or_else(closed)?;
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if failed.as_ref().map(Arc::as_ptr) != open.database.as_ref().map(Arc::as_ptr) {
             return Ok(());
         }
@@ -186,7 +187,7 @@ impl RedbStore {
         open.database = None;
         let error = match medium.open(Access::Writable) {
             Ok(database) => {
-                *open = Open { database: Some(Arc::new(database)), unwritable: None };
+                *open = Open { database: Some(Arc::new(database)), unwritable: None, closed: false };
                 return Ok(());
             }
             Err(error) => redb::Error::from(error),
@@ -218,13 +219,18 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let database = self.database();
-        if let Some(snapshot) = database.as_ref().and_then(|database| RedbSnapshot::new(database).ok()) {
-            return Ok(Box::new(snapshot));
-        }
-        self.recover(database)?;
-        let database = self.database().ok_or_else(|| StoreError::Read("the store is closed".into()))?;
-        Ok(Box::new(RedbSnapshot::new(&database)?))
+        let failed = {
+            // Held while a snapshot is taken, so that `close` finds nobody else with the database.
+            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(snapshot) = open.database.as_ref().and_then(|database| RedbSnapshot::new(database).ok()) {
+                return Ok(Box::new(snapshot));
+            }
+            open.database.clone()
+        };
+        self.recover(failed)?;
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let database = open.database.as_ref().ok_or_else(|| StoreError::Read("it cannot be opened".into()))?;
+        Ok(Box::new(RedbSnapshot::new(database)?))
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
@@ -244,6 +250,13 @@ impl Store for RedbStore {
 
     fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    fn close(&self) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.closed = true;
+        // redb writes down that it was closed when the database is dropped; else the next start would have to repair.
+        open.database = None;
     }
 }
 

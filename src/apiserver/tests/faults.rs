@@ -60,6 +60,10 @@ impl Store for Liar {
     fn id(&self) -> &str {
         self.store.id()
     }
+
+    fn close(&self) {
+        self.store.close();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,6 +108,10 @@ impl Store for Ends {
 
     fn id(&self) -> &str {
         self.store.id()
+    }
+
+    fn close(&self) {
+        self.store.close();
     }
 }
 

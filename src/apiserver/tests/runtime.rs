@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::{Action, Controller};
@@ -13,7 +14,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use super::support::*;
-use crate::apiserver::History;
+use crate::apiserver::store::RedbStore;
+use crate::apiserver::user::User;
+use crate::apiserver::{ApiServer, History};
 
 const GARDENS: &str = "/apis/example.dev/v1/gardens";
 
@@ -183,4 +186,49 @@ async fn idle_watches_end_when_the_server_shuts_down() {
         closing.shutdown();
     });
     assert!(watch_lines(&tenant, &format!("{GARDENS}?watch=1")).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_closed_server_leaves_a_store_that_opens_at_once_and_needs_no_repair() {
+    for threaded in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("store.redb");
+        let store = RedbStore::open(&path, 1 << 20, "s").unwrap();
+        let world = crate::world::World::real();
+        let builder = ApiServer::builder(store, world.clock, world.random).kind(garden());
+        let server = if threaded { builder.threaded_writer() } else { builder }.build().unwrap();
+        let tenant = server.tenant("a");
+        // Clients and watches that are still there keep nothing open.
+        let request = http::Request::get(format!("{GARDENS}?watch=1")).body(Bytes::new()).unwrap();
+        let watch = tenant.handle(&User::named("t"), request).await;
+        let api = gardens(&tenant);
+        let writes = (0..20).map(|number| {
+            let api = api.clone();
+            async move { api.create(&PostParams::default(), &Garden::new(&format!("g{number}"), trees(1))).await }
+        });
+        let written = futures::future::join_all(writes).await;
+        assert!(written.iter().all(Result::is_ok));
+        server.close().await;
+        let (code, _) = call(&tenant, "GET", GARDENS, serde_json::Value::Null).await;
+        assert_eq!(code, 503);
+        assert_eq!(
+            call(&tenant, "POST", GARDENS, serde_json::json!({"metadata": {"name": "late"}, "spec": {"trees": 1}}))
+                .await
+                .0,
+            503
+        );
+        server.close().await;
+
+        let repaired = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let mut raw = redb::Database::builder();
+        let saw = Arc::clone(&repaired);
+        raw.set_repair_callback(move |_| saw.store(true, std::sync::atomic::Ordering::SeqCst));
+        drop(raw.open(&path).unwrap());
+        assert!(!repaired.load(std::sync::atomic::Ordering::SeqCst), "threaded: {threaded}");
+        let store = RedbStore::open(&path, 1 << 20, "s").unwrap();
+        let world = crate::world::World::real();
+        let server = ApiServer::builder(store, world.clock, world.random).kind(garden()).build().unwrap();
+        assert_eq!(gardens(&server.tenant("a")).list(&kube::api::ListParams::default()).await.unwrap().items.len(), 20);
+        drop(watch);
+    }
 }

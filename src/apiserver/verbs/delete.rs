@@ -59,6 +59,11 @@ impl DeleteOptions {
     }
 
     fn from_body(content_type: Option<&str>, bytes: &Bytes) -> Result<Self, ApiError> {
+        Self::from_value(&body::object(content_type, bytes)?)
+    }
+
+    /// Reads options from an object.
+    pub fn from_value(value: &Value) -> Result<Self, ApiError> {
         const KNOWN: [&str; 8] = [
             "apiVersion",
             "kind",
@@ -69,7 +74,6 @@ impl DeleteOptions {
             "propagationPolicy",
             "ignoreStoreReadErrorWithClusterBreakingPotential",
         ];
-        let value = body::object(content_type, bytes)?;
         if let Some(unknown) = value.as_object().and_then(|map| map.keys().find(|key| !KNOWN.contains(&key.as_str()))) {
             return Err(ApiError::bad_request(format!("unknown field {unknown:?} in DeleteOptions")));
         }

@@ -2,9 +2,11 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod evict;
 pub(crate) mod list;
 pub(crate) mod patch;
 pub(crate) mod pipeline;
+pub(crate) mod scale;
 pub(crate) mod update;
 pub(crate) mod watch;
 
@@ -18,6 +20,17 @@ use super::request::query::WriteOptions;
 use super::txn::Place;
 use super::user::User;
 
+/// Which part of an object a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it, but for a status that is a subresource.
+    Whole,
+    /// `/status`.
+    Status,
+    /// `/scale`.
+    Scale,
+}
+
 /// A write to one object.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
@@ -27,8 +40,7 @@ pub(crate) struct Write {
     pub namespace: Option<String>,
     /// Empty for a creation.
     pub name: String,
-    /// To `/status`.
-    pub status: bool,
+    pub part: Part,
     /// By a patch.
     pub is_patch: bool,
     pub options: WriteOptions,
@@ -42,7 +54,11 @@ impl Write {
     }
 
     pub fn subresource(&self) -> Option<&'static str> {
-        self.status.then_some("status")
+        match self.part {
+            Part::Whole => None,
+            Part::Status => Some("status"),
+            Part::Scale => Some("scale"),
+        }
     }
 
     pub fn place(&self, name: &str) -> Place {

@@ -5,7 +5,7 @@ use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::pipeline::Ownership;
-use super::{Write, Written, create, to_served, update};
+use super::{Part, Write, Written, create, to_served, update};
 use crate::apiserver::apply::{self, ApplyError};
 use crate::apiserver::kind::Flavor;
 use crate::apiserver::object::{meta, set_field};
@@ -104,12 +104,12 @@ fn apply(txn: &mut Txn<'_>, write: &Write, config: &Value) -> Result<Written, Ap
     }
     let stored = txn.object(&write.place(&write.name))?;
     let live = stored.as_ref().map(|stored| &stored.value);
-    if live.is_none() && write.status {
+    if live.is_none() && write.part == Part::Status {
         return Err(ApiError::not_found(kind, &write.name));
     }
     check_preconditions(write, live, config)?;
     let mut config = config.clone();
-    if kind.has_status && !write.status {
+    if kind.has_status && write.part != Part::Status {
         set_field(&mut config, "status", None);
     }
     let force = write.options.force.unwrap_or(false);
@@ -166,7 +166,7 @@ fn check_identity(write: &Write, object: &Value) -> Result<(), ApiError> {
 
 /// RFC 6902, with the rule of Kubernetes' library (evanphx/json-patch) that `test` for null passes where the key is
 /// missing: kube-rs' `finalizer()` relies on it.
-fn json_patch(object: &mut Value, operations: &[PatchOperation]) -> Result<(), ApiError> {
+pub(super) fn json_patch(object: &mut Value, operations: &[PatchOperation]) -> Result<(), ApiError> {
     let mut copied = 0;
     for operation in operations {
         match operation {

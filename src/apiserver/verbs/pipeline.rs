@@ -39,6 +39,16 @@ pub(crate) fn admit_and_check(
     Ok(warnings)
 }
 
+/// Completes and checks an object that is answered and not stored. Returns the warnings.
+pub(crate) fn check_alone(write: &Write, object: &mut Value) -> Result<Vec<String>, ApiError> {
+    set_field(object, "apiVersion", Some(json!(write.kind().resource.api_version())));
+    set_field(object, "kind", Some(json!(write.kind().kind)));
+    let warnings = unknown_fields(write, object)?;
+    complete(write, object);
+    refuse(write, object, schema::validate(&write.kind().schema, object))?;
+    Ok(warnings)
+}
+
 /// What is wrong with a body, by the client's wish an error, a warning or nothing.
 pub(crate) fn field_faults(write: &Write, faults: Vec<String>) -> Result<Vec<String>, ApiError> {
     match write.options.field_validation {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pipeline::{self, Ownership};
-use super::{Write, Written, to_served, to_stored};
+use super::{Part, Write, Written, to_served, to_stored};
 use crate::apiserver::kind::{FieldFault, Flavor};
 use crate::apiserver::object::{
     copy_meta, finalizers, grace_seconds, is_deleting, meta, meta_value, set_field, set_meta,
@@ -86,7 +86,7 @@ fn check_preconditions(write: &Write, live: &Value, new: &Value) -> Result<(), A
 /// What a client may change: on the resource everything but the status, on `/status` nothing but it. What the server
 /// owns comes from the stored object.
 fn merge_by_resource(write: &Write, live: &Value, mut new: Value) -> Value {
-    if write.status {
+    if write.part == Part::Status {
         let (status, managed) = (new.get("status").cloned(), meta_value(&new, "managedFields").cloned());
         new = live.clone();
         set_field(&mut new, "status", status);

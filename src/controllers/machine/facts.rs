@@ -178,10 +178,12 @@ pub enum Drain {
     Unknown,
     /// These pods are still there.
     Left {
-        /// `NAMESPACE/NAME` of those not on their way yet.
+        /// `NAMESPACE/NAME` of those not on their way yet that may go.
         to_evict: Vec<(String, String)>,
         /// How many are there in all.
         count: usize,
+        /// `NAMESPACE/NAME` of PodDisruptionBudgets that let none of them go now.
+        budgets: Vec<String>,
         /// The time for it is over.
         overdue: bool,
     },

@@ -224,7 +224,12 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_bac
 fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
     let poll = shared.memory.poll(&subject.uid, wait.reason());
     match wait {
-        Wait::Booting | Wait::Bootstrapping | Wait::Resetting | Wait::Draining(_) | Wait::LeaseNotRenewed => poll,
+        Wait::Booting
+        | Wait::Bootstrapping
+        | Wait::Resetting
+        | Wait::Draining(_)
+        | Wait::DisruptionBudget { .. }
+        | Wait::LeaseNotRenewed => poll,
         Wait::NodeSilent(_) | Wait::BootBroken => poll.max(Duration::from_secs(1)),
         Wait::Observing | Wait::Queued | Wait::Network => Duration::from_secs(5),
         Wait::RuntimeSilent(_) | Wait::ApiAway | Wait::BootstrapFailed(_) => Duration::from_secs(15),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
+use kube::core::{Selector, SelectorExt};
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
@@ -355,17 +357,56 @@ fn wants_drain(subject: &Subject) -> bool {
 async fn drain(shared: &Shared, subject: &Subject) -> Drain {
     let Some(client) = shared.api.client(&subject.cluster_uid) else { return Drain::Unknown };
     let since = shared.memory.wished(&subject.uid, "drain");
-    let pods: Api<Pod> = Api::all(client);
+    let pods: Api<Pod> = Api::all(client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={}", subject.name));
     let listed = clusters_api::call("list the pods on", &subject.name, pods.list(&on_node)).await;
     let Ok(listed) = listed else { return Drain::Unknown };
     let left: Vec<&Pod> = listed.items.iter().filter(|pod| has_to_leave(pod)).collect();
+    let staying: Vec<&Pod> = left.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    let budgets = if staying.is_empty() { Vec::new() } else { budgets(client, subject).await };
     let name = |pod: &&Pod| (pod.namespace().unwrap_or_default(), pod.name_any());
     Drain::Left {
-        to_evict: left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(name).collect(),
+        // Asking for what is refused would be asked for again at once.
+        to_evict: staying.iter().filter(|pod| !budgets.iter().any(|budget| forbids(budget, pod))).map(name).collect(),
+        budgets: budgets
+            .iter()
+            .filter(|budget| staying.iter().any(|pod| forbids(budget, pod)))
+            .map(|budget| format!("{}/{}", budget.namespace().unwrap_or_default(), budget.name_any()))
+            .collect(),
         count: left.len(),
         overdue: since.elapsed() >= DRAIN_WITHIN,
     }
+}
+
+/// The budgets of a cluster. A listing that fails names none: whether a pod may go is for the server to say.
+async fn budgets(client: kube::Client, subject: &Subject) -> Vec<PodDisruptionBudget> {
+    let budgets: Api<PodDisruptionBudget> = Api::all(client);
+    let everything = ListParams::default();
+    let listed = clusters_api::call("list the budgets of", &subject.name, budgets.list(&everything)).await;
+    listed.map(|listed| listed.items).unwrap_or_default()
+}
+
+/// Whether a budget lets a pod not go now, as the eviction of Kubernetes decides it.
+fn forbids(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+    let Some(selector) = selector.and_then(|selector| Selector::try_from(selector).ok()) else { return false };
+    if pod.namespace() != budget.namespace() || !selector.matches(pod.labels()) {
+        return false;
+    }
+    let status = pod.status.as_ref();
+    if status.and_then(|status| status.phase.as_deref()) == Some("Pending") {
+        return false;
+    }
+    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let Some(status) = &budget.status else { return true };
+    let count = |count: Option<i32>| count.unwrap_or_default();
+    let (current, desired) = (count(status.current_healthy), count(status.desired_healthy));
+    let policy = budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
+    if !ready && (policy == Some("AlwaysAllow") || (current >= desired && desired > 0)) {
+        return false;
+    }
+    count(status.disruptions_allowed) <= 0 || status.observed_generation < budget.metadata.generation
 }
 
 /// As `kubectl drain` sees it: DaemonSets would put their pods there again, mirror pods follow the node's own files, and

@@ -379,9 +379,13 @@ fn draining(facts: &Facts, node: &NodeFacts) -> Option<Plan> {
     match &facts.drain {
         Drain::NotAsked | Drain::Unknown => Some(Plan::wait(Wait::ApiAway)),
         Drain::Left { overdue: true, .. } | Drain::Left { count: 0, .. } => None,
-        Drain::Left { to_evict, count, .. } => {
+        Drain::Left { to_evict, count, budgets, .. } => {
             let steps = if to_evict.is_empty() { Vec::new() } else { vec![Step::Evict(to_evict.clone())] };
-            Some(Plan { wait: Some(Wait::Draining(*count)), ..Plan::steps(steps) })
+            let wait = match budgets.as_slice() {
+                [] => Wait::Draining(*count),
+                budgets => Wait::DisruptionBudget { budgets: budgets.to_vec(), count: *count },
+            };
+            Some(Plan { wait: Some(wait), ..Plan::steps(steps) })
         }
     }
 }

@@ -72,7 +72,7 @@ impl Model {
             inside: if running { inside } else { Inside::NotAsked { bootstrapped: false } },
             api: ApiFacts { answers: Some(true), listed: true, node: self.node.clone() },
             ailing: Ailing { lasted: self.ailed, restarts: self.restarts },
-            drain: Drain::Left { to_evict, count: self.pods, overdue: false },
+            drain: Drain::Left { to_evict, count: self.pods, budgets: Vec::new(), overdue: false },
             has_place: true,
         }
     }

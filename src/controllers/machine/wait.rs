@@ -49,6 +49,13 @@ pub enum Wait {
     LeaseNotRenewed,
     /// Pods are on their way to other nodes.
     Draining(usize),
+    /// Pods may not leave now.
+    DisruptionBudget {
+        /// `NAMESPACE/NAME` of the budgets that forbid it.
+        budgets: Vec<String>,
+        /// How many pods are still there.
+        count: usize,
+    },
     /// An operation is under way.
     Working(&'static str),
 }
@@ -82,6 +89,7 @@ impl Wait {
             Self::NodeNotReady(_) => "NodeNotReady",
             Self::LeaseNotRenewed => "LeaseNotRenewed",
             Self::Draining(_) => "Draining",
+            Self::DisruptionBudget { .. } => "DisruptionBudget",
             Self::Working(step) => step,
         }
     }
@@ -121,6 +129,11 @@ impl Wait {
             Self::NodeNotReady(message) => format!("its Node is not Ready: {message}"),
             Self::LeaseNotRenewed => "its Node has not renewed its lease since the machine started".to_owned(),
             Self::Draining(count) => format!("{count} pods are still on their way to other nodes"),
+            Self::DisruptionBudget { budgets, count } => format!(
+                "no pod may leave it now by the PodDisruptionBudget {}: {count} are still there; it goes with them five minutes \
+                 after its drain began, or sooner once the budget allows it",
+                budgets.join(", ")
+            ),
             Self::Working(step) => format!("under way: {step}"),
         }
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::clusters::Clusters;
 use super::gate::{Fault, Operation};
 use super::kubeadm::{API_SERVER_CERTIFICATE, CA_FILE};
-use super::route::{self, NoRoute};
+use super::route::{self, Backend, NoRoute};
 use super::time::At;
 use super::{pki, rest};
 use crate::apiserver::body::Body as ApiBody;
@@ -86,7 +86,7 @@ struct Client {
 
 /// A connection that was made: to which cluster, and what ends it.
 struct Connection {
-    tenant: String,
+    backend: Backend,
     user: Option<User>,
     cuts: Vec<CancellationToken>,
 }
@@ -110,7 +110,7 @@ impl Client {
             return Err(refused().into());
         }
         let user = self.handshake(ca, serving, core.now())?;
-        Ok(Connection { tenant: backend.tenant, user, cuts })
+        Ok(Connection { backend, user, cuts })
     }
 
     /// Checks the server's certificate as a client does, and the client's as a server does.
@@ -152,7 +152,7 @@ impl Client {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|error| io::Error::other(error.to_string()))?.to_bytes();
         let request = Request::from_parts(head, body);
-        let response = self.clusters.answer(&connection.tenant, connection.user.as_ref(), request).await;
+        let response = self.clusters.answer(&connection.backend, connection.user.as_ref(), request).await;
         if fault == Fault::ReplyLost {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer").into());
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::durable::Synced;
 use super::etcd;
 use super::images::ImageKind;
 use super::kubeadm::{self, Answer, Ask, Context};
@@ -51,6 +52,8 @@ pub(super) struct News {
 struct Guarded {
     state: State,
     journal: Journal,
+    /// Entries written since the world was opened.
+    written: u64,
     news: News,
     previous: Option<Listing>,
     /// Ends connections through or to a container; made when the first needs it.
@@ -69,6 +72,8 @@ pub(super) struct Core {
     pub wake: Notify,
     /// Ports of this host.
     pub ports: Ports,
+    /// How far the journal is on the disk.
+    pub synced: Synced,
 }
 
 impl Core {
@@ -77,7 +82,7 @@ impl Core {
         let (dropped, changed): (Vec<_>, Vec<_>) = all.partition(|(_, gone)| *gone);
         let ids = |list: Vec<(String, bool)>| list.into_iter().map(|(id, _)| id).collect();
         let news = News { changed: ids(changed), dropped: ids(dropped), ..News::default() };
-        let guarded = Mutex::new(Guarded { state, journal, news, previous: None, cuts: BTreeMap::new() });
+        let guarded = Mutex::new(Guarded { state, journal, written: 0, news, previous: None, cuts: BTreeMap::new() });
         Arc::new(Self {
             world,
             options,
@@ -85,11 +90,18 @@ impl Core {
             events: watch::Sender::new(0),
             wake: Notify::new(),
             ports: Ports::default(),
+            synced: Synced::default(),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Guarded> {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many entries were written, and where, if in a file.
+    pub fn journal(&self) -> Option<(u64, Arc<std::fs::File>)> {
+        let guarded = self.lock();
+        guarded.journal.file().map(|file| (guarded.written, file))
     }
 
     pub fn now(&self) -> At {
@@ -286,6 +298,7 @@ impl Core {
         });
         let changed: BTreeSet<String> = changed.collect();
         drop(tx);
+        guarded.written += 1;
         Self::cut(guarded, &std::mem::take(&mut news.networks), &changed);
         guarded.news.add(news);
         if visible {

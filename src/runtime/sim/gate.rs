@@ -63,6 +63,20 @@ impl Operation {
         Self::ClusterRequest,
     ];
 
+    /// Whether it is told to have been done only when that is on the disk: containers, networks and volumes that came or
+    /// went.
+    pub(super) fn makes_or_removes(self) -> bool {
+        matches!(
+            self,
+            Self::CreateNetwork
+                | Self::RemoveNetwork
+                | Self::CreateVolume
+                | Self::RemoveVolume
+                | Self::CreateContainer
+                | Self::RemoveContainer
+        )
+    }
+
     /// What was attempted, as errors say it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

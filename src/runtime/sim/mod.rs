@@ -7,6 +7,7 @@
 mod clusters;
 mod connect;
 mod core;
+mod durable;
 mod etcd;
 mod exec;
 mod gate;
@@ -115,7 +116,9 @@ impl SimRuntime {
         if listens {
             self.core.ports.sync(&self.clusters, &limits);
         }
+        let mut sync_at = None;
         loop {
+            sync_at = self.keep_rhythm(sync_at).await;
             let news = self.core.take_news();
             if listens && news.ports {
                 self.core.ports.sync(&self.clusters, &limits);
@@ -128,9 +131,33 @@ impl SimRuntime {
             tokio::select! {
                 biased;
                 () = self.core.wake.notified() => {}
+                () = tokio::time::sleep_until(sync_at.unwrap_or_else(Instant::now)), if sync_at.is_some() => {}
                 () = rest(wait.unwrap_or_default().max(TICK)), if wait.is_some() => {}
             }
         }
+    }
+
+    /// Syncs what was written where it is time to, and returns when it is next.
+    async fn keep_rhythm(&self, sync_at: Option<Instant>) -> Option<Instant> {
+        if !self.core.is_dirty() {
+            return None;
+        }
+        let at = sync_at.unwrap_or_else(|| Instant::now() + durable::RHYTHM);
+        if Instant::now() < at {
+            return Some(at);
+        }
+        if let Err(error) = self.core.durable().await {
+            tracing::warn!(%error, "the simulated world would not survive a loss of power");
+        }
+        None
+    }
+
+    /// Closes the world's files, for whoever opens them next. Nothing happens in it any more.
+    pub async fn close(&self) {
+        if let Err(error) = self.core.durable().await {
+            tracing::warn!(%error, "the simulated world would not survive a loss of power");
+        }
+        self.clusters.close().await;
     }
 
     /// Hands inside the world, behind Kina's back: for tests.
@@ -178,7 +205,13 @@ impl SimRuntime {
             Fault::Hang => std::future::pending().await,
             Fault::Lie(lie) => Some(lie),
         };
-        let result = act(lie);
+        let mut result = act(lie);
+        if operation.makes_or_removes()
+            && result.is_ok()
+            && let Err(error) = self.core.durable().await
+        {
+            result = Err((Cause::Exhausted, format!("cannot write the simulated world: {error}")));
+        }
         rest(latency / 4).await;
         result.map_err(failed)
     }

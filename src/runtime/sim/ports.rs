@@ -19,7 +19,7 @@ use super::clusters::{self, Clusters};
 use super::connect::Cut;
 use super::images::ImageKind;
 use super::kubeadm::{API_SERVER_CERTIFICATE, API_SERVER_KEY, CA_FILE};
-use super::route::{self, API_PORT, NoRoute};
+use super::route::{self, API_PORT, Backend, NoRoute};
 use super::world::{Change, State};
 use crate::apiserver::serve::{self, Limits, Listener, RequestBody, server_config};
 use crate::apiserver::user::User;
@@ -145,7 +145,7 @@ impl Listener for Primed {
 
 /// The API server behind a port.
 struct Behind {
-    tenant: String,
+    backend: Backend,
     tls: Arc<rustls::ServerConfig>,
     cuts: Vec<CancellationToken>,
 }
@@ -198,18 +198,18 @@ impl Port {
         let tls = server_config(&ca, &certificate, &key)
             .inspect_err(|error| tracing::warn!(%error, "a simulated API server has unusable certificates"))
             .ok()?;
-        self.clusters.is_open(&backend.tenant).then_some(Behind { tenant: backend.tenant, tls, cuts })
+        self.clusters.is_open(&backend.tenant).then_some(Behind { backend, tls, cuts })
     }
 
     /// Serves until the API server behind the port goes away.
     async fn serve_one(&self, listener: Primed, behind: Behind) {
-        let Behind { tenant, tls, cuts } = behind;
+        let Behind { backend, tls, cuts } = behind;
         let (clusters, ends) = (Arc::clone(&self.clusters), cuts.clone());
-        let tenant: Arc<str> = tenant.into();
+        let backend = Arc::new(backend);
         let answer = move |user: User, request: Request<RequestBody>| {
-            let (clusters, tenant, cuts) = (Arc::clone(&clusters), Arc::clone(&tenant), ends.clone());
+            let (clusters, backend, cuts) = (Arc::clone(&clusters), Arc::clone(&backend), ends.clone());
             async move {
-                Ok::<_, Infallible>(answer(&clusters, &tenant, &user, request).await.map(|body| Cut::new(body, cuts)))
+                Ok::<_, Infallible>(answer(&clusters, &backend, &user, request).await.map(|body| Cut::new(body, cuts)))
             }
         };
         let gone = futures::future::select_all(cuts.into_iter().map(|cut| Box::pin(cut.cancelled_owned())));
@@ -220,13 +220,13 @@ impl Port {
 
 async fn answer(
     clusters: &Clusters,
-    tenant: &str,
+    backend: &Backend,
     user: &User,
     request: Request<RequestBody>,
 ) -> Response<crate::apiserver::body::Body> {
     let (head, body) = request.into_parts();
     match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(body) => clusters.answer(tenant, Some(user), Request::from_parts(head, body.to_bytes())).await,
+        Ok(body) => clusters.answer(backend, Some(user), Request::from_parts(head, body.to_bytes())).await,
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             clusters::status(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "request body too large")
         }

@@ -25,6 +25,8 @@ pub(super) struct Backend {
     pub container: String,
     /// The cluster, by the id of its etcd.
     pub tenant: String,
+    /// What the API server says that it is, such as `v1.35.5`.
+    pub version: String,
 }
 
 /// Nothing answers there: what a client sees.
@@ -94,8 +96,8 @@ fn enter(state: &State, id: &str, record: &ContainerRecord, turn: usize) -> Resu
                 .filter_map(|host| {
                     let address = resolve(state, record, host)?;
                     let (container, _) = state.at_address(&record.spec.network, address)?;
-                    let tenant = answers(state, container)?;
-                    Some(Backend { entry: Some(id.to_owned()), container: container.to_owned(), tenant })
+                    let (tenant, version) = (answers(state, container)?, version(state, container));
+                    Some(Backend { entry: Some(id.to_owned()), container: container.to_owned(), tenant, version })
                 })
                 .collect();
             let next = turn.checked_rem(answering.len()).unwrap_or_default();
@@ -103,10 +105,14 @@ fn enter(state: &State, id: &str, record: &ContainerRecord, turn: usize) -> Resu
         }
         Some(ImageKind::Node(_)) => {
             let tenant = answers(state, id).ok_or(NoRoute::Refused)?;
-            Ok(Backend { entry: None, container: id.to_owned(), tenant })
+            Ok(Backend { entry: None, container: id.to_owned(), tenant, version: version(state, id) })
         }
         None => Err(NoRoute::Refused),
     }
+}
+
+fn version(state: &State, id: &str) -> String {
+    state.containers.get(id).and_then(ContainerRecord::version).unwrap_or_default()
 }
 
 /// The cluster whose API server runs and answers in this container.

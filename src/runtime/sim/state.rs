@@ -1,12 +1,13 @@
 //! The world's file: a journal of changes, each entry written whole before its effect can be seen.
 //!
 //! A kill at any point leaves a prefix of the entries: an effect that was visible is there, one that was not is there
-//! or not. Entries are not synced one by one, since a killed process loses nothing that it wrote; what a loss of power
-//! takes are the newest entries, never a part of one.
+//! or not. A killed process loses nothing that it wrote, so entries are not synced one by one; what a loss of power takes
+//! are the newest entries since the last sync, never a part of one. `durable.rs` says when they are synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -65,6 +66,14 @@ impl Journal {
             Self::File(file) => file.append(changes, state),
         }
     }
+
+    /// The file with all that was written, to be synced.
+    pub fn file(&self) -> Option<Arc<File>> {
+        match self {
+            Self::Memory => None,
+            Self::File(journal) => Some(Arc::clone(&journal.synced)),
+        }
+    }
 }
 
 /// The journal's file, locked while open.
@@ -72,6 +81,8 @@ impl Journal {
 pub(super) struct JournalFile {
     path: PathBuf,
     file: File,
+    /// The same, opened apart so that whoever syncs it does not hold the lock.
+    synced: Arc<File>,
     length: u64,
     compacted: u64,
     /// An entry may be half written and could not be taken back: nothing more is written.
@@ -94,9 +105,11 @@ impl JournalFile {
         }
         if length == 0 {
             file.write_all(HEADER.as_bytes()).map_err(failed)?;
+            file.sync_all().and_then(|()| sync_directory(path)).map_err(failed)?;
         }
         let length = length.max(HEADER.len() as u64);
-        Ok((Self { path: path.to_owned(), file, length, compacted: length, broken: false }, state))
+        let synced = Arc::new(File::open(path).map_err(failed)?);
+        Ok((Self { path: path.to_owned(), file, synced, length, compacted: length, broken: false }, state))
     }
 
     fn append(&mut self, changes: &[Change], state: &State) -> io::Result<()> {
@@ -142,8 +155,9 @@ impl JournalFile {
         let file = OpenOptions::new().read(true).append(true).open(&fresh)?;
         lock(&file, &fresh).map_err(io::Error::other)?;
         fs::rename(&fresh, &self.path)?;
+        self.synced = Arc::new(File::open(&self.path)?);
         (self.file, self.length, self.compacted) = (file, length, length);
-        Ok(())
+        sync_directory(&self.path)
     }
 }
 
@@ -154,6 +168,11 @@ pub(super) fn read(path: &Path) -> Result<State, SimError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
         Err(error) => Err(SimError::Open { path: path.to_owned(), source: error.into() }),
     }
+}
+
+/// Makes durable that a file of this name is there.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), SimError> {

@@ -4,8 +4,8 @@
 use super::super::options::Latency;
 use super::super::time::At;
 use super::kubelets::{Infra, Kubelet, Pulse};
-use super::model::{self, Node, Pod, Workload, apps, core};
-use super::{nodes, pods, questions, workloads};
+use super::model::{self, Budget, Node, Pod, Workload, apps, core};
+use super::{disruption, nodes, pods, questions, workloads};
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
 
@@ -50,6 +50,7 @@ pub(super) struct View {
     pub daemon_sets: Vec<Workload>,
     pub deployments: Vec<Workload>,
     pub replica_sets: Vec<Workload>,
+    pub budgets: Vec<Budget>,
 }
 
 impl View {
@@ -60,6 +61,7 @@ impl View {
             daemon_sets: model::all(session, &apps("daemonsets"))?,
             deployments: model::all(session, &apps("deployments"))?,
             replica_sets: model::all(session, &apps("replicasets"))?,
+            budgets: model::all(session, &disruption::budgets())?,
         })
     }
 
@@ -108,5 +110,6 @@ fn control(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, _: &mu
     wrote |= workloads::deployments(session, view)?;
     wrote |= workloads::replica_sets(session, view)?;
     wrote |= pods::schedule(session, scene, view)?;
+    wrote |= disruption::sync(session, scene, view)?;
     Ok(wrote)
 }

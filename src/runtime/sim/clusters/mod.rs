@@ -2,6 +2,7 @@
 //! that in a real cluster kubelets, scheduler and controllers do.
 
 mod admission;
+mod disruption;
 mod engine;
 mod kubelets;
 mod model;
@@ -17,12 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use http::{Request, Response, StatusCode};
+use serde_json::json;
 
 use super::core::{Core, News, Ticket};
 use super::kubeadm::Answer;
 use super::options::Sockets;
+use super::route::Backend;
 use super::time::At;
 use crate::apiserver::body::Body;
 use crate::apiserver::store::Store;
@@ -35,7 +37,7 @@ const ABREAST: usize = 64;
 /// What watches of all clusters together can resume from: 1,000 events a resource, 8 MiB in all. A watch that falls
 /// behind that starts anew, as on any cluster.
 const HISTORY: History = History { events: 1000, bytes: 8 * 1024 * 1024 };
-/// Groups whose members may do everything. Roles are not modelled: others may do nothing.
+/// Groups whose members may do everything.
 const ADMINISTRATORS: [&str; 2] = ["system:masters", "kubeadm:cluster-admins"];
 
 /// All simulated clusters.
@@ -114,6 +116,7 @@ impl Clusters {
         let server = ApiServer::builder(store, Arc::clone(&core.world.clock), Arc::clone(&core.world.random))
             .kinds(admission::kinds(&pulse))
             .history(HISTORY)
+            .authorizer(may)
             .observer(observer);
         // Where sockets are, real time passes, and the disk may be waited for on a thread.
         let server = if core.options.sockets == Sockets::Listen { server.threaded_writer() } else { server };
@@ -194,6 +197,10 @@ impl Clusters {
     /// Makes what an API server makes when it first starts.
     async fn open(&self, tenant: &Tenant) -> Result<(), ApiError> {
         if !self.is_open(tenant.name()) {
+            // Else a loss of power could leave objects of a cluster that nobody knows.
+            if let Err(error) = self.core.durable().await {
+                return Err(ApiError::internal(format!("cannot write the simulated world: {error}")));
+            }
             tenant.batch(questions::begin).await?;
             self.agenda().open.insert(tenant.name().to_owned());
         }
@@ -252,6 +259,11 @@ impl Clusters {
         agenda.open.remove(name);
     }
 
+    /// Closes the store of all objects.
+    pub async fn close(&self) {
+        self.server.close().await;
+    }
+
     /// How many objects the store holds of a cluster.
     #[cfg(test)]
     pub async fn objects_of(&self, name: &str) -> usize {
@@ -280,55 +292,20 @@ impl Clusters {
     }
 
     /// Answers a request as the API server of a cluster. `None` is a client without a certificate of the cluster.
-    pub async fn answer(&self, tenant: &str, user: Option<&User>, request: Request<Bytes>) -> Response<Body> {
+    pub async fn answer(&self, backend: &Backend, user: Option<&User>, request: Request<Bytes>) -> Response<Body> {
         let Some(user) = user else { return status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized") };
-        if !user.groups.iter().any(|group| ADMINISTRATORS.contains(&group.as_str())) {
-            let message = format!("forbidden: User {:?} cannot do this in a simulated cluster", user.name);
-            return status(StatusCode::FORBIDDEN, "Forbidden", &message);
-        }
-        match eviction(&request) {
-            Some(Ok(deletion)) => {
-                let answer = self.tenant(tenant).handle(user, deletion).await;
-                if answer.status().is_success() { evicted() } else { answer }
-            }
-            Some(Err(message)) => status(StatusCode::BAD_REQUEST, "BadRequest", message),
-            None => self.tenant(tenant).handle(user, request).await,
-        }
+        self.tenant(&backend.tenant).reporting_version(&backend.version).handle(user, request).await
     }
 }
 
-/// An eviction as the deletion that it comes to. Budgets are not served by simulated clusters, so none forbids it.
-fn eviction(request: &Request<Bytes>) -> Option<Result<Request<Bytes>, &'static str>> {
-    let path = request.uri().path().strip_suffix("/eviction").filter(|path| path.contains("/pods/"))?;
-    if request.method() != Method::POST {
-        return None;
-    }
-    let Ok(body) = serde_json::from_slice::<Value>(request.body()) else {
-        return Some(Err("the body is no policy/v1 Eviction in JSON"));
-    };
-    let mut options = body.get("deleteOptions").filter(|options| options.is_object()).cloned().unwrap_or(json!({}));
-    options["apiVersion"] = json!("v1");
-    options["kind"] = json!("DeleteOptions");
-    let deletion = Request::builder()
-        .method(Method::DELETE)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Bytes::from(options.to_string()));
-    Some(deletion.map_err(|_| "not a path of a pod"))
-}
-
-fn evicted() -> Response<Body> {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    whole(StatusCode::CREATED, &status)
+/// Roles are not modelled: members of these groups may do everything, others nothing.
+fn may(user: &User) -> bool {
+    user.groups.iter().any(|group| ADMINISTRATORS.contains(&group.as_str()))
 }
 
 pub(super) fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                         "message": message, "reason": reason, "code": code.as_u16()});
-    whole(code, &status)
-}
-
-fn whole(code: StatusCode, status: &Value) -> Response<Body> {
     let mut response = Response::new(Body::whole(status.to_string()));
     *response.status_mut() = code;
     let json = http::HeaderValue::from_static("application/json");

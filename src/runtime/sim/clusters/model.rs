@@ -34,6 +34,7 @@ pub(super) fn concerns_engine(stored: &str) -> bool {
             | "daemonsets.apps"
             | "deployments.apps"
             | "replicasets.apps"
+            | "poddisruptionbudgets.policy"
     )
 }
 
@@ -55,13 +56,20 @@ pub(super) struct Meta {
 impl Meta {
     /// The UID of the controller that owns the object.
     pub fn controller(&self) -> Option<&str> {
-        self.owner_references.iter().find(|owner| owner.controller).map(|owner| owner.uid.as_str())
+        self.owner().map(|owner| owner.uid.as_str())
+    }
+
+    /// The controller that owns the object.
+    pub fn owner(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|owner| owner.controller)
     }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OwnerReference {
+    pub kind: String,
+    pub name: String,
     pub uid: String,
     pub controller: bool,
 }
@@ -246,12 +254,49 @@ pub(super) struct Selector {
     pub match_expressions: Vec<Expression>,
 }
 
+impl Selector {
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|expression| expression.holds(labels))
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Expression {
     pub key: String,
     pub operator: String,
     pub values: Vec<String>,
+}
+
+impl Expression {
+    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let found = labels.get(&self.key);
+        match self.operator.as_str() {
+            "In" => found.is_some_and(|value| self.values.contains(value)),
+            "NotIn" => found.is_none_or(|value| !self.values.contains(value)),
+            "Exists" => found.is_some(),
+            "DoesNotExist" => found.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Budget {
+    pub metadata: Meta,
+    pub spec: BudgetSpec,
+    pub status: Value,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct BudgetSpec {
+    pub min_available: Option<Value>,
+    pub max_unavailable: Option<Value>,
+    pub selector: Option<Selector>,
 }
 
 /// All objects of a resource that can be read in this form, in order of namespace and name.

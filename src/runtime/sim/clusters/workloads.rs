@@ -223,7 +223,7 @@ fn daemon_fits(spec: &PodSpec, node: &Node) -> bool {
 }
 
 /// `5` or `25%` of a number, rounded up or down.
-fn int_or_percent(value: Option<&Value>, of: i64, up: bool, default: i64) -> i64 {
+pub(super) fn int_or_percent(value: Option<&Value>, of: i64, up: bool, default: i64) -> i64 {
     match value {
         Some(Value::Number(number)) => number.as_i64().unwrap_or(default),
         Some(Value::String(text)) => match text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()) {

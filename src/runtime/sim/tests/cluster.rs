@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -230,4 +231,52 @@ async fn pods_of_a_lost_node_come_back_elsewhere_after_five_minutes() {
     nodes.delete("w1", &DeleteParams::default()).await.unwrap();
     settle(5).await;
     assert_eq!(web_pods(&client).await.len(), 2);
+}
+
+async fn allowed(client: &kube::Client, name: &str) -> (i32, i32, i32, String) {
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), "default");
+    let status = budgets.get(name).await.unwrap().status.unwrap();
+    let reason = status.conditions.unwrap_or_default().into_iter().map(|condition| condition.reason).collect();
+    let count = |count: Option<i32>| count.unwrap();
+    (count(status.disruptions_allowed), count(status.current_healthy), count(status.desired_healthy), reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_count_what_is_healthy_and_forbid_evictions_beyond() {
+    let lab = small().await;
+    let client = lab.client().await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), "default");
+    let selector = json!({"matchLabels": {"app": "web"}});
+    for (name, bound) in [("number", json!({"minAvailable": 3})), ("share", json!({"maxUnavailable": "30%"}))] {
+        let mut budget = json!({"metadata": {"name": name}, "spec": bound});
+        budget["spec"]["selector"] = selector.clone();
+        budgets.create(&PostParams::default(), &serde_json::from_value(budget).unwrap()).await.unwrap();
+    }
+    settle(5).await;
+    assert_eq!(allowed(&client, "share").await, (0, 0, 0, "InsufficientPods".to_owned()), "there are no pods yet");
+    lab.apply(deployment(4, "nginx:1")).await;
+    settle(10).await;
+    assert_eq!(allowed(&client, "number").await, (1, 4, 3, "SufficientPods".to_owned()));
+    // 30 % of four, rounded up.
+    assert_eq!(allowed(&client, "share").await, (2, 4, 2, "SufficientPods".to_owned()));
+    budgets.delete("share", &DeleteParams::default()).await.unwrap();
+
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let names: Vec<String> = web_pods(&client).await.into_iter().filter_map(|pod| pod.metadata.name).collect();
+    pods.evict(&names[0], &EvictParams::default()).await.unwrap();
+    let refused = pods.evict(&names[1], &EvictParams::default()).await;
+    let Err(kube::Error::Api(status)) = refused else { panic!("{refused:?}") };
+    assert_eq!((status.code, status.reason.as_str()), (429, "TooManyRequests"));
+    assert_eq!(status.details.unwrap().causes[0].reason, "DisruptionBudget");
+    settle(10).await;
+    // Another pod has come in the place of the one that went.
+    assert_eq!(allowed(&client, "number").await, (1, 4, 3, "SufficientPods".to_owned()));
+    pods.evict(&names[1], &EvictParams::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_says_which_kubernetes_it_is() {
+    let lab = small().await;
+    let version = lab.client().await.apiserver_version().await.unwrap();
+    assert_eq!((version.git_version.as_str(), version.minor.as_str()), ("v1.35.5", "35"));
 }

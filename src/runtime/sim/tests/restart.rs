@@ -68,3 +68,35 @@ async fn an_open_world_is_refused_to_a_second_process() {
     assert!(matches!(second, Err(crate::runtime::sim::SimError::InUse { .. })));
     drop(first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_is_on_the_disk_when_its_maker_is_told_and_the_rest_soon_after() {
+    let home = tempfile::tempdir().unwrap();
+    let options = SimOptions { latency: Latency::zero(), ..SimOptions::default() };
+    let sim = SimRuntime::open(world(), SimStore::File(home.path().join("sim")), options).unwrap();
+    let lab = Lab::bare(sim, world());
+    lab.furnish().await;
+    assert!(!lab.sim.core.is_dirty(), "nothing that was made waits for the disk");
+    // An image that is pulled is not waited for: it would be pulled again.
+    lab.sim.ensure_image("docker.io/kindest/node:v1.34.3").await.unwrap();
+    assert!(lab.sim.core.is_dirty());
+    let driven = drive(&lab.sim);
+    settle(1).await;
+    assert!(!lab.sim.core.is_dirty(), "the rhythm has taken it");
+    driven.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_world_is_opened_again_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let store = SimStore::File(home.path().join("sim"));
+    let options = SimOptions { latency: Latency::zero(), ..SimOptions::default() };
+    for _ in 0..3 {
+        let sim = SimRuntime::open(world(), store.clone(), options.clone()).unwrap();
+        sim.close().await;
+        let mut raw = redb::Database::builder();
+        raw.set_repair_callback(|_| panic!("it has to be repaired"));
+        drop(raw.open(home.path().join("sim/clusters.redb")).unwrap());
+        drop(sim);
+    }
+}
