@@ -81,8 +81,18 @@ impl HomeError {
                 "restore {} from a backup: the containers on this host carry it as a label",
                 path.display()
             )),
-            Self::Busy { .. } => Some("talk to that process, or stop it first".to_owned()),
-            Self::NotADirectory { .. } | Self::Io { .. } => None,
+            Self::Busy { .. } => Some(
+                "every other command talks to that one (`kina status`); end it first, or take another home with `--home DIR`"
+                    .to_owned(),
+            ),
+            Self::NotADirectory { .. } => Some("set KINA_HOME to a directory of your own".to_owned()),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("the home must be writable; KINA_HOME or `--home DIR` names another".to_owned())
+                }
+                io::ErrorKind::StorageFull => Some("make room on the disk of the home".to_owned()),
+                _ => None,
+            },
         }
     }
 }

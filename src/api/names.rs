@@ -21,7 +21,7 @@ pub enum NameError {
         name: String,
     },
     /// Too long.
-    #[error("`{name}` is {length} characters long, at most {max} are allowed")]
+    #[error("`{}` is {length} characters long, at most {max} are allowed", clipped(.name))]
     TooLong {
         /// The name.
         name: String,
@@ -36,6 +36,14 @@ pub enum NameError {
         /// The name.
         name: String,
     },
+}
+
+/// As much of a name as a message needs.
+fn clipped(name: &str) -> String {
+    match name.char_indices().nth(CLUSTER_NAME_MAX) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 /// Name of a Cluster.
@@ -152,6 +160,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_name_that_is_far_too_long_does_not_fill_the_screen() {
+        let error = ClusterName::parse(&"a".repeat(300)).unwrap_err().to_string();
+        assert_eq!(error, format!("`{}...` is 300 characters long, at most 32 are allowed", "a".repeat(32)));
+    }
 
     #[test]
     fn bad_names_are_refused_by_the_rule_they_break() {

@@ -89,7 +89,10 @@ pub fn read(options: &inputs::Options, context: &mut Context) -> Result<Inputs, 
         context.printer.talk(&format!("note: {line}"));
     }
     if inputs.documents.is_empty() {
-        return Err(CliError::new(Exit::Invalid, "there is no Cluster in what was given"));
+        let error = CliError::new(Exit::Invalid, "there is no Cluster in what was given");
+        return Err(error.hint(
+            "a manifest begins with `apiVersion: kina.dev/v1alpha1` and `kind: Cluster`; kind's own configurations are not read",
+        ));
     }
     Ok(inputs)
 }
@@ -180,7 +183,7 @@ pub async fn settle(
     }
     let only = wanted.keys().cloned().collect();
     let follow = Follow { goal: Goal::Ready(wanted), stream: Stream::Err, only, timeout, is_fresh: runs == Runs::Here };
-    follow::follow(context, client, &follow).await?.into_result()
+    follow::follow(context, client, &follow).await?.into_result().map_err(follow::left_off)
 }
 
 /// Those of the Clusters that are simulated. Asked again: `auto` was not resolved yet when they were applied.

@@ -60,7 +60,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             let goal = Goal::Gone(going);
             let follow =
                 Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout, is_fresh: false };
-            follow::follow(context, &client, &follow).await?.into_result()?;
+            follow::follow(context, &client, &follow).await?.into_result().map_err(follow::left_off)?;
         }
         context.printer.data(&names.iter().map(|name| format!("cluster/{name} {words}\n")).collect::<String>())?;
         failures.end()
@@ -74,10 +74,19 @@ fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {
         return Ok(inputs.documents.into_iter().map(|(_, document)| document.name).collect());
     }
     let mut names = Vec::new();
-    for (which, name) in kinds::targets(&args.what)? {
+    let targets = kinds::targets(&args.what).map_err(|error| match args.what.as_slice() {
+        [name] if !name.contains(['/', ',']) => {
+            error.hint(format!("to delete a cluster: `kina delete cluster {name}`"))
+        }
+        _ => error,
+    })?;
+    for (which, name) in targets {
         match (which, name) {
             (Which::Clusters, Some(name)) => names.push(name),
-            (Which::Clusters, None) => return Err(CliError::new(Exit::Usage, "no cluster is named")),
+            (Which::Clusters, None) => {
+                let error = CliError::new(Exit::Usage, "no cluster is named");
+                return Err(error.hint("`kina delete cluster NAME`; `kina get clusters` lists them"));
+            }
             (Which::Machines, _) => {
                 let error =
                     CliError::new(Exit::Refused, "machines belong to their cluster and are made and deleted by Kina");
@@ -86,9 +95,7 @@ fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {
             (Which::Sources, _) => {
                 let error =
                     CliError::new(Exit::Refused, "sources follow from the directories that `kina serve` watches");
-                return Err(
-                    error.hint("start `kina serve` without that directory: its clusters then stay, without a source")
-                );
+                return Err(error.hint("`kina serve --unwatch DIR` ends that: its clusters stay, without a source"));
             }
             (Which::Events, _) => return Err(CliError::new(Exit::Usage, "events go by themselves")),
         }

@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use super::exit::Exit;
 use crate::apiserver::store::StoreError;
@@ -164,6 +165,9 @@ impl From<BackupError> for CliError {
             BackupError::Home(HomeError::Busy { .. }) | BackupError::Store(StoreError::InUse { .. }) => Exit::Busy,
             BackupError::Occupied { .. } | BackupError::OtherInstallation { .. } => Exit::Refused,
             BackupError::Damaged { .. } | BackupError::Newer { .. } => Exit::Invalid,
+            BackupError::Io { operation: "read", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Exit::NotFound
+            }
             _ => Exit::Failure,
         };
         Self::new(exit, error.to_string()).hint(error.hint().unwrap_or_default()).because(error)
@@ -223,8 +227,6 @@ impl StdError for Flat {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use kube::core::Status;
 
     use super::*;
@@ -243,13 +245,15 @@ mod tests {
         insta::assert_snapshot!(shown(&CliError::from(source)), @r"
         error: could not open /home/me/.kina/lock
           Caused by: permission denied
+
+        hint: the home must be writable; KINA_HOME or `--home DIR` names another
         ");
         let busy = CliError::from(HomeError::Busy { path: "/home/me/.kina".into() });
         assert_eq!(busy.exit(), Exit::Busy);
         insta::assert_snapshot!(shown(&busy), @r"
         error: another kina serves the home /home/me/.kina
 
-        hint: talk to that process, or stop it first
+        hint: every other command talks to that one (`kina status`); end it first, or take another home with `--home DIR`
         ");
     }
 

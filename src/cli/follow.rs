@@ -153,11 +153,21 @@ impl End {
                 Err(error.hint("`kina describe cluster NAME` tells everything about one"))
             }
             Self::TimedOut(timeout, missing) => {
-                Err(CliError::new(Exit::Timeout, format!("gave up after {timeout:?}")).details(missing))
+                Err(CliError::new(Exit::Timeout, format!("gave up after {}s", timeout.as_secs())).details(missing))
             }
             Self::Interrupted => Err(CliError::silent(Exit::Interrupted)),
         }
     }
+}
+
+/// Where a person left off waiting for a wish: it was not taken back.
+#[must_use]
+pub fn left_off(error: CliError) -> CliError {
+    if error.exit() != Exit::Interrupted {
+        return error;
+    }
+    CliError::new(Exit::Interrupted, "interrupted before it was done")
+        .hint("the wish stays recorded, and a kina that runs goes on with it: `kina status`, `kina serve`")
 }
 
 /// Follows until the goal is reached, cannot be, the time is over, or Ctrl-C.

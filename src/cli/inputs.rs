@@ -149,5 +149,10 @@ fn stdin() -> Result<Vec<u8>, CliError> {
 
 fn unreadable(path: &Path, error: io::Error) -> CliError {
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failure };
-    CliError::new(exit, format!("cannot read `{}`", path.display())).because(error)
+    let hint = match error.kind() {
+        // What a shell makes of `<(…)` is a pipe.
+        io::ErrorKind::InvalidInput => "what is no file can be piped in: `-f -`",
+        _ => "",
+    };
+    CliError::new(exit, format!("cannot read `{}`", path.display())).because(error).hint(hint)
 }

@@ -23,6 +23,24 @@ pub enum Which {
     Events,
 }
 
+/// Kinds that people ask for here, and find in clusters.
+const INSIDE: [&str; 14] = [
+    "node",
+    "nodes",
+    "no",
+    "pod",
+    "pods",
+    "po",
+    "deployment",
+    "deployments",
+    "deploy",
+    "service",
+    "services",
+    "svc",
+    "namespaces",
+    "ns",
+];
+
 impl Which {
     const ALL: [(Self, &'static [&'static str]); 4] = [
         (Self::Clusters, &["clusters", "cluster", "cl"]),
@@ -43,6 +61,10 @@ impl Which {
         }
         let known = Self::ALL.iter().map(|(_, names)| names[0]);
         let error = CliError::new(Exit::Usage, format!("there is no kind `{text}`"));
+        if INSIDE.contains(&name) {
+            return Err(error
+                .hint(format!("what is in a cluster is shown by kubectl: `kubectl --context kina-NAME get {name}`")));
+        }
         Err(match suggest::nearest(name, known) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None => error.hint("there are `clusters`, `machines`, `sources` and `events`"),
@@ -158,6 +180,8 @@ mod tests {
         let error = Which::parse("clsters").unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.lines().iter().any(|line| line.plain().contains("did you mean `clusters`?")));
+        let error = Which::parse("nodes").unwrap_err();
+        assert!(error.lines().iter().any(|line| line.plain().contains("`kubectl --context kina-NAME get nodes`")));
         for (which, names) in Which::ALL {
             let kind = which.kind().unwrap();
             assert_eq!((kind.resource.plural.as_str(), kind.singular.as_str()), (names[0], names[1]));

@@ -9,6 +9,7 @@ mod approve;
 pub mod context;
 mod delete;
 mod describe;
+mod elsewhere;
 pub mod engine;
 pub mod error;
 pub mod exit;
@@ -34,6 +35,7 @@ mod up;
 mod validate;
 mod version;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,7 +119,7 @@ pub fn main(engine: Arc<dyn Engine>) -> ExitCode {
     let environment = Environment::of_process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let mut printer = Printer::standard(cli.global.color, environment.unicode);
     let options = logs::Options {
@@ -197,10 +199,18 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
 }
 
 /// What clap has to say: help and version are data, the rest is a usage error.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error) -> ExitCode {
+    let hint = elsewhere::hint(&error);
+    if hint.is_some() {
+        // To take `-w` for a name is no help.
+        error.remove(clap::error::ContextKind::Suggested);
+    }
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     // A reader who went away has read enough.
     let _ = error.print();
+    if let Some(hint) = hint {
+        let _ = writeln!(std::io::stderr(), "\nhint: {hint}");
+    }
     ExitCode::from(if is_help { Exit::Ok } else { Exit::Usage }.code())
 }
 

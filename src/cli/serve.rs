@@ -1,7 +1,8 @@
 //! `kina serve`: a whole Kina in this process, until it is told to go.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -12,6 +13,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::session;
 use crate::api::Source;
+use crate::world::FileKind;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -31,6 +33,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     if let Some(both) = watch.iter().find(|path| unwatch.contains(path)) {
         let message = format!("`{}` is to be watched, and not to be", both.display());
         return Err(CliError::new(Exit::Usage, message));
+    }
+    for directory in &watch {
+        absent(directory, context)?;
     }
     let kubeconfig = session::target(context, args.kubeconfig.as_deref());
     let start = Start { home: context.home.clone(), kubeconfig, watch, unwatch };
@@ -60,6 +65,26 @@ fn absolute(directories: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
         })
     };
     directories.iter().map(absolute).collect()
+}
+
+/// Refuses what is no directory, and tells of one that is not there: a disk may be mounted later, and a slip of the pen would
+/// be watched for good.
+fn absent(directory: &Path, context: &mut Context) -> Result<(), CliError> {
+    let shown = directory.display();
+    match context.world.files.metadata(directory) {
+        Ok(metadata) if metadata.kind == FileKind::Directory => {}
+        Ok(_) => {
+            let error = CliError::new(Exit::Usage, format!("cannot watch `{shown}`: it is not a directory"));
+            return Err(error.hint("a single file is applied with `kina apply -f FILE`"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = "is not there: it is watched once it is";
+            context.printer.talk(&format!("note: {shown} {what}; `kina serve --unwatch {shown}` ends that"));
+        }
+        // The Source tells what is wrong with it.
+        Err(_) => {}
+    }
+    Ok(())
 }
 
 /// What is watched besides the home's own directory: what was before, and what is from now on.

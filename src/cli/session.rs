@@ -72,7 +72,9 @@ impl Session {
         let started = context.engine.open(&context.home, purpose).await?;
         let note = match need {
             Need::Read => "no kina runs: this is what the last one recorded, corrected by one look at the containers",
-            Need::Record | Need::Converge => "no kina runs: this is recorded, and nothing happens until `kina serve`",
+            Need::Record | Need::Converge => {
+                "no kina runs: wishes are recorded, and nothing happens until `kina serve`"
+            }
         };
         context.printer.talk(&format!("note: {note}"));
         Ok(Self::here(started, Runs::Nothing))

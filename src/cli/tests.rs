@@ -311,7 +311,7 @@ async fn without_a_daemon_apply_runs_kina_until_everything_is_ready() {
     --- stdout
     cluster/dev unchanged
     --- stderr
-    note: no kina runs: this is recorded, and nothing happens until `kina serve`
+    note: no kina runs: wishes are recorded, and nothing happens until `kina serve`
     ");
     assert_eq!(house.engine(), ["open", "stop"]);
 }
@@ -399,6 +399,7 @@ async fn ctrl_c_ends_waiting_with_130_and_lets_go_of_the_home() {
     house.signals.send_modify(|count| *count += 1);
     let done = house.kina("up -f /proj/dev.yaml").await;
     assert_eq!(done.exit, Exit::Interrupted);
+    assert!(done.shown().contains("the wish stays recorded"), "{}", done.shown());
     assert_eq!(house.engine(), ["start", "stop"]);
 }
 
@@ -640,10 +641,35 @@ async fn serve_runs_until_it_is_told_to_go() {
     ");
     assert_eq!(house.engine(), ["start", "stop"]);
     assert_eq!(house.kina("serve --watch /proj --unwatch /proj").await.exit, Exit::Usage);
+    let absent = house.kina("serve --watch /none").await.shown();
+    assert!(
+        absent.contains("note: /none is not there: it is watched once it is; `kina serve --unwatch /none`"),
+        "{absent}"
+    );
 }
 
 #[test]
 fn the_command_line_is_consistent() {
     use clap::CommandFactory;
     Cli::command().debug_assert();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_without_its_kind_is_not_deleted_and_the_way_is_told() {
+    let house = House::new(Serving::Daemon);
+    insta::assert_snapshot!(house.kina("delete dev").await.shown(), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: there is no kind `dev`
+
+    hint: there are `clusters`, `machines`, `sources` and `events`
+    hint: to delete a cluster: `kina delete cluster dev`
+    ");
+    assert_eq!(house.kina("delete cluster").await.exit, Exit::Usage);
+    let sources = house.kina("delete source clusters").await;
+    assert!(sources.shown().contains("--unwatch"), "{}", sources.shown());
+    assert_eq!(house.kina("store check /proj/none.tar").await.exit, Exit::NotFound);
+    house.write("/proj/one.yaml", &manifest("one", "sim"));
+    assert_eq!(house.kina("serve --watch /proj/one.yaml").await.exit, Exit::Usage, "a file is no directory");
 }

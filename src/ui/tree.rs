@@ -290,9 +290,12 @@ impl Tree<'_> {
     fn source(&mut self, source: &Source) {
         let status = source.status.clone().unwrap_or_default();
         let unavailable = conditions::get(&status.conditions, conditions::AVAILABLE).filter(|c| c.status == "False");
+        // What is hidden or at work for long; that files settle and are applied passes by itself.
+        let halted = conditions::get(&status.conditions, conditions::SETTLED)
+            .filter(|c| c.status == "False" && matches!(c.reason.as_str(), "Incomplete" | "GitOperation"));
         let tone = match (unavailable, status.errors, status.held_count) {
             (Some(_), _, _) => Tone::Bad,
-            (None, 0, 0) if status.protected.is_empty() => Tone::Good,
+            (None, 0, 0) if status.protected.is_empty() && halted.is_none() => Tone::Good,
             _ => Tone::Warn,
         };
         let plural = |number: u32, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
@@ -312,6 +315,11 @@ impl Tree<'_> {
         if let Some(condition) = unavailable {
             let text = format!("{}: {}", condition.reason, condition.message);
             let spans = [Span::new(Tone::Bad, text), self.since(&condition.last_transition_time)];
+            self.push("    ", "      ", spans);
+        }
+        if let Some(condition) = halted {
+            let text = format!("{}: {}", condition.reason, condition.message);
+            let spans = [Span::new(Tone::Warn, text), self.since(&condition.last_transition_time)];
             self.push("    ", "      ", spans);
         }
         for file in status.files.iter().filter(|file| !file.errors.is_empty()) {

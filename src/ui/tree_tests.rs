@@ -146,6 +146,20 @@ fn an_empty_house_says_so() {
 }
 
 #[test]
+fn a_directory_of_which_not_everything_can_be_seen_is_not_shown_as_fine() {
+    let status = serde_json::json!({"conditions": [
+        super::super::fixtures::condition("Available", "True", "Readable", ""),
+        super::super::fixtures::condition("Settled", "False", "Incomplete", "l.yaml: the link leads out of the watched directory"),
+    ]});
+    let source = serde_json::json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Source", "metadata": {"name": "clusters"},
+        "spec": {"path": "/home/me/.kina/clusters"}, "status": status});
+    let view = View::of(vec![], vec![], vec![serde_json::from_value(source).unwrap()], vec![]);
+    let shown = shown(&view, 80, Style::default(), &[]);
+    assert!(shown.contains("! clusters  /home/me/.kina/clusters"), "{shown}");
+    assert!(shown.contains("Incomplete: l.yaml: the link leads out of the watched directory"), "{shown}");
+}
+
+#[test]
 fn a_thousand_clusters_are_drawn() {
     let one = super::super::fixtures::cluster("c", "sim", serde_json::json!({}));
     let cluster = |n: usize| {

@@ -1,0 +1,65 @@
+//! Verbs and options that people know from kubectl and kind, and what serves here in their place.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What to do instead of what was not understood, where that is known.
+pub fn hint(error: &clap::Error) -> Option<&'static str> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => verb(text(ContextKind::InvalidSubcommand)?),
+        ErrorKind::UnknownArgument => option(text(ContextKind::InvalidArg)?),
+        _ => None,
+    }
+}
+
+fn verb(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "help" => "`kina --help`, `kina VERB --help`",
+        "create" | "run" => "a cluster is made from a manifest: `kina up -f FILE`",
+        "rm" | "remove" | "destroy" | "down" => "`kina delete cluster NAME`, or remove the file that declares it",
+        "ls" | "list" => "`kina get clusters`",
+        "start" => "`kina serve` keeps every cluster running",
+        "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
+        "diff" => "`kina validate FILE` checks a manifest; what differs on the host is shown by `kina status`",
+        "export" => {
+            "contexts are written by themselves: `kubectl --context kina-NAME`; for logs, `kina describe cluster NAME`"
+        }
+        "logs" => "`kina describe cluster NAME` shows its events; `kina serve -v` logs what is done",
+        "load" | "build" => "this version has no images: simulated clusters run none",
+        "edit" | "patch" | "label" | "annotate" | "explain" | "wait" | "replace" | "scale" | "watch" => {
+            "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"
+        }
+        _ => return None,
+    })
+}
+
+fn option(option: &str) -> Option<&'static str> {
+    Some(match option {
+        "-w" | "--watch" => "`kina status -w` goes on showing what changes",
+        "--dry-run" => "`kina validate FILE` checks manifests without applying them",
+        "-A" | "--all-namespaces" | "-n" | "--namespace" => "clusters, machines and sources have no namespace",
+        "--name" => "the name is in the manifest: `metadata.name`",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn who_comes_from_kind_or_kubectl_is_told_what_serves_here() {
+        let told = |line: &str| hint(&Cli::try_parse_from(line.split(' ')).unwrap_err());
+        assert_eq!(told("kina create cluster --name x"), Some("a cluster is made from a manifest: `kina up -f FILE`"));
+        assert_eq!(told("kina help"), Some("`kina --help`, `kina VERB --help`"));
+        assert_eq!(told("kina get clusters -w"), Some("`kina status -w` goes on showing what changes"));
+        assert!(told("kina apply --dry-run -f x.yaml").unwrap().contains("kina validate"));
+        assert_eq!(told("kina gte clusters"), None, "clap names what is similar");
+    }
+}
