@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
+use tokio::sync::watch;
 
 use crate::api::{Cluster, Machine};
 
@@ -21,6 +22,9 @@ where
 {
     store: Store<K>,
     ahead: Arc<Mutex<Ahead<K>>>,
+    /// Whether a first list is complete. The store has a signal of its own, which wakes only the last of several that
+    /// wait for it (kube-runtime 5.0, `DelayedInit` polls one oneshot channel for all), so a pass could wait for ever.
+    listed: Arc<watch::Sender<bool>>,
 }
 
 struct Ahead<K> {
@@ -37,7 +41,7 @@ where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), ahead: Arc::clone(&self.ahead) }
+        Self { store: self.store.clone(), ahead: Arc::clone(&self.ahead), listed: Arc::clone(&self.listed) }
     }
 }
 
@@ -76,13 +80,14 @@ where
     #[must_use]
     pub fn new(store: Store<K>) -> Self {
         let ahead = Ahead { written: BTreeMap::new(), groups: BTreeMap::new(), listing: None };
-        Self { store, ahead: Arc::new(Mutex::new(ahead)) }
+        Self { store, ahead: Arc::new(Mutex::new(ahead)), listed: Arc::new(watch::Sender::new(false)) }
     }
 
     /// Waits for the first complete list.
     pub async fn ready(&self) {
-        // It fails only when the writer is gone, that is when everything ends.
-        let _ = self.store.wait_until_ready().await;
+        let mut listed = self.listed.subscribe();
+        // It fails only when the sender is gone, which this view holds.
+        let _ = listed.wait_for(|listed| *listed).await;
     }
 
     /// The newest known state of an object.
@@ -153,6 +158,7 @@ where
                 // A list shows everything that was written before it, but for what came while it was under way; that is
                 // read again by its own event.
                 ahead.written.clear();
+                self.listed.send_replace(true);
             }
         }
     }
@@ -184,6 +190,21 @@ mod tests {
         let mut cluster = Cluster::new(name, Default::default());
         cluster.metadata.resource_version = Some(version.to_string());
         cluster
+    }
+
+    #[tokio::test]
+    async fn everyone_who_waits_for_the_first_list_is_woken() {
+        let (reader, mut writer) = store::<Cluster>();
+        let view = View::new(reader);
+        let waiting = [view.clone(), view.clone()].map(|view| tokio::spawn(async move { view.ready().await }));
+        tokio::task::yield_now().await;
+        for event in [Event::Init, Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            view.saw(&event);
+        }
+        for waits in waiting {
+            tokio::time::timeout(std::time::Duration::from_secs(5), waits).await.unwrap().unwrap();
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A runtime knows containers, networks, volumes and images; it never reads a Cluster. What it can and cannot do is
 //! data ([`Capabilities`]), not an `if` on its name. All implementations pass the same contract suite.
 
+mod bounded;
 mod connect;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -17,6 +18,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub use bounded::{Bounded, bounded_client};
 pub use connect::{ClusterAccess, ClusterConnector, ConnectError};
 pub use error::{Cause, RuntimeError};
 pub use labels::{InstallationId, Labels, NodeLabels, OwnerLabels, Role};

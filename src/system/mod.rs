@@ -43,7 +43,7 @@ use crate::home::{Home, HomeError};
 use crate::kubeconfig::Target;
 use crate::observability::Metrics;
 use crate::runtime::sim::{SimError, SimOptions, SimRuntime, SimStore};
-use crate::runtime::{Metered, Runtime};
+use crate::runtime::{Bounded, Metered, Runtime, bounded_client};
 use crate::sources::{self, HOME_SOURCE, Root};
 use crate::world::{World, uuid};
 
@@ -299,18 +299,13 @@ impl Running {
             roots.retain(|root| root.path != path);
         }
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
+        // Nearer to who asks than what a test puts in between: what is given up counts as a failure, too.
+        let runtime = Bounded::new(layers.runtime(simulator.clone()));
+        let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(Arc::new(runtime), metrics.clone()));
         let context = controllers::Context {
-            client: layers.client(objects.client(users::CONTROLLERS)),
+            client: bounded_client(layers.client(objects.client(users::CONTROLLERS))),
             world: world.clone(),
-            runtimes: Runtimes {
-                usable: BTreeMap::from([(
-                    RuntimeName::Sim,
-                    // Nearer to who asks than what a test puts in between: failures count, whoever made them.
-                    Arc::new(Metered::new(layers.runtime(Arc::clone(&simulator) as Arc<dyn Runtime>), metrics.clone()))
-                        as Arc<dyn Runtime>,
-                )]),
-                silent: BTreeMap::new(),
-            },
+            runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
             pki_directory: home.pki(),
             // One process a home: a lock of a kubeconfig with this mark was left by a crash of ours.
             kubeconfig: kubeconfig.owned_by(installation.to_string()),
@@ -338,7 +333,7 @@ impl Running {
         spawn(&mut running.acting, "controllers", controllers::run(context, running.stop.clone()));
         let watched = metered::watch_sources(running.objects.client(users::SOURCES), metrics, running.stop.clone());
         spawn(&mut running.acting, "metrics", watched);
-        let source_client = layers.client(running.objects.client(users::SOURCES));
+        let source_client = bounded_client(layers.client(running.objects.client(users::SOURCES)));
         let stop = running.stop.clone().cancelled_owned();
         spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
         if let Some(serving) = serving {
