@@ -16,6 +16,8 @@ mod adoption;
 mod backend;
 mod drift;
 mod entropy;
+mod faults;
+mod faults_tests;
 mod stories;
 mod world;
 

@@ -1,0 +1,235 @@
+//! Every fault at every effect of every story, one at a time; and as many drawn runs as there is time for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::effect::{Effect, Fault};
+use super::plan::{Faults, Plan, Planned, mixed};
+use super::run::{Outcome, execute};
+use super::workload::{self, Workload};
+
+/// When a search in real time is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    #[expect(clippy::disallowed_methods, reason = "how long to search is a matter of real time")]
+    pub fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long to search is a matter of real time")]
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// What many runs came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub runs: u64,
+    pub effects: u64,
+    pub lives: u64,
+    pub virtual_seconds: u64,
+    pub table: BTreeMap<(Fault, Effect), u64>,
+    pub failures: Vec<(Plan, Vec<String>)>,
+}
+
+impl Tally {
+    fn add(&mut self, plan: &Plan, outcome: &Outcome) {
+        self.runs += 1;
+        self.effects += outcome.report.effects;
+        self.lives += outcome.lives;
+        self.virtual_seconds += outcome.virtual_seconds;
+        for planned in &outcome.report.fired {
+            *self.table.entry((planned.fault, planned.point.effect)).or_default() += 1;
+        }
+        if outcome.failed() {
+            self.failures.push((plan.clone(), outcome.violations.clone()));
+        }
+    }
+
+    /// The table of faults and effects, with counts. Effects that no story has are left out and named below.
+    pub fn table(&self) -> String {
+        let effects: Vec<Effect> =
+            Effect::ALL.into_iter().filter(|effect| self.table.keys().any(|(_, with)| with == effect)).collect();
+        let mut text = String::from("fault \\ effect   ");
+        for effect in &effects {
+            let _ = write!(text, " {effect:>15}");
+        }
+        text.push('\n');
+        for fault in Fault::all() {
+            let _ = write!(text, "{:<17}", fault.to_string());
+            for effect in &effects {
+                let cell = match self.table.get(&(fault, *effect)) {
+                    Some(count) => count.to_string(),
+                    None if fault.fits(*effect) => "EMPTY".to_owned(),
+                    None => "-".to_owned(),
+                };
+                let _ = write!(text, " {cell:>15}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Carries `count` plans out on all CPUs, until they or the time are used up.
+pub fn carry_out(
+    count: usize,
+    until: Option<Deadline>,
+    plan: impl Fn(usize) -> Plan + Sync,
+    check: impl Fn(usize, &Outcome) -> Vec<String> + Sync,
+) -> Tally {
+    let next = AtomicUsize::new(0);
+    let tally = Mutex::new(Tally::default());
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while until.is_none_or(|until| !until.is_over()) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        break;
+                    }
+                    let plan = plan(index);
+                    let mut outcome = execute(&plan);
+                    outcome.violations.extend(check(index, &outcome));
+                    if outcome.failed() {
+                        announce(&plan, &outcome);
+                    }
+                    tally.lock().unwrap().add(&plan, &outcome);
+                }
+            });
+        }
+    });
+    tally.into_inner().unwrap()
+}
+
+/// Says what failed, at once: a run that is cut off has still told it.
+fn announce(plan: &Plan, outcome: &Outcome) {
+    let mut text = format!("FAILED {} seed {}\n", plan.workload.name, plan.seed);
+    for violation in &outcome.violations {
+        let _ = writeln!(text, "  {violation}");
+    }
+    if let Faults::List(list) = &plan.faults {
+        for planned in list {
+            let _ = writeln!(text, "  with {planned}");
+        }
+    }
+    eprint!("{text}");
+}
+
+/// A story without faults.
+pub struct Reference {
+    pub plan: Plan,
+    pub outcome: Outcome,
+}
+
+impl Reference {
+    pub fn of(workload: &Workload, seed: u64) -> Self {
+        let plan = Plan { seed, workload: workload.clone(), faults: Faults::List(Vec::new()) };
+        let outcome = execute(&plan);
+        let (name, violations) = (&workload.name, &outcome.violations);
+        let trace = outcome.report.trace.join("\n");
+        assert!(!outcome.failed(), "{name} fails without any fault: {violations:#?}\n{trace}");
+        Self { plan, outcome }
+    }
+
+    /// With these faults instead of none.
+    pub fn with(&self, faults: Vec<Planned>) -> Plan {
+        Plan { faults: Faults::List(faults), ..self.plan.clone() }
+    }
+
+    /// How the end differs from the end without faults.
+    pub fn differs(&self, outcome: &Outcome) -> Vec<String> {
+        let (wanted, found) = (&self.outcome.end, &outcome.end);
+        if wanted == found || found.is_empty() {
+            return Vec::new();
+        }
+        let only = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|line| !those.contains(line)).cloned().collect()
+        };
+        vec![format!("another end: {:?} instead of {:?}", only(found, wanted), only(wanted, found))]
+    }
+}
+
+/// Every single fault of some stories.
+pub struct Sweep {
+    references: Vec<Reference>,
+    /// Story, point and fault; first one of every fault at every kind of effect, then a second one, and so on.
+    singles: Vec<(usize, usize, Fault)>,
+}
+
+impl Sweep {
+    /// `round` says in which order faults of one kind are taken.
+    pub fn of(stories: &[Workload], round: u64) -> Self {
+        let references: Vec<Reference> = stories.iter().map(|story| Reference::of(story, 1)).collect();
+        let mut cells: BTreeMap<(Fault, Effect), Vec<(usize, usize)>> = BTreeMap::new();
+        for (story, reference) in references.iter().enumerate() {
+            for (index, point) in reference.outcome.report.points.iter().enumerate() {
+                for fault in Fault::all().filter(|fault| fault.fits(point.effect)) {
+                    cells.entry((fault, point.effect)).or_default().push((story, index));
+                }
+            }
+        }
+        let mut singles: Vec<(usize, Fault, Effect, usize, usize)> = Vec::new();
+        for ((fault, effect), mut places) in cells {
+            places.sort_by_key(|(story, index)| mixed(round ^ mixed(*story as u64) ^ mixed(*index as u64)));
+            let ranked = places.into_iter().enumerate();
+            singles.extend(ranked.map(|(rank, (story, index))| (rank, fault, effect, story, index)));
+        }
+        singles.sort();
+        let singles = singles.into_iter().map(|(_, fault, _, story, index)| (story, index, fault)).collect();
+        Self { references, singles }
+    }
+
+    pub fn len(&self) -> usize {
+        self.singles.len()
+    }
+
+    fn planned(&self, (story, index, fault): (usize, usize, Fault)) -> (usize, Planned) {
+        (story, Planned { point: self.references[story].outcome.report.points[index].clone(), fault })
+    }
+
+    /// As many as there is time for.
+    pub fn run(&self, until: Option<Deadline>) -> Tally {
+        let plan = |index: usize| {
+            let (story, planned) = self.planned(self.singles[index]);
+            self.references[story].with(vec![planned])
+        };
+        carry_out(self.len(), until, plan, |index, outcome| self.references[self.singles[index].0].differs(outcome))
+    }
+
+    /// Pairs of faults at random, the second in the same story.
+    pub fn run_pairs(&self, first: u64, count: usize, until: Option<Deadline>) -> Tally {
+        let pick = |random: u64| self.singles[usize::try_from(random % self.singles.len() as u64).unwrap()];
+        let pair = |index: usize| {
+            let mut random = mixed(first + index as u64);
+            let one = pick(random);
+            let other = std::iter::repeat_with(|| {
+                random = mixed(random);
+                pick(random)
+            });
+            (one, other.take(10_000).find(|other| other.0 == one.0 && *other != one).unwrap_or(one))
+        };
+        let plan = |index: usize| {
+            let (one, other) = pair(index);
+            let ((story, one), (_, other)) = (self.planned(one), self.planned(other));
+            self.references[story].with(vec![one, other])
+        };
+        carry_out(count, until, plan, |index, outcome| self.references[pair(index).0.0].differs(outcome))
+    }
+}
+
+/// Drawn workloads with drawn faults, for so long.
+pub fn swarm(first: u64, count: usize, until: Option<Deadline>) -> Tally {
+    let plan = |index: usize| {
+        let seed = first + index as u64;
+        Plan { seed, workload: workload::drawn(seed), faults: Faults::Drawn }
+    };
+    carry_out(count, until, plan, |_, _| Vec::new())
+}

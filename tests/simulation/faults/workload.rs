@@ -1,0 +1,218 @@
+//! What a user does: files that come, change and go.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::mixed;
+
+/// What a cluster is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    pub name: String,
+    #[serde(default = "one")]
+    pub control_planes: u32,
+    #[serde(default)]
+    pub workers: u32,
+    /// A label of the workers' nodes: changed in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Memory of the workers: machines are rolled for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Shape {
+    pub fn new(name: &str, workers: u32) -> Self {
+        Self { name: name.to_owned(), control_planes: 1, workers, tier: None, memory: None }
+    }
+
+    pub fn machines(&self) -> u32 {
+        self.control_planes + self.workers
+    }
+
+    pub fn manifest(&self) -> String {
+        let Self { name, control_planes, workers, .. } = self;
+        let mut text = format!(
+            "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\nspec:\n  controlPlane:\n    replicas: {control_planes}\n"
+        );
+        if *workers > 0 {
+            text.push_str(&format!("  workers:\n    - name: pool\n      replicas: {workers}\n"));
+            if let Some(tier) = &self.tier {
+                text.push_str(&format!("      labels: {{ tier: {tier} }}\n"));
+            }
+            if let Some(memory) = &self.memory {
+                text.push_str(&format!("      resources: {{ memory: {memory} }}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// One thing a user does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// From here on faults happen.
+    Faults,
+    /// A file is written, with these clusters.
+    Write {
+        file: String,
+        shapes: Vec<Shape>,
+    },
+    Remove {
+        file: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    /// Somebody applies a cluster by hand.
+    Apply {
+        shape: Shape,
+    },
+    /// Everything becomes what files say, or so much time passes that it should have.
+    Settle,
+    Wait {
+        millis: u64,
+    },
+    /// Kina ends and starts again; meanwhile a file may go.
+    Restart {
+        removing: Option<String>,
+    },
+    /// Kina ends, its store is lost, and it starts again.
+    LoseStore,
+}
+
+/// A life of some clusters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    pub name: String,
+    pub steps: Vec<Step>,
+}
+
+fn write(file: &str, shapes: &[Shape]) -> Step {
+    Step::Write { file: file.to_owned(), shapes: shapes.to_vec() }
+}
+
+fn story(name: &str, steps: Vec<Step>) -> Workload {
+    Workload { name: name.to_owned(), steps }
+}
+
+/// The stories that every fault is tried on.
+pub fn stories() -> Vec<Workload> {
+    let dev = Shape::new("dev", 1);
+    let with = |change: fn(&mut Shape)| {
+        let mut shape = Shape::new("dev", 1);
+        change(&mut shape);
+        shape
+    };
+    let ha = Shape { control_planes: 3, ..Shape::new("ha", 0) };
+    let begin = |shape: &Shape| vec![write("dev.yaml", std::slice::from_ref(shape)), Step::Settle, Step::Faults];
+    let then = |mut steps: Vec<Step>, more: Vec<Step>| {
+        steps.extend(more);
+        steps.push(Step::Settle);
+        steps
+    };
+    vec![
+        story("create", vec![Step::Faults, write("dev.yaml", std::slice::from_ref(&dev)), Step::Settle]),
+        story("create-ha", vec![Step::Faults, write("ha.yaml", &[ha]), Step::Settle]),
+        story(
+            "scale",
+            then(
+                begin(&dev),
+                vec![
+                    write("dev.yaml", &[with(|shape| shape.workers = 2)]),
+                    Step::Settle,
+                    write("dev.yaml", &[with(|shape| shape.workers = 0)]),
+                ],
+            ),
+        ),
+        story(
+            "change-live",
+            then(begin(&dev), vec![write("dev.yaml", &[with(|shape| shape.tier = Some("apps".to_owned()))])]),
+        ),
+        story(
+            "roll",
+            then(begin(&dev), vec![write("dev.yaml", &[with(|shape| shape.memory = Some("2Gi".to_owned()))])]),
+        ),
+        story("delete", then(begin(&dev), vec![Step::Remove { file: "dev.yaml".to_owned() }])),
+        story(
+            "rename-file",
+            then(begin(&dev), vec![Step::Rename { from: "dev.yaml".to_owned(), to: "moved.yaml".to_owned() }]),
+        ),
+        story("restart", then(begin(&dev), vec![Step::Restart { removing: None }])),
+        story("removed-while-down", then(begin(&dev), vec![Step::Restart { removing: Some("dev.yaml".to_owned()) }])),
+        story(
+            "take-over",
+            vec![
+                Step::Apply { shape: dev.clone() },
+                Step::Settle,
+                Step::Faults,
+                write("dev.yaml", &[with(|shape| shape.workers = 2)]),
+                Step::Settle,
+            ],
+        ),
+    ]
+}
+
+/// A workload that follows from a seed.
+pub fn drawn(seed: u64) -> Workload {
+    let mut state = mixed(seed ^ 0x10ad);
+    let mut draw = |below: u64| {
+        state = mixed(state);
+        state % below
+    };
+    let mut steps = vec![Step::Faults];
+    let mut files: Vec<Option<Shape>> = vec![None; 2 + usize::try_from(draw(2)).unwrap()];
+    for _ in 0..4 + draw(6) {
+        let index = usize::try_from(draw(files.len() as u64)).unwrap();
+        let file = format!("c{index}.yaml");
+        match (&mut files[index], draw(8)) {
+            (slot @ None, _) => {
+                let mut shape = Shape::new(&format!("c{index}"), u32::try_from(draw(3)).unwrap());
+                if draw(5) == 0 {
+                    shape.control_planes = 3;
+                }
+                steps.push(write(&file, std::slice::from_ref(&shape)));
+                *slot = Some(shape);
+            }
+            (slot, 0) => {
+                steps.push(Step::Remove { file });
+                *slot = None;
+            }
+            (Some(shape), 1 | 2) => {
+                shape.workers = u32::try_from(draw(4)).unwrap();
+                steps.push(write(&file, std::slice::from_ref(shape)));
+            }
+            (Some(shape), 3) => {
+                shape.tier = Some(format!("t{}", draw(3)));
+                steps.push(write(&file, std::slice::from_ref(shape)));
+            }
+            (Some(shape), 4) => {
+                shape.memory = Some(format!("{}Gi", 2 + draw(2)));
+                steps.push(write(&file, std::slice::from_ref(shape)));
+            }
+            (Some(_), 5) => steps.push(Step::Restart { removing: None }),
+            (slot, 6) => {
+                steps.push(Step::Restart { removing: Some(file) });
+                *slot = None;
+            }
+            (Some(_), _) => {
+                // Editors that write beside and rename.
+                steps.push(Step::Rename { from: file.clone(), to: format!("{file}.moved.yaml") });
+                steps.push(Step::Wait { millis: draw(3000) });
+                steps.push(Step::Rename { from: format!("{file}.moved.yaml"), to: file });
+            }
+        }
+        match draw(3) {
+            0 => steps.push(Step::Settle),
+            1 => steps.push(Step::Wait { millis: 50 + draw(8000) }),
+            _ => {}
+        }
+    }
+    steps.push(Step::Settle);
+    Workload { name: format!("drawn-{seed}"), steps }
+}
