@@ -256,6 +256,7 @@ pub fn apply(files: &dyn FileSystem, target: &Target, edits: &[Edit]) -> Result<
     if let Ok(mut seen) = cache.load(files, target, Trust::Metadata)
         && edit_all(&mut seen, edits).is_ok()
         && seen.iter().all(|file| !file.differs())
+        && !lock::is_left_behind(files, target)
     {
         return Ok(Change::default());
     }
@@ -264,8 +265,10 @@ pub fn apply(files: &dyn FileSystem, target: &Target, edits: &[Edit]) -> Result<
         edit_all(&mut seen, edits)?;
         cache.store(files, &seen)
     });
-    lock::release(files, &held);
-    result
+    let released = lock::release(files, &held);
+    let change = result?;
+    released?;
+    Ok(change)
 }
 
 /// Compares the files with the entry that is wanted.

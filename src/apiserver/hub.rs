@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::wake::Wake;
+
 /// What a commit did to one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -58,8 +60,8 @@ impl Default for History {
 #[derive(Debug)]
 pub(crate) struct Topic {
     ring: Mutex<Ring>,
-    /// The revision of the newest event.
-    wake: watch::Sender<u64>,
+    /// Tells of events to come.
+    pub wake: Wake,
 }
 
 #[derive(Debug)]
@@ -77,7 +79,7 @@ pub(crate) struct Expired {
 
 impl Topic {
     fn new(floor: u64) -> Self {
-        Self { ring: Mutex::new(Ring { events: VecDeque::new(), floor }), wake: watch::channel(floor).0 }
+        Self { ring: Mutex::new(Ring { events: VecDeque::new(), floor }), wake: Wake::default() }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -92,11 +94,6 @@ impl Topic {
         }
         let start = ring.events.partition_point(|event| event.revision <= revision);
         Ok(ring.events.iter().skip(start).take(limit).cloned().collect())
-    }
-
-    /// Tells of events to come; a change between `after` and the wait is not lost.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.wake.subscribe()
     }
 }
 
@@ -155,21 +152,21 @@ impl Hub {
 
     /// Appends the events of a commit and wakes the watchers of their topics, then lets `revision` be seen.
     pub fn publish(&self, events: Vec<(TopicKey, Event)>, revision: u64) {
-        let mut touched: Vec<(Arc<Topic>, u64)> = Vec::new();
+        let mut touched: Vec<Arc<Topic>> = Vec::new();
         {
             let mut topics = self.topics();
             for (key, event) in events {
                 let topic = topics.topic(key);
                 self.append(&mut topics, &topic, event);
-                touched.push((topic, revision));
+                touched.push(topic);
             }
             while topics.bytes > self.limits.bytes {
                 let Some((topic, revision)) = topics.order.pop_front() else { break };
                 topics.bytes = topics.bytes.saturating_sub(evict(&topic, revision));
             }
         }
-        for (topic, revision) in touched {
-            topic.wake.send_replace(revision);
+        for topic in touched {
+            topic.wake.tell();
         }
         self.published.send_replace(revision);
     }
@@ -201,7 +198,7 @@ impl Hub {
             ring.events.clear();
             ring.floor = ring.floor.max(revision);
             drop(ring);
-            topic.wake.send_replace(revision);
+            topic.wake.tell();
         }
         topics.order.clear();
         topics.bytes = 0;
@@ -223,7 +220,7 @@ impl Hub {
             ring.events.clear();
             ring.floor = u64::MAX;
             drop(ring);
-            topic.wake.send_replace(revision);
+            topic.wake.tell();
             false
         });
         topics.order.retain(|(topic, _)| topic.ring().floor != u64::MAX);

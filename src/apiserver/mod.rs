@@ -61,6 +61,7 @@ mod tests;
 mod txn;
 pub mod user;
 mod verbs;
+mod wake;
 mod writer;
 
 pub use hub::History;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 
 use crate::api::{Cluster, Machine};
 
@@ -24,7 +24,7 @@ where
     ahead: Arc<Mutex<Ahead<K>>>,
     /// Whether a first list is complete. The store has a signal of its own, which wakes only the last of several that
     /// wait for it (kube-runtime 5.0, `DelayedInit` polls one oneshot channel for all), so a pass could wait for ever.
-    listed: Arc<watch::Sender<bool>>,
+    listed: Arc<SetOnce<()>>,
 }
 
 struct Ahead<K> {
@@ -80,14 +80,12 @@ where
     #[must_use]
     pub fn new(store: Store<K>) -> Self {
         let ahead = Ahead { written: BTreeMap::new(), groups: BTreeMap::new(), listing: None };
-        Self { store, ahead: Arc::new(Mutex::new(ahead)), listed: Arc::new(watch::Sender::new(false)) }
+        Self { store, ahead: Arc::new(Mutex::new(ahead)), listed: Arc::new(SetOnce::new()) }
     }
 
     /// Waits for the first complete list.
     pub async fn ready(&self) {
-        let mut listed = self.listed.subscribe();
-        // It fails only when the sender is gone, which this view holds.
-        let _ = listed.wait_for(|listed| *listed).await;
+        self.listed.wait().await;
     }
 
     /// The newest known state of an object.
@@ -158,7 +156,8 @@ where
                 // A list shows everything that was written before it, but for what came while it was under way; that is
                 // read again by its own event.
                 ahead.written.clear();
-                self.listed.send_replace(true);
+                // Later lists find it set.
+                let _ = self.listed.set(());
             }
         }
     }

@@ -17,7 +17,8 @@ pub(super) fn acquire(files: &dyn FileSystem, target: &Target) -> Result<Vec<Pat
     let mut held = Vec::new();
     for path in paths {
         if let Err(error) = acquire_one(files, path, target.owner.as_deref()) {
-            release(files, &held);
+            // What cannot be let go of now is met as a leftover by the next try.
+            let _ = release(files, &held);
             return Err(error);
         }
         held.push(lock_path(path));
@@ -25,13 +26,30 @@ pub(super) fn acquire(files: &dyn FileSystem, target: &Target) -> Result<Vec<Pat
     Ok(held)
 }
 
-/// Lets go of locks. One that cannot be removed is met as a leftover later, with a hint that names it.
-pub(super) fn release(files: &dyn FileSystem, held: &[PathBuf]) {
+/// Lets go of locks, of as many as can be.
+///
+/// # Errors
+/// Where one cannot be removed. It carries our mark, so the next change takes it over and tries again; until then other
+/// programs wait for it.
+pub(super) fn release(files: &dyn FileSystem, held: &[PathBuf]) -> Result<(), KubeconfigError> {
+    let mut failed = None;
     for lock in held.iter().rev() {
-        if let Err(error) = files.remove_file(lock) {
-            tracing::warn!(lock = %lock.display(), %error, "cannot remove the lock of a kubeconfig");
+        if let Err(source) = files.remove_file(lock) {
+            failed = Some(KubeconfigError::Write { path: lock.clone(), source });
         }
     }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Whether a lock of ours was left behind: by a crash, or because it could not be removed.
+pub(super) fn is_left_behind(files: &dyn FileSystem, target: &Target) -> bool {
+    let Some(mark) = mark(target.owner.as_deref()) else { return false };
+    let locks = target.files.iter().map(|path| lock_path(path));
+    locks.into_iter().any(|lock| files.read(&lock, LOCK_BYTES_MAX).is_ok_and(|found| found == mark.as_bytes()))
+}
+
+fn mark(owner: Option<&str>) -> Option<String> {
+    owner.map(|owner| format!("kina {owner}\n"))
 }
 
 fn acquire_one(files: &dyn FileSystem, path: &Path, owner: Option<&str>) -> Result<(), KubeconfigError> {
@@ -40,7 +58,7 @@ fn acquire_one(files: &dyn FileSystem, path: &Path, owner: Option<&str>) -> Resu
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         files.create_directories(directory, 0o700).map_err(failed)?;
     }
-    let mark = owner.map(|owner| format!("kina {owner}\n")).unwrap_or_default();
+    let mark = mark(owner).unwrap_or_default();
     match files.create_new(&lock, mark.as_bytes(), 0o600) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => return result.map_err(failed),

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyStream, StreamBody};
 use kube::client::Body;
 
 use super::{
@@ -146,8 +147,8 @@ impl ClusterConnector for BoundedConnector {
     }
 }
 
-/// A client whose every request is answered, or has failed, within 30 s. Of a watch only the beginning is bounded: a
-/// stream that falls silent is kube-runtime's to notice.
+/// A client of whose every request the answer begins, and goes on, within 30 s, or it has failed. Of a watch only the
+/// beginning is bounded: a stream that falls silent is kube-runtime's to notice.
 #[must_use]
 pub fn bounded_client(client: kube::Client) -> kube::Client {
     let namespace = client.default_namespace().to_owned();
@@ -158,9 +159,10 @@ pub fn bounded_client(client: kube::Client) -> kube::Client {
 struct BoundedService(kube::Client);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Frames = BoxStream<'static, Result<Frame<Bytes>, BoxError>>;
 
 /// No answer in time.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{method} {path}: no answer within {} s", REQUEST.as_secs())]
 struct NoAnswer {
     method: http::Method,
@@ -168,20 +170,29 @@ struct NoAnswer {
 }
 
 impl BoundedService {
-    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    async fn answer(self, request: Request<Body>) -> Result<Response<StreamBody<Frames>>, BoxError> {
         let late = NoAnswer { method: request.method().clone(), path: request.uri().path().to_owned() };
         let watches = watches(request.uri());
-        let answering = async {
-            let response = self.0.send(request).await?;
-            if watches {
-                return Ok(response);
-            }
-            let (head, body) = response.into_parts();
-            let whole: Bytes = body.collect().await?.to_bytes();
-            Ok::<_, BoxError>(Response::from_parts(head, Body::from(whole.to_vec())))
-        };
-        tokio::time::timeout(REQUEST, answering).await.unwrap_or_else(|_| Err(late.into()))
+        let answer = tokio::time::timeout(REQUEST, self.0.send(request)).await;
+        let (head, body) = answer.map_err(|_| late.clone())??.into_parts();
+        let body = BodyStream::new(body).map_err(BoxError::from).boxed();
+        let body = if watches { body } else { in_time(body, late) };
+        Ok(Response::from_parts(head, StreamBody::new(body)))
     }
+}
+
+/// A body whose every part comes in time.
+fn in_time(body: Frames, late: NoAnswer) -> Frames {
+    futures::stream::unfold((body, late, false), |(mut body, late, over)| async move {
+        if over {
+            return None;
+        }
+        match tokio::time::timeout(REQUEST, body.next()).await {
+            Ok(frame) => Some((frame?, (body, late, false))),
+            Err(_) => Some((Err(late.clone().into()), (body, late, true))),
+        }
+    })
+    .boxed()
 }
 
 fn watches(uri: &http::Uri) -> bool {
@@ -190,9 +201,9 @@ fn watches(uri: &http::Uri) -> bool {
 }
 
 impl tower::Service<Request<Body>> for BoundedService {
-    type Response = Response<Body>;
+    type Response = Response<StreamBody<Frames>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))

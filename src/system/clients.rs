@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::home::Home;
+use crate::runtime::bounded_client;
 use crate::world::FileSystem;
 
 /// A server on this host answers within milliseconds; one that does not within this time is not there.
@@ -60,7 +61,8 @@ pub async fn connect(home: &Home, files: &dyn FileSystem) -> Result<kube::Client
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|source| unusable(source.into()))?;
-    let client = kube::Client::try_from(config).map_err(|source| unusable(source.into()))?;
+    // A server that is killed amid a request leaves its client waiting.
+    let client = bounded_client(kube::Client::try_from(config).map_err(|source| unusable(source.into()))?);
     let silent = |source| ClientError::Silent { home: home.root().to_owned(), source };
     match tokio::time::timeout(ANSWER, client.apiserver_version()).await {
         Ok(Ok(_)) => Ok(client),

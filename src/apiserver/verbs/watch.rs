@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::Stream;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +86,8 @@ struct Watcher {
     selection: Selection,
     renderer: Renderer,
     topic: Arc<Topic>,
-    wake: watch::Receiver<u64>,
+    /// How much had happened when it last looked.
+    seen: u64,
     core: Arc<Core>,
     closing: CancellationToken,
     /// Events up to this revision have been sent, or do not concern this watcher.
@@ -132,7 +132,7 @@ pub(crate) async fn watch(
         .timeout
         .unwrap_or_else(|| Duration::from_secs(MIN_LIFE_SECONDS + core.random.next_u64() % MIN_LIFE_SECONDS));
     let watcher = Watcher {
-        wake: topic.subscribe(),
+        seen: topic.wake.count(),
         selection,
         renderer,
         topic,
@@ -163,8 +163,8 @@ impl Watcher {
                 let piece = self.initial_piece();
                 return Some(piece.unwrap_or_else(|error| self.fail(&error)));
             }
-            self.wake.borrow_and_update();
-            let seen = self.core.hub.published();
+            self.seen = self.topic.wake.count();
+            let published = self.core.hub.published();
             match self.topic.after(self.position, CHUNK) {
                 Err(gone) => {
                     let message = format!("too old resource version: {} ({})", self.position, gone.floor);
@@ -173,7 +173,7 @@ impl Watcher {
                 Ok(events) => {
                     let quiet = events.is_empty();
                     let piece = self.pieces(&events);
-                    self.position = events.last().map_or(self.position.max(seen), |event| event.revision);
+                    self.position = events.last().map_or(self.position.max(published), |event| event.revision);
                     match piece {
                         Err(error) => return Some(self.fail(&error)),
                         Ok(piece) if !piece.is_empty() => return Some(piece),
@@ -198,10 +198,7 @@ impl Watcher {
                 self.done = true;
                 None
             }
-            changed = self.wake.changed() => {
-                self.done = changed.is_err();
-                None
-            }
+            () = self.topic.wake.after(self.seen) => None,
             () = tokio::time::sleep_until(until) => {
                 self.done = until == self.deadline;
                 self.next_bookmark = until + BOOKMARK_EVERY;

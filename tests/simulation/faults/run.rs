@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use base64::Engine;
@@ -28,11 +28,11 @@ use super::files::GatedFiles;
 use super::gate::{Gate, Life, Report};
 use super::http::{Gated, Side};
 use super::oracle::{Ground, Oracle, Wish};
-use super::plan::{Plan, mixed};
+use super::plan::{Faults, Plan, mixed};
 use super::runtime::GatedRuntime;
 use super::store::{Disk, GatedStore};
 use super::upset::Mend;
-use super::workload::{Shape, Step};
+use super::workload::{self, Shape, Step};
 use crate::entropy;
 
 /// How often is looked whether the world is as it should be.
@@ -81,8 +81,17 @@ impl Outcome {
     }
 }
 
+/// What is made once a process, by whoever needs it first, draws from the entropy of that run alone. So the first run of a
+/// process is one that nobody looks at.
+static FIRST: Once = Once::new();
+
 /// Carries a plan out, in a fresh thread whose entropy follows from its seed.
 pub fn execute(plan: &Plan) -> Outcome {
+    FIRST.call_once(|| drop(carry_out(&Plan { seed: 0, workload: workload::drawn(0), faults: Faults::Drawn })));
+    carry_out(plan)
+}
+
+fn carry_out(plan: &Plan) -> Outcome {
     let plan = plan.clone();
     let name = format!("{}-{}", plan.workload.name, plan.seed);
     let last: Arc<Mutex<Option<Arc<Gate>>>> = Arc::default();
@@ -538,7 +547,8 @@ impl Run {
             let (name, image, state) = (&container.name, &container.image, container.state);
             lines.push(format!("container {name} {image} {state:?} {mounts} mounts, memory {memory:?}"));
         }
-        lines.extend(listing.networks.iter().map(|network| format!("network {}", network.name)));
+        let networks = listing.networks.iter().filter(|network| network.name != FOREIGN);
+        lines.extend(networks.map(|network| format!("network {}", network.name)));
         lines.extend(listing.volumes.iter().map(|volume| format!("volume {}", volume.name)));
         for shape in self.desired() {
             match self.nodes(&shape.name).await {
@@ -613,7 +623,7 @@ impl Run {
         left.extend(listing.containers.iter().map(|container| format!("container {}", container.name)));
         left.extend(listing.networks.iter().map(|network| format!("network {}", network.name)));
         left.extend(listing.volumes.iter().map(|volume| format!("volume {}", volume.name)));
-        left.retain(|what| what != "network foreign");
+        left.retain(|what| *what != format!("network {FOREIGN}"));
         if left != BYSTANDERS {
             self.gate.oracle.violated(format!("left in the runtime: {left:?}"));
         }
@@ -643,7 +653,7 @@ impl Run {
                 Effect::FileLook | Effect::FileRead => 600,
                 Effect::Commit => 1500,
                 Effect::ApiRead | Effect::ApiWrite | Effect::ClusterRead | Effect::ClusterWrite => 150,
-                Effect::Exec => 150,
+                Effect::Exec | Effect::ReadFile => 240,
                 _ => 60,
             };
             if *count > most {
@@ -656,6 +666,8 @@ impl Run {
 const KUBECONFIG: &str = "/home/me/.kube/config";
 /// The installation that others' things are labelled with.
 pub const OTHERS: &str = "another-installation";
+/// The network of what others bring.
+pub const FOREIGN: &str = "foreign";
 /// What is there before Kina, of others.
 const BYSTANDERS: [&str; 3] = ["container dev-pool-9", "network kina-other", "volume dev-control-plane-9"];
 /// Files that may stay.

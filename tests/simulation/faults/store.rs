@@ -215,4 +215,12 @@ impl Store for GatedStore {
     fn id(&self) -> &str {
         self.inner.id()
     }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
 }

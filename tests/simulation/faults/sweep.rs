@@ -77,9 +77,10 @@ impl Tally {
     }
 }
 
-/// Carries `count` plans out on all CPUs, until they or the time are used up.
+/// Carries `count` plans out on all CPUs, until they or the time are used up, but `least` of them in any case.
 pub fn carry_out(
     count: usize,
+    least: usize,
     until: Option<Deadline>,
     plan: impl Fn(usize) -> Plan + Sync,
     check: impl Fn(usize, &Outcome) -> Vec<String> + Sync,
@@ -90,9 +91,9 @@ pub fn carry_out(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while until.is_none_or(|until| !until.is_over()) {
+                loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
+                    if index >= count || index >= least && until.is_some_and(Deadline::is_over) {
                         break;
                     }
                     let plan = plan(index);
@@ -162,6 +163,8 @@ pub struct Sweep {
     references: Vec<Reference>,
     /// Story, point and fault; first one of every fault at every kind of effect, then a second one, and so on.
     singles: Vec<(usize, usize, Fault)>,
+    /// Pairs of a fault and a kind of effect.
+    cells: usize,
 }
 
 impl Sweep {
@@ -176,6 +179,7 @@ impl Sweep {
                 }
             }
         }
+        let count = cells.len();
         let mut singles: Vec<(usize, Fault, Effect, usize, usize)> = Vec::new();
         for ((fault, effect), mut places) in cells {
             places.sort_by_key(|(story, index)| mixed(round ^ mixed(*story as u64) ^ mixed(*index as u64)));
@@ -184,7 +188,7 @@ impl Sweep {
         }
         singles.sort();
         let singles = singles.into_iter().map(|(_, fault, _, story, index)| (story, index, fault)).collect();
-        Self { references, singles }
+        Self { references, singles, cells: count }
     }
 
     pub fn len(&self) -> usize {
@@ -195,13 +199,16 @@ impl Sweep {
         (story, Planned { point: self.references[story].outcome.report.points[index].clone(), fault })
     }
 
-    /// As many as there is time for.
-    pub fn run(&self, until: Option<Deadline>) -> Tally {
+    /// As many as there is time for, and with `whole` in any case one of every fault at every kind of effect.
+    pub fn run(&self, until: Option<Deadline>, whole: bool) -> Tally {
         let plan = |index: usize| {
             let (story, planned) = self.planned(self.singles[index]);
             self.references[story].with(vec![planned])
         };
-        carry_out(self.len(), until, plan, |index, outcome| self.references[self.singles[index].0].differs(outcome))
+        let least = if whole { self.cells } else { 0 };
+        carry_out(self.len(), least, until, plan, |index, outcome| {
+            self.references[self.singles[index].0].differs(outcome)
+        })
     }
 
     /// Pairs of faults at random, the second in the same story.
@@ -221,7 +228,7 @@ impl Sweep {
             let ((story, one), (_, other)) = (self.planned(one), self.planned(other));
             self.references[story].with(vec![one, other])
         };
-        carry_out(count, until, plan, |index, outcome| self.references[pair(index).0.0].differs(outcome))
+        carry_out(count, 0, until, plan, |index, outcome| self.references[pair(index).0.0].differs(outcome))
     }
 }
 
@@ -231,5 +238,5 @@ pub fn swarm(first: u64, count: usize, until: Option<Deadline>) -> Tally {
         let seed = first + index as u64;
         Plan { seed, workload: workload::drawn(seed), faults: Faults::Drawn }
     };
-    carry_out(count, until, plan, |_, _| Vec::new())
+    carry_out(count, 0, until, plan, |_, _| Vec::new())
 }

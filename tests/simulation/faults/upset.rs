@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::effect::Upset;
-use super::run::{OTHERS, Run};
+use super::run::{FOREIGN, OTHERS, Run};
 
 /// What is broken stays so for at most this long.
 const FOR: Duration = Duration::from_secs(45);
@@ -86,7 +86,7 @@ impl Run {
                 if let Some(name) = chosen(absent.collect(), random) {
                     // Refused where the network is there already.
                     drop(hands.add_network(&NetworkSpec {
-                        name: "foreign".into(),
+                        name: FOREIGN.into(),
                         subnet: "192.168.7.0/24".into(),
                         labels: BTreeMap::new(),
                     }));
@@ -246,7 +246,7 @@ fn foreign(name: &str) -> ContainerSpec {
         name: name.to_owned(),
         image: "docker.io/library/postgres:18".into(),
         labels: BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]),
-        network: "foreign".into(),
+        network: FOREIGN.into(),
         address: None,
         environment: BTreeMap::new(),
         mounts: vec![],
