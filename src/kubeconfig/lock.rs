@@ -43,13 +43,17 @@ pub(super) fn release(files: &dyn FileSystem, held: &[PathBuf]) -> Result<(), Ku
 
 /// Whether a lock of ours was left behind: by a crash, or because it could not be removed.
 pub(super) fn is_left_behind(files: &dyn FileSystem, target: &Target) -> bool {
-    let Some(mark) = mark(target.owner.as_deref()) else { return false };
-    let locks = target.files.iter().map(|path| lock_path(path));
-    locks.into_iter().any(|lock| files.read(&lock, LOCK_BYTES_MAX).is_ok_and(|found| found == mark.as_bytes()))
+    let mark = mark(target.owner.as_deref());
+    target.files.iter().any(|path| is_ours(files, &lock_path(path), &mark))
 }
 
-fn mark(owner: Option<&str>) -> Option<String> {
-    owner.map(|owner| format!("kina {owner}\n"))
+/// Whether a lock carries our mark. One without a mark is never known as ours.
+fn is_ours(files: &dyn FileSystem, lock: &Path, mark: &str) -> bool {
+    !mark.is_empty() && files.read(lock, LOCK_BYTES_MAX).is_ok_and(|found| found == mark.as_bytes())
+}
+
+fn mark(owner: Option<&str>) -> String {
+    owner.map(|owner| format!("kina {owner}\n")).unwrap_or_default()
 }
 
 fn acquire_one(files: &dyn FileSystem, path: &Path, owner: Option<&str>) -> Result<(), KubeconfigError> {
@@ -58,13 +62,12 @@ fn acquire_one(files: &dyn FileSystem, path: &Path, owner: Option<&str>) -> Resu
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         files.create_directories(directory, 0o700).map_err(failed)?;
     }
-    let mark = mark(owner).unwrap_or_default();
+    let mark = mark(owner);
     match files.create_new(&lock, mark.as_bytes(), 0o600) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => return result.map_err(failed),
     }
-    let ours = !mark.is_empty() && files.read(&lock, LOCK_BYTES_MAX).is_ok_and(|found| found == mark.as_bytes());
-    if !ours {
+    if !is_ours(files, &lock, &mark) {
         return Err(KubeconfigError::Busy { path: path.to_path_buf(), lock });
     }
     // Whoever carries this mark takes turns, so nobody is at work behind this lock: it was left by a crash, and is

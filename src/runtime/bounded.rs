@@ -195,7 +195,9 @@ fn in_time(body: Frames, late: NoAnswer) -> Frames {
     .boxed()
 }
 
-fn watches(uri: &http::Uri) -> bool {
+/// Whether a request watches, by its query.
+#[must_use]
+pub fn watches(uri: &http::Uri) -> bool {
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs.filter_map(|pair| pair.strip_prefix("watch=")).any(|value| value != "false" && value != "0")
 }

@@ -12,7 +12,7 @@ use kube::client::Body;
 
 use super::{
     Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
-    ExecRequest, Image, Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
+    ExecRequest, Image, Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, watches,
 };
 use crate::observability::Metrics;
 use crate::observability::metrics::Outcome;
@@ -189,7 +189,7 @@ impl tower::Service<Request<Body>> for MeteredClient {
 fn operation(method: &Method, uri: &http::Uri) -> &'static str {
     let says = |text: &str| uri.query().unwrap_or_default().split('&').any(|part| part.starts_with(text));
     match *method {
-        Method::GET if says("watch=") => "watch",
+        Method::GET if watches(uri) => "watch",
         Method::GET if uri.path() == "/readyz" => "probe",
         Method::GET => "read",
         Method::POST => "create",

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use bounded::{Bounded, bounded_client};
+pub use bounded::{Bounded, bounded_client, watches};
 pub use connect::{ClusterAccess, ClusterConnector, ConnectError};
 pub use error::{Cause, RuntimeError};
 pub use labels::{InstallationId, Labels, NodeLabels, OwnerLabels, Role};

@@ -17,7 +17,7 @@ use kina::api::cluster::{DeletionPolicy, Severity};
 use kina::api::conditions;
 use kina::api::source::HeldAction;
 use kina::api::{Cluster, Machine, Source, annotations};
-use kina::runtime::{ContainerSpec, ContainerState, Resources};
+use kina::runtime::ContainerState;
 
 use crate::world::{self, Simulation};
 
@@ -321,20 +321,8 @@ fn something_foreign_under_a_wanted_name_is_never_touched() {
                 labels: BTreeMap::new(),
             })
             .unwrap();
-        let foreign = ContainerSpec {
-            name: "dev-pool-0".into(),
-            image: "docker.io/kindest/node:v1.35.5".into(),
-            labels: BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]),
-            network: "other".into(),
-            address: None,
-            environment: BTreeMap::new(),
-            mounts: vec![],
-            ports: vec![],
-            resources: Resources::default(),
-            hosts: BTreeMap::new(),
-            privileged: false,
-            command: vec![],
-        };
+        let labels = BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]);
+        let foreign = world::others_container("dev-pool-0", "docker.io/kindest/node:v1.35.5", "other", labels);
         let id = simulation.hands().add_container(&foreign).unwrap();
         simulation.write("dev.yaml", &manifest("dev", 1, ""));
         simulation

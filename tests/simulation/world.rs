@@ -1,5 +1,6 @@
 //! The world of a run, what is done to it, and what is written down of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use kina::apiserver::store::RedbStore;
 use kina::home::Home;
 use kina::kubeconfig::Target;
 use kina::runtime::sim::{Fault, Gate, Hands, Operation, SimOptions, SimRuntime, SimStore};
-use kina::runtime::{ClusterAccess, Listing, Runtime};
+use kina::runtime::{ClusterAccess, ContainerSpec, Labels, Listing, Resources, Runtime};
 use kina::sources::Root;
 use kina::system::{NoLayers, Options, Running, Storage};
 use kina::world::World;
@@ -513,5 +514,23 @@ impl Simulation {
 
     fn path(&self, name: &str) -> PathBuf {
         self.home.clusters().join(name)
+    }
+}
+
+/// A container that Kina did not make.
+pub fn others_container(name: &str, image: &str, network: &str, labels: Labels) -> ContainerSpec {
+    ContainerSpec {
+        name: name.into(),
+        image: image.into(),
+        labels,
+        network: network.into(),
+        address: None,
+        environment: BTreeMap::new(),
+        mounts: vec![],
+        ports: vec![],
+        resources: Resources::default(),
+        hosts: BTreeMap::new(),
+        privileged: false,
+        command: vec![],
     }
 }

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use kina::runtime::watches;
 use kube::client::Body;
 
 use super::effect::{Effect, Fault};
@@ -121,11 +122,8 @@ impl Gated {
     }
 
     fn effect(&self, head: &http::request::Parts) -> Effect {
-        let watches = head.uri.query().is_some_and(|query| {
-            query.split('&').any(|pair| pair.starts_with("watch=") && pair != "watch=false" && pair != "watch=0")
-        });
         let reads = head.method == Method::GET;
-        match (self.side, watches, reads) {
+        match (self.side, watches(&head.uri), reads) {
             (Side::Cluster, true, _) => Effect::ClusterWatch,
             (Side::Cluster, false, true) => Effect::ClusterRead,
             (Side::Cluster, false, false) => Effect::ClusterWrite,

@@ -137,19 +137,6 @@ impl Oracle {
         self.lock().replaceable = true;
     }
 
-    /// The store is lost on purpose: what was acknowledged is no longer expected.
-    pub fn forget_store(&self) {
-        let mut state = self.lock();
-        let uids: Vec<String> = state.objects.values().map(|object| meta(object, "uid").to_owned()).collect();
-        for uid in uids {
-            state.gone.remove(&uid);
-        }
-        state.rows.clear();
-        state.objects.clear();
-        state.uncertain = None;
-        state.revision = 0;
-    }
-
     /// Kina's own objects of a resource, such as `clusters`.
     pub fn objects(&self, resource: &str) -> Vec<Value> {
         let prefix = format!("kina/{resource}.kina.dev/");

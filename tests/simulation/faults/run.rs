@@ -13,7 +13,7 @@ use kina::api::{Cluster, Source, annotations, users};
 use kina::home::Home;
 use kina::kubeconfig::Target;
 use kina::runtime::sim::{SimOptions, SimRuntime, SimStore};
-use kina::runtime::{ClusterAccess, ContainerSpec, ContainerState, NetworkSpec, Resources, Runtime, VolumeSpec};
+use kina::runtime::{ClusterAccess, ContainerState, NetworkSpec, Runtime, VolumeSpec};
 use kina::sources::Root;
 use kina::system::{Layers, Options, Running, Storage};
 use kina::world::{FileSystem, MemoryFiles, SeededRandom, SequentialPorts, VirtualClock, World};
@@ -34,6 +34,7 @@ use super::store::{Disk, GatedStore};
 use super::upset::Mend;
 use super::workload::{self, Shape, Step};
 use crate::entropy;
+use crate::world::others_container;
 
 /// How often is looked whether the world is as it should be.
 const LOOK: Duration = Duration::from_millis(250);
@@ -249,13 +250,6 @@ impl Run {
                 if let Some(file) = removing {
                     self.remove(&file);
                 }
-                self.ensure_running().await;
-            }
-            Step::LoseStore => {
-                self.life.kill();
-                self.bury().await;
-                self.disk = Disk::default();
-                self.gate.oracle.forget_store();
                 self.ensure_running().await;
             }
         }
@@ -687,20 +681,8 @@ fn add_bystanders(simulator: &SimRuntime) {
     let network = NetworkSpec { name: "kina-other".into(), subnet: "192.168.9.0/24".into(), labels: labels.clone() };
     hands.add_network(&network).unwrap();
     hands.add_volume(&VolumeSpec { name: "dev-control-plane-9".into(), labels: labels.clone() }).unwrap();
-    let container = ContainerSpec {
-        name: "dev-pool-9".into(),
-        image: "docker.io/kindest/node:v1.35.5".into(),
-        labels,
-        network: "kina-other".into(),
-        address: None,
-        environment: BTreeMap::new(),
-        mounts: vec![],
-        ports: vec![],
-        resources: Resources::default(),
-        hosts: BTreeMap::new(),
-        privileged: false,
-        command: vec![],
-    };
+    let image = "docker.io/kindest/node:v1.35.5";
+    let container = others_container("dev-pool-9", image, "kina-other", labels);
     hands.add_container(&container).unwrap();
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kina::api::{Cluster, Machine, annotations};
-use kina::runtime::{Container, ContainerSpec, NetworkSpec, Resources};
+use kina::runtime::{Container, ContainerSpec, NetworkSpec};
 use kina::world::FileSystem;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::effect::Upset;
 use super::run::{FOREIGN, OTHERS, Run};
+use crate::world::others_container;
 
 /// What is broken stays so for at most this long.
 const FOR: Duration = Duration::from_secs(45);
@@ -242,18 +243,6 @@ impl Run {
 }
 
 fn foreign(name: &str) -> ContainerSpec {
-    ContainerSpec {
-        name: name.to_owned(),
-        image: "docker.io/library/postgres:18".into(),
-        labels: BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]),
-        network: FOREIGN.into(),
-        address: None,
-        environment: BTreeMap::new(),
-        mounts: vec![],
-        ports: vec![],
-        resources: Resources::default(),
-        hosts: BTreeMap::new(),
-        privileged: false,
-        command: vec![],
-    }
+    let labels = BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]);
+    others_container(name, "docker.io/library/postgres:18", FOREIGN, labels)
 }

@@ -82,8 +82,6 @@ pub enum Step {
     Restart {
         removing: Option<String>,
     },
-    /// Kina ends, its store is lost, and it starts again.
-    LoseStore,
 }
 
 /// A life of some clusters.
