@@ -268,12 +268,14 @@ impl Act {
         let nodes: Api<Node> = Api::all(self.client()?);
         let name = &self.subject.name;
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        effect(&self.handle, name, step, || {
-            call_unless_gone("change the Node", name, async {
-                nodes.patch(name, &params, &Patch::Merge(&patch)).await.map(|_| ())
-            })
+        let patch = Patch::Merge(&patch);
+        let changed = effect(&self.handle, name, step, || {
+            call_unless_gone("change the Node", name, nodes.patch(name, &params, &patch))
         })
         .await?;
+        if let Some(node) = changed {
+            self.shared.api.wrote(&self.subject.cluster_uid, &node);
+        }
         Ok(Next::Go)
     }
 
@@ -298,12 +300,17 @@ impl Act {
     async fn delete_node(&self, step: &'static str, uid: Option<String>) -> Result<Next, EffectError> {
         let nodes: Api<Node> = Api::all(self.client()?);
         let name = &self.subject.name;
-        let very_one = uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+        let very_one = uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None });
         let params = DeleteParams { preconditions: very_one, ..DeleteParams::default() };
-        effect(&self.handle, name, step, || {
-            call_unless_gone("delete the Node", name, async { nodes.delete(name, &params).await.map(|_| ()) })
-        })
-        .await?;
+        let deleted =
+            effect(&self.handle, name, step, || call_unless_gone("delete the Node", name, nodes.delete(name, &params)))
+                .await?;
+        // One that is only marked waits for somebody's finalizer, and is there still.
+        if let Some(uid) = uid
+            && deleted.is_none_or(|answer| answer.is_right())
+        {
+            self.shared.api.deleted(&self.subject.cluster_uid, name, &uid);
+        }
         Ok(Next::Go)
     }
 

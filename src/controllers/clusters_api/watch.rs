@@ -1,0 +1,176 @@
+//! Watches of one cluster, from its first answer to its end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::runtime::watcher;
+use tokio_util::sync::CancellationToken;
+
+use super::view::{ApiView, Known, Listing, Unwell};
+use crate::controllers::wake::Waker;
+
+/// The first wait after an API server did not answer, and the longest: a cluster that comes up is seen soon, one that is
+/// away costs little.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long watches may say nothing before the API server is asked whether it is there, and how long it may take to say
+/// so: one that hangs is told after 23 s. A thousand idle clusters are asked 67 times a second in all.
+const QUIET: Duration = Duration::from_secs(15);
+pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(8);
+
+pub(super) struct Watch {
+    pub cluster: String,
+    pub client: kube::Client,
+    pub known: Arc<Mutex<Known>>,
+    pub waker: Waker,
+}
+
+/// What a probe tells.
+enum Health {
+    Well,
+    Unwell(Unwell),
+    Away,
+}
+
+pub(super) enum News {
+    Node(watcher::Event<Node>),
+    Dns(watcher::Event<Deployment>),
+    Daemon(watcher::Event<DaemonSet>),
+}
+
+impl Watch {
+    /// After every failure all is listed anew: a watch that goes on where it was says nothing until something changes,
+    /// not even that the server is back.
+    pub async fn run(self, end: CancellationToken) {
+        let mut again = AGAIN_FIRST;
+        loop {
+            let pause = tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                pause = self.follow(&mut again) => pause,
+            };
+            tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Follows until the first failure; tells how long to pause after it.
+    async fn follow(&self, again: &mut Duration) -> Duration {
+        let began = tokio::time::Instant::now();
+        let mut news = self.streams();
+        let mut listing = Listing::default();
+        // While it is not well, the lists that have just begun are themselves what asks.
+        let mut patience = if self.lock().view.unwell.is_some() { PROBE_WITHIN } else { QUIET };
+        loop {
+            let next = match tokio::time::timeout(patience, news.next()).await {
+                Ok(Some(next)) => next,
+                Ok(None) => return AGAIN_MAX,
+                Err(_) => tokio::select! {
+                    biased;
+                    next = news.next() => match next {
+                        Some(next) => next,
+                        None => return AGAIN_MAX,
+                    },
+                    health = self.probe() => match health {
+                        Health::Well if self.lock().view.listed => continue,
+                        // A list that was lost on the way, or a server that went away: listing tells.
+                        Health::Well | Health::Away => return AGAIN_FIRST,
+                        Health::Unwell(why) => {
+                            self.change(|Known { view, .. }| {
+                                (view.answers, view.listed, view.unwell) = (None, false, Some(why));
+                            });
+                            return AGAIN_FIRST;
+                        }
+                    },
+                },
+            };
+            patience = QUIET;
+            let failed = next.is_err();
+            self.change(|known| match next {
+                Ok(news) => listing.take(known, news),
+                Err(error) => {
+                    tracing::debug!(cluster = self.cluster, %error, "the API server does not answer");
+                    if !matches!(error, watcher::Error::WatchError(_)) {
+                        let view = &mut known.view;
+                        (view.answers, view.listed, view.unwell) = (Some(false), false, None);
+                    }
+                }
+            });
+            if failed {
+                // Only what has lasted is forgotten: a server that lists and then fails is as good as away.
+                let pause = if began.elapsed() > AGAIN_MAX { AGAIN_FIRST } else { *again };
+                *again = (pause * 3 / 2).min(AGAIN_MAX);
+                return pause;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the view, and wakes whom it concerns.
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let (before, changed) = {
+            let mut known = self.lock();
+            let before = known.view.clone();
+            change(&mut known);
+            let changed = known.view != before;
+            (before, changed)
+        };
+        if changed {
+            self.wake(&before);
+        }
+    }
+
+    /// Asks the API server whether it is ready.
+    async fn probe(&self) -> Health {
+        let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else { return Health::Away };
+        match tokio::time::timeout(PROBE_WITHIN, self.client.request_text(request)).await {
+            Err(_) => {
+                tracing::warn!(cluster = self.cluster, "the API server takes requests and answers none");
+                Health::Unwell(Unwell::Silent)
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Health::Unwell(Unwell::NotReady),
+            // Whoever refuses has answered.
+            Ok(Ok(_) | Err(kube::Error::Api(_))) => Health::Well,
+            Ok(Err(_)) => Health::Away,
+        }
+    }
+
+    fn streams(&self) -> BoxStream<'static, Result<News, watcher::Error>> {
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let nodes = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default());
+        let system: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
+        let dns = watcher(system, named("coredns"));
+        let system: Api<DaemonSet> = Api::namespaced(self.client.clone(), "kube-system");
+        let daemons = watcher(system, watcher::Config::default());
+        select_all([
+            nodes.map(|event| event.map(News::Node)).boxed(),
+            dns.map(|event| event.map(News::Dns)).boxed(),
+            daemons.map(|event| event.map(News::Daemon)).boxed(),
+        ])
+        .boxed()
+    }
+
+    /// Wakes the Cluster, and the Machines whose Node differs; all of them where the API server comes or goes.
+    fn wake(&self, before: &ApiView) {
+        let known = self.lock();
+        let view = &known.view;
+        self.waker.clusters.wake(&self.cluster);
+        let all = view.answers != before.answers || view.listed != before.listed;
+        for name in view.nodes.keys().chain(before.nodes.keys()) {
+            if all || view.nodes.get(name) != before.nodes.get(name) {
+                self.waker.machines.wake(name);
+            }
+        }
+    }
+}
