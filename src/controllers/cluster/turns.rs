@@ -71,7 +71,8 @@ fn repairs(live: &[&MachineFacts], ended: &BTreeSet<&str>, granted: &mut Granted
 
 fn joins(facts: &Facts, live: &[&MachineFacts], going: &BTreeSet<&str>, granted: &mut Granted) {
     let asks = |machine: &&&MachineFacts| {
-        machine.spec.turn.is_none() && (machine.waiting == "WaitingForTurn" || machine.bootstrapped != Some(true))
+        let unmade = machine.bootstrapped != Some(true) && !machine.needs_repair();
+        machine.spec.turn.is_none() && (machine.waiting == "WaitingForTurn" || unmade)
     };
     let workers =
         live.iter().filter(|m| !m.is_control_plane() && m.waiting == "WaitingForTurn" && m.spec.turn.is_none());

@@ -28,6 +28,9 @@ pub struct Facts {
     pub image_present: bool,
     /// There is evidence that it has been a node: its Node, its marker, or what status said.
     pub was_node: bool,
+    /// Status says that kubeadm had succeeded. Unlike a Node, which a kubelet registers in the middle of kubeadm's work,
+    /// this is said only where it was seen.
+    pub recorded: bool,
     /// What is inside its container.
     pub inside: Inside,
     /// What its cluster's API server shows.

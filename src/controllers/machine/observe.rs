@@ -137,7 +137,7 @@ pub fn is_paused(cluster: &Cluster) -> bool {
 pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
     let (host, running) = on_host(shared, subject);
     let mut api = shared.api.with(&subject.cluster_uid, |view| api_facts(subject, view)).unwrap_or_default();
-    let recorded =
+    let mut recorded =
         subject.machine.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, BOOTSTRAPPED));
     let mut was_node = recorded || api.node.is_some();
     let inside = match &running {
@@ -146,7 +146,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
     };
     was_node |= matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
     if subject.machine.spec.role == MachineRole::Worker && has_lost_its_data(&inside) {
-        was_node = false;
+        (was_node, recorded) = (false, false);
     }
     // From the first pass that sees the container run: the first renewal of a new node then counts.
     let running_since = running
@@ -170,6 +170,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         host,
         image_present: shared.memory.has_image(spec.runtime.as_str(), &spec.image),
         was_node,
+        recorded,
         inside,
         api,
         ailing,
@@ -346,8 +347,11 @@ async fn ask(runtime: &dyn Runtime, id: &ContainerId, command: Vec<String>) -> R
 
 /// A node is up and nothing in it says that it was ever a node: whatever is recorded was about another volume.
 fn has_lost_its_data(inside: &Inside) -> bool {
-    let not_at_work = |unit: &UnitState| matches!(unit, UnitState::Absent | UnitState::Failed { .. });
-    matches!(inside, Inside::Up { marker: false, bootstrap, .. } if not_at_work(bootstrap))
+    match inside {
+        Inside::Up { marker: false, bootstrap: UnitState::Failed { .. }, .. } => true,
+        Inside::Up { marker: false, bootstrap: UnitState::Absent, leftovers, .. } => !leftovers,
+        _ => false,
+    }
 }
 
 fn wants_drain(subject: &Subject) -> bool {

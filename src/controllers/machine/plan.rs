@@ -131,7 +131,7 @@ impl Plan {
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = if facts.deleting { removal(facts) } else { life(facts) };
-    plan.bootstrapped |= facts.was_node;
+    plan.bootstrapped |= facts.recorded;
     let destroys = plan.steps.iter().any(Step::destroys);
     let fresh = matches!(facts.host, HostFacts::Known { fresh: true, .. });
     let orphaned = facts.deleting && facts.cluster == ClusterState::Deleting { orphan: true };
@@ -254,6 +254,18 @@ fn running(facts: &Facts, outdated: bool) -> Plan {
             as_node(facts, outdated)
         }
         Inside::Up { .. } if outdated && !facts.was_node => Plan::steps(vec![Step::RemoveContainer]),
+        // Only its marker is gone: what kubeadm made is there, and no unit of this boot did it. A reset would take the data
+        // of a control plane with it.
+        Inside::Up { leftovers: true, bootstrap: UnitState::Absent, reset: UnitState::Absent, .. }
+            if facts.recorded =>
+        {
+            as_node(facts, outdated)
+        }
+        Inside::Up { leftovers: false, bootstrap: UnitState::Absent, .. }
+            if facts.recorded && facts.role == MachineRole::ControlPlane =>
+        {
+            Plan { findings: vec![Finding::gone("volume")], ..Plan::wait(Wait::VolumeLost) }
+        }
         Inside::Up { leftovers, bootstrap, reset, log, .. } => becoming(facts, *leftovers, *bootstrap, *reset, log),
     }
 }

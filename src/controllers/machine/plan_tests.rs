@@ -26,6 +26,10 @@ struct Model {
     container: Option<ContainerFacts>,
     foreign: bool,
     marker: bool,
+    /// What status says, as of the last pass.
+    recorded: bool,
+    /// kubeadm once succeeded on it: what it made is never to be taken back while it lives.
+    formed: bool,
     leftovers: bool,
     bootstrap: UnitState,
     reset: UnitState,
@@ -68,7 +72,8 @@ impl Model {
             cluster: self.cluster,
             host: HostFacts::Known { fresh: self.fresh, network: true, volume, container },
             image_present: self.image,
-            was_node: self.node.is_some() || self.marker,
+            was_node: self.node.is_some() || self.marker || self.recorded,
+            recorded: self.recorded,
             inside: if running { inside } else { Inside::NotAsked { bootstrapped: false } },
             api: ApiFacts { answers: Some(true), listed: true, node: self.node.clone() },
             ailing: Ailing { lasted: self.ailed, restarts: self.restarts },
@@ -80,6 +85,7 @@ impl Model {
     /// The machine's Cluster, and time: turns are granted where they are asked for, units end, kubelets register.
     fn pass_time(&mut self, planned: &Plan) {
         self.fresh = true;
+        self.recorded = planned.bootstrapped;
         match planned.wait {
             Some(Wait::Turn(turn)) => self.turn = Some(turn),
             None if planned.ready && self.turn != Some(Turn::Bootstrap) => self.turn = None,
@@ -91,7 +97,7 @@ impl Model {
                 self.bootstrap = UnitState::Failed { code: Some(1) };
             } else {
                 self.bootstrap = UnitState::Succeeded;
-                self.marker = true;
+                (self.marker, self.formed) = (true, true);
                 self.node.get_or_insert_default();
             }
         }
@@ -111,7 +117,7 @@ impl Model {
     }
 
     fn act(&mut self, step: &Step) {
-        let wished = self.deleting || self.turn == Some(Turn::Roll) || !self.marker;
+        let wished = self.deleting || self.turn == Some(Turn::Roll) || !self.formed;
         match step {
             Step::PullImage => self.image = true,
             Step::CreateVolume => self.volume = true,
@@ -133,7 +139,10 @@ impl Model {
                 assert!(!self.leftovers, "kubeadm starts from scratch");
                 (self.bootstrap, self.leftovers) = (UnitState::Running, true);
             }
-            Step::StartReset => self.reset = UnitState::Running,
+            Step::StartReset => {
+                assert!(self.deleting || !self.formed, "what is formed is not reset");
+                self.reset = UnitState::Running;
+            }
             Step::ForgetUnits => (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent),
             Step::RestartServices(_) => {
                 self.node.get_or_insert_default();
@@ -202,7 +211,7 @@ prop_compose! {
     fn model()(
         control_plane in any::<bool>(), init in any::<bool>(),
         turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
-        image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..4,
+        image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..5,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
         fresh in any::<bool>(), ailing in 0_u8..3,
     ) -> Model {
@@ -222,10 +231,17 @@ prop_compose! {
             volume: volume || container.is_some() || was_node,
             container,
             foreign: false,
-            marker: was_node,
+            // In the last stage somebody has removed the marker.
+            marker: was_node && stage < 4,
+            recorded: was_node,
+            formed: was_node,
             leftovers: stage >= 1,
             // A unit that succeeded has left its marker.
-            bootstrap: if bootstrap == UnitState::Succeeded && !was_node { UnitState::Absent } else { bootstrap },
+            bootstrap: match bootstrap {
+                UnitState::Succeeded if !was_node => UnitState::Absent,
+                _ if stage == 4 => UnitState::Absent,
+                _ => bootstrap,
+            },
             reset: if was_node { UnitState::Absent } else { reset },
             failures,
             node: (was_node && ailing != 1).then_some(node),
@@ -319,7 +335,7 @@ proptest! {
 
 #[test]
 fn a_control_plane_without_its_data_waits_for_a_person() {
-    let facts = Facts {
+    let mut facts = Facts {
         role: MachineRole::ControlPlane,
         method: BootstrapMethod::Init,
         turn: Some(Turn::Repair),
@@ -328,6 +344,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Absent },
         image_present: true,
         was_node: true,
+        recorded: true,
         inside: Inside::NotAsked { bootstrapped: false },
         api: ApiFacts::default(),
         ailing: Ailing::default(),
@@ -336,6 +353,18 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
+
+    // Its volume is there, and empty: an empty cluster under the old name would be no better.
+    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new() };
+    facts.host =
+        HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container: Found::Ours(container) };
+    let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
+    facts.inside = Inside::Up { marker: false, leftovers: false, bootstrap, reset, log: String::new() };
+    for turn in [None, Some(Turn::Bootstrap), Some(Turn::Repair)] {
+        facts.turn = turn;
+        let planned = plan(&facts);
+        assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
+    }
 }
 
 #[test]
@@ -354,6 +383,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         },
         image_present: true,
         was_node: true,
+        recorded: true,
         inside: Inside::NotAsked { bootstrapped: true },
         api: ApiFacts { answers: Some(true), listed: true, node: None },
         ailing: Ailing::default(),
@@ -381,6 +411,8 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
 #[test]
 fn a_worker_without_its_volume_becomes_a_node_anew() {
     let mut model = Model {
+        recorded: false,
+        formed: false,
         role: MachineRole::Worker,
         method: BootstrapMethod::Join,
         turn: Some(Turn::Bootstrap),
@@ -433,6 +465,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Ours(stopped) },
         image_present: true,
         was_node: true,
+        recorded: true,
         inside: Inside::NotAsked { bootstrapped: false },
         api: ApiFacts::default(),
         ailing: Ailing::default(),
