@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::plan::{Faults, Plan};
 use crate::faults::run::{self, Outcome};
 use crate::faults::sweep::{Deadline, Reference, Sweep, Tally, swarm};
-use crate::faults::{shrink, workload};
+use crate::faults::{shrink, sweep, workload};
 
 /// Seeds of the meta-test. A leak of entropy or of real time shows within a few.
 const SEEDS: u64 = 20;
@@ -37,7 +37,8 @@ fn regressions() -> PathBuf {
 
 /// Fails with everything a person needs to see the failure again: the plan made small, in a file, and the command.
 fn expect_none_failed(tally: &Tally) {
-    let Some((plan, _)) = tally.failures.first() else { return };
+    let Some((plan, violations)) = tally.failures.first() else { return };
+    assert!(!sweep::first_only(), "{}", violations.join("; "));
     let small = shrink::shrink(plan);
     let outcome = run::execute(&small);
     let regression = Regression { why: outcome.violations.join("; "), plan: small };

@@ -92,6 +92,11 @@ impl Effect {
         matches!(self, Self::FileRead | Self::FileLook | Self::FileWrite | Self::FileRemove | Self::Commit)
     }
 
+    /// Whether it is one of files.
+    pub fn is_file(self) -> bool {
+        matches!(self, Self::FileRead | Self::FileLook | Self::FileWrite | Self::FileRemove)
+    }
+
     fn is_watch(self) -> bool {
         matches!(self, Self::ClusterWatch | Self::ApiWatch)
     }
@@ -157,6 +162,8 @@ pub enum Upset {
     ContainerRemoved,
     ContainerStopped,
     ContainerAltered,
+    /// Somebody removes the file by which Kina knows that kubeadm has succeeded on a node.
+    MarkerRemoved,
     /// All containers of a network are stopped, and the network is removed.
     NetworkRemoved,
     /// A foreign container takes the name of one of ours that is not there.
@@ -186,12 +193,13 @@ pub enum Upset {
 }
 
 impl Upset {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RuntimeRestarted,
         Self::RuntimeStopped,
         Self::ContainerRemoved,
         Self::ContainerStopped,
         Self::ContainerAltered,
+        Self::MarkerRemoved,
         Self::NetworkRemoved,
         Self::NameTaken,
         Self::FileHalfWritten,
@@ -230,6 +238,11 @@ impl Fault {
     /// Every fault.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::CALLS.into_iter().chain(Upset::ALL.into_iter().map(Self::Upset))
+    }
+
+    /// Whether it happens to the world, and not to the effect itself.
+    pub fn is_upset(self) -> bool {
+        matches!(self, Self::Upset(_))
     }
 
     /// Whether the fault can happen to the effect.

@@ -37,6 +37,7 @@ struct State {
     armed: bool,
     counts: BTreeMap<(Effect, String), u32>,
     points: Vec<Point>,
+    moments: Vec<u128>,
     fired: Vec<Planned>,
     upsets: VecDeque<(Upset, u64)>,
     recent: BTreeMap<(Effect, String), VecDeque<Instant>>,
@@ -99,6 +100,7 @@ impl Gate {
             armed: false,
             counts: BTreeMap::new(),
             points: Vec::new(),
+            moments: Vec::new(),
             fired: Vec::new(),
             upsets: VecDeque::new(),
             recent: BTreeMap::new(),
@@ -160,6 +162,7 @@ impl Gate {
         let mut state = self.lock();
         if state.armed {
             state.points.push(point.clone());
+            state.moments.push(self.start.elapsed().as_nanos());
         }
         if let Some(fault) = fault {
             state.fired.push(Planned { point, fault });
@@ -201,6 +204,7 @@ impl Gate {
         let state = self.lock();
         Report {
             points: state.points.clone(),
+            moments: state.moments.clone(),
             fired: state.fired.clone(),
             busiest: state.busiest.clone(),
             effects: state.effects,
@@ -215,6 +219,8 @@ impl Gate {
 pub struct Report {
     /// Every effect while faults could happen, in order.
     pub points: Vec<Point>,
+    /// When each of them was, in virtual nanoseconds.
+    moments: Vec<u128>,
     pub fired: Vec<Planned>,
     /// The most effects of a kind on one object within a minute.
     pub busiest: BTreeMap<Effect, (usize, String)>,
@@ -223,6 +229,15 @@ pub struct Report {
     pub trace: Vec<String>,
     /// Follows from the whole trace.
     pub digest: u64,
+}
+
+impl Report {
+    /// Whether a point follows the one before without any wait: files are asked one after the other, in one breath.
+    pub fn is_same_moment(&self, index: usize) -> bool {
+        let Some(before) = index.checked_sub(1) else { return false };
+        let of_files = |index: usize| self.points[index].effect.is_file();
+        of_files(before) && of_files(index) && self.moments[before] == self.moments[index]
+    }
 }
 
 /// How an effect failed.

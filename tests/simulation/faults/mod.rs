@@ -10,6 +10,7 @@ pub mod effect;
 mod files;
 mod gate;
 mod http;
+mod neighbour;
 mod oracle;
 pub mod plan;
 pub mod run;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kina::api::annotations;
 use kina::apiserver::store::{Batch, Store};
 use kina::home::Home;
 use kina::runtime::sim::SimRuntime;
@@ -85,6 +86,12 @@ fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// The UID that what is on the host carries: the object's own, or the one that it took over when it adopted.
+fn identity(object: &Value) -> &str {
+    let taken = object["metadata"]["annotations"][annotations::IDENTITY].as_str();
+    taken.or(object["spec"]["identity"]["machine"].as_str()).unwrap_or_else(|| meta(object, "uid"))
+}
+
 fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
@@ -158,6 +165,14 @@ impl Oracle {
         state.listed = state.listed.max(Some(began));
     }
 
+    /// The store is lost, with everything that was acknowledged.
+    pub fn lost_store(&self) {
+        let mut state = self.lock();
+        state.rows.clear();
+        state.objects.clear();
+        (state.uncertain, state.revision) = (None, 0);
+    }
+
     /// A store was opened: what was acknowledged must be in it, and what was not may be, as a whole.
     pub fn opened(&self, store: &impl Store) {
         let mut found = BTreeMap::new();
@@ -204,7 +219,7 @@ impl Oracle {
     pub fn committed(&self, batch: Batch) {
         let mut state = self.lock();
         state.commits += 1;
-        if batch.revision < state.revision {
+        if batch.revision <= state.revision {
             let message = format!("a commit at revision {} after one at {}", batch.revision, state.revision);
             state.violated(message);
         }
@@ -231,7 +246,7 @@ impl Oracle {
                 None => {
                     if let Some(old) = old {
                         self.check_removal(state, key, &old);
-                        state.gone.insert(meta(&old, "uid").to_owned());
+                        state.gone.insert(identity(&old).to_owned());
                     }
                     state.objects.remove(key);
                 }
@@ -254,7 +269,7 @@ impl Oracle {
             state.violated(format!("{key} was written and nothing changed"));
         }
         if meta(old, "deletionTimestamp").is_empty() && !meta(new, "deletionTimestamp").is_empty() {
-            state.marked.insert(meta(new, "uid").to_owned(), Instant::now());
+            state.marked.insert(identity(new).to_owned(), Instant::now());
             if resource(key) == Some("clusters.kina.dev") {
                 state.check_deletion(&name);
             }
@@ -282,7 +297,7 @@ impl Oracle {
             })
         };
         let lies: Vec<String> = machines
-            .filter(|(_, machine)| !runs(meta(machine, "uid")))
+            .filter(|(_, machine)| !runs(identity(machine)))
             .map(|(_, machine)| meta(machine, "name").to_owned())
             .collect();
         if !lies.is_empty() {
@@ -292,7 +307,7 @@ impl Oracle {
 
     /// The last finalizer went.
     fn check_removal(&self, state: &mut State, key: &str, old: &Value) {
-        let (name, uid) = (meta(old, "name"), meta(old, "uid"));
+        let (name, uid) = (meta(old, "name"), identity(old));
         if state.orphaning || old["spec"]["deletionPolicy"] == "Orphan" {
             return;
         }
@@ -339,6 +354,21 @@ impl Oracle {
             {
                 self.violated(format!("the machine of {} has two containers", container.name));
             }
+        }
+    }
+
+    /// kubeadm is to take back what it did on a node.
+    pub fn resets(&self, listing: &Listing, id: &ContainerId) {
+        let found = listing.containers.iter().find(|container| container.id == *id);
+        let uid = found.and_then(|container| container.owner()?.machine_uid);
+        let mut state = self.lock();
+        let machine = state.objects.values().find(|object| uid.as_deref() == Some(identity(object)));
+        let Some(machine) = machine.filter(|machine| meta(machine, "deletionTimestamp").is_empty()) else { return };
+        let conditions = machine["status"]["conditions"].as_array();
+        let formed = conditions.into_iter().flatten().any(|c| c["type"] == "Bootstrapped" && c["status"] == "True");
+        if formed && machine["spec"]["role"] == "ControlPlane" {
+            let name = meta(machine, "name").to_owned();
+            state.violated(format!("{name} is a control plane of a living cluster, and was reset"));
         }
     }
 
@@ -406,12 +436,12 @@ impl State {
             return;
         };
         let wanted = |uid: &str| {
-            let object = self.objects.values().find(|object| meta(object, "uid") == uid);
+            let object = self.objects.values().find(|object| identity(object) == uid);
             object.map(|object| !meta(object, "deletionTimestamp").is_empty())
         };
         let cluster = wanted(&owner.cluster_uid);
         let machine = owner.machine_uid.as_deref().and_then(wanted);
-        let unknown = |uid: &str| !self.gone.contains(uid) && !self.objects.values().any(|o| meta(o, "uid") == uid);
+        let unknown = |uid: &str| !self.gone.contains(uid) && !self.objects.values().any(|o| identity(o) == uid);
         if unknown(&owner.cluster_uid) {
             self.violated(format!("{what} belongs to a Cluster that the store does not know, and was touched"));
             return;

@@ -27,6 +27,7 @@ use super::effect::Effect;
 use super::files::GatedFiles;
 use super::gate::{Gate, Life, Report};
 use super::http::{Gated, Side};
+use super::neighbour::{self, Neighbour};
 use super::oracle::{Ground, Oracle, Wish};
 use super::plan::{Faults, Plan, mixed};
 use super::runtime::GatedRuntime;
@@ -62,6 +63,9 @@ pub struct Run {
     lives: u64,
     declared: BTreeMap<String, Vec<Shape>>,
     applied: BTreeMap<String, Shape>,
+    neighbour: Option<Neighbour>,
+    /// How many commits there were when somebody last looked for what is held.
+    looked: u64,
     pub mends: Vec<(Instant, Mend)>,
 }
 
@@ -74,6 +78,8 @@ pub struct Outcome {
     pub end: Vec<String>,
     pub virtual_seconds: u64,
     pub lives: u64,
+    /// Tasks of the process when all had settled.
+    pub tasks: usize,
 }
 
 impl Outcome {
@@ -120,7 +126,7 @@ fn carry_out(plan: &Plan) -> Outcome {
             let gate = last.lock().unwrap().take().expect("a run begins with its gate");
             let mut violations = gate.oracle.violations();
             violations.push(format!("panic: {}", text.unwrap_or_default()));
-            Outcome { violations, report: gate.report(), end: Vec::new(), virtual_seconds: 0, lives: 0 }
+            Outcome { violations, report: gate.report(), end: Vec::new(), virtual_seconds: 0, lives: 0, tasks: 0 }
         }
     }
 }
@@ -182,12 +188,15 @@ impl Run {
             lives: 0,
             declared: BTreeMap::new(),
             applied: BTreeMap::new(),
+            neighbour: None,
+            looked: 0,
             mends: Vec::new(),
         }
     }
 
     async fn go(mut self) -> Outcome {
         let began = Instant::now();
+        let tasks_before = alive_tasks();
         self.ensure_running().await;
         for step in self.plan.workload.steps.clone() {
             self.gate.note(&format!("step: {step:?}").replace('\n', " "));
@@ -196,18 +205,28 @@ impl Run {
         self.gate.arm(false);
         self.mend(true);
         let end = self.come_to_rest().await;
+        let tasks = alive_tasks();
         self.tear_down().await;
         if let Some(system) = self.system.take() {
             system.shutdown().await;
         }
+        // What a killed process was about ends with it, and stays here as tasks that nothing wakes any more.
+        if self.lives == 1 && self.neighbour.is_none() && alive_tasks() > tasks_before {
+            let left = alive_tasks() - tasks_before;
+            self.gate.oracle.violated(format!("{left} tasks are left after Kina has ended"));
+        }
         self.check_nothing_left();
         self.check_bounds();
+        if let Some(neighbour) = self.neighbour.take() {
+            neighbour.leave().await;
+        }
         Outcome {
             violations: self.gate.oracle.violations(),
             report: self.gate.report(),
             end,
             virtual_seconds: began.elapsed().as_secs(),
             lives: self.lives,
+            tasks,
         }
     }
 
@@ -243,6 +262,16 @@ impl Run {
             }
             Step::Wait { millis } => {
                 self.drive(Duration::from_millis(millis), |_| false).await;
+            }
+            Step::LoseStore => {
+                self.life.kill();
+                self.bury().await;
+                self.disk = Disk::default();
+                self.gate.oracle.lost_store();
+                self.ensure_running().await;
+            }
+            Step::Neighbour => {
+                self.neighbour = Some(Neighbour::settle(&self.simulator, &self.files, self.world()).await)
             }
             Step::Restart { removing } => {
                 self.life.kill();
@@ -336,6 +365,20 @@ impl Run {
         }
     }
 
+    pub fn is_neighbours(&self, installation: &str) -> bool {
+        self.neighbour.as_ref().is_some_and(|neighbour| neighbour.installation == installation)
+    }
+
+    /// The world of another installation on the same host.
+    fn world(&self) -> World {
+        World {
+            clock: Arc::new(SettableClock::new(self.base, vec![Arc::clone(&self.shared_offset)])),
+            random: Arc::new(SeededRandom::new(mixed(self.plan.seed ^ 0x2e16))),
+            files: self.files.clone(),
+            ports: self.ports.clone(),
+        }
+    }
+
     async fn start(&self) -> Result<Running, String> {
         let life = self.life.clone();
         let store = GatedStore::open(life.clone(), &self.disk).map_err(|error| error.to_string())?;
@@ -417,6 +460,10 @@ impl Run {
 
     /// A person approves what is held.
     async fn approve_held(&mut self) {
+        let commits = self.gate.oracle.count_of_commits();
+        if std::mem::replace(&mut self.looked, commits) == commits {
+            return;
+        }
         for source in self.gate.oracle.objects("sources") {
             let held = source["status"]["held"].as_array().cloned().unwrap_or_default();
             for set in held {
@@ -427,6 +474,8 @@ impl Run {
                 if names.iter().any(|name| self.is_declared(name)) {
                     continue;
                 }
+                // Refused, or lost with the process: it is looked for again.
+                self.looked = 0;
                 self.gate.oracle.approve(&names);
                 let sources: Api<Source> = Api::all(client);
                 let approve = json!({"metadata": {"annotations": {annotations::APPROVE: id}}});
@@ -475,10 +524,13 @@ impl Run {
         if found.len() != machines as usize {
             return Some(format!("{} machine objects, not {machines}", found.len()));
         }
-        let listing = self.simulator.hands().listing();
-        let ours = listing.containers.iter().filter(|container| container.owner().is_some());
-        let running: Vec<&str> =
-            ours.filter(|c| c.state == ContainerState::Running).map(|container| container.name.as_str()).collect();
+        let ours = self.ours();
+        let mut running: Vec<&str> = ours
+            .iter()
+            .filter(|c| c.state == ContainerState::Running)
+            .map(|container| container.name.as_str())
+            .collect();
+        running.sort_unstable();
         (running != self.desired_containers()).then(|| format!("containers are {running:?}"))
     }
 
@@ -612,7 +664,15 @@ impl Run {
     }
 
     fn check_nothing_left(&self) {
-        let listing = self.simulator.hands().listing();
+        let mut listing = self.simulator.hands().listing();
+        if let Some(neighbour) = &self.neighbour {
+            if let Some(why) = neighbour.disturbed() {
+                self.gate.oracle.violated(why);
+            }
+            listing.containers.retain(|container| !neighbour.owns(container.owner()));
+            listing.networks.retain(|network| !neighbour.owns(network.owner()));
+            listing.volumes.retain(|volume| !neighbour.owns(volume.owner()));
+        }
         let mut left: Vec<String> = Vec::new();
         left.extend(listing.containers.iter().map(|container| format!("container {}", container.name)));
         left.extend(listing.networks.iter().map(|network| format!("network {}", network.name)));
@@ -623,7 +683,7 @@ impl Run {
         }
         let mut files = Vec::new();
         walk(self.files.as_ref(), Path::new("/"), &mut files);
-        files.retain(|file| !FILES.contains(&file.as_str()));
+        files.retain(|file| !FILES.contains(&file.as_str()) && !file.starts_with(neighbour::HOME));
         if !files.is_empty() {
             self.gate.oracle.violated(format!("left in the file system: {files:?}"));
         }
@@ -655,6 +715,10 @@ impl Run {
             }
         }
     }
+}
+
+fn alive_tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 const KUBECONFIG: &str = "/home/me/.kube/config";

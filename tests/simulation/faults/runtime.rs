@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::stream::BoxStream;
+use kina::kubeadm::commands;
 use kina::runtime::sim::SimRuntime;
 use kina::runtime::{
     Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
@@ -174,9 +175,13 @@ impl Runtime for GatedRuntime {
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput, RuntimeError> {
         let name = self.name_of(id);
-        let effect = self
-            .life
-            .perform(Effect::Exec, &name, failed("run command in", &name), None, || self.inner.exec(id, request));
+        let act = || {
+            if request.command == commands::start_reset() {
+                self.life.gate.oracle.resets(&self.look(), id);
+            }
+            self.inner.exec(id, request)
+        };
+        let effect = self.life.perform(Effect::Exec, &name, failed("run command in", &name), None, act);
         // The contract: an exec is bounded by its own time.
         match tokio::time::timeout(request.timeout, effect).await {
             Ok(output) => output,

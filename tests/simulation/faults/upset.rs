@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kina::api::{Cluster, Machine, annotations};
+use kina::kubeadm::MARKER_PATH;
 use kina::runtime::{Container, ContainerSpec, NetworkSpec};
 use kina::world::FileSystem;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -62,6 +63,11 @@ impl Run {
                     self.gate.oracle.permit_replacement();
                     let alter = |spec: &mut ContainerSpec| spec.resources.memory_bytes = Some(64 << 20);
                     drop(hands.alter_container(&container.name, alter));
+                }
+            }
+            Upset::MarkerRemoved => {
+                if let Some(container) = chosen(self.ours(), random) {
+                    drop(hands.remove_file(&container.name, MARKER_PATH));
                 }
             }
             Upset::NetworkRemoved => {
@@ -200,9 +206,11 @@ impl Run {
         })
     }
 
-    fn ours(&self) -> Vec<Container> {
-        let is_ours =
-            |container: &Container| container.owner().is_some_and(|owner| owner.installation.to_string() != OTHERS);
+    pub fn ours(&self) -> Vec<Container> {
+        let is_ours = |container: &Container| {
+            let installation = container.owner().map(|owner| owner.installation.to_string());
+            installation.is_some_and(|installation| installation != OTHERS && !self.is_neighbours(&installation))
+        };
         self.simulator.hands().listing().containers.into_iter().filter(is_ours).collect()
     }
 

@@ -82,6 +82,10 @@ pub enum Step {
     Restart {
         removing: Option<String>,
     },
+    /// Kina ends, its store is lost, and it starts again with what files say.
+    LoseStore,
+    /// Another installation on the same runtime brings up a cluster of its own.
+    Neighbour,
 }
 
 /// A life of some clusters.
@@ -143,6 +147,11 @@ pub fn stories() -> Vec<Workload> {
         ),
         story("restart", then(begin(&dev), vec![Step::Restart { removing: None }])),
         story("removed-while-down", then(begin(&dev), vec![Step::Restart { removing: Some("dev.yaml".to_owned()) }])),
+        story("adopt", then(begin(&dev), vec![Step::LoseStore])),
+        story(
+            "neighbours",
+            vec![Step::Neighbour, Step::Faults, write("dev.yaml", std::slice::from_ref(&dev)), Step::Settle],
+        ),
         story(
             "take-over",
             vec![
