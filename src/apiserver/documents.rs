@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::openapi;
 
 const JSON: &str = "application/json";
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
@@ -32,6 +33,8 @@ pub struct Document {
 pub struct Documents {
     kinds: Vec<Arc<Kind>>,
     openapi: OnceLock<BTreeMap<String, Document>>,
+    /// OpenAPI v2 as JSON and as protobuf.
+    openapi_v2: OnceLock<[Document; 2]>,
 }
 
 impl fmt::Debug for Documents {
@@ -43,7 +46,7 @@ impl fmt::Debug for Documents {
 impl Documents {
     /// The documents of these kinds. Nothing is made yet.
     pub fn new(kinds: Vec<Arc<Kind>>) -> Self {
-        Self { kinds, openapi: OnceLock::new() }
+        Self { kinds, openapi: OnceLock::new(), openapi_v2: OnceLock::new() }
     }
 
     /// The document at a path, for a client that accepts what `accept` says (the whole header, empty for none), from
@@ -59,6 +62,10 @@ impl Documents {
                 bytes: Bytes::from_static(b"ok"),
             }),
             ["version"] => Some(json_document(&version(git_version))),
+            ["openapi", "v2"] => {
+                let [json, protobuf] = self.openapi_v2();
+                Some(if accept.contains("proto-openapi") { protobuf } else { json }.clone())
+            }
             ["openapi", "v3"] => Some(json_document(&self.openapi_index())),
             ["openapi", "v3", rest @ ..] => self.openapi().get(&rest.join("/")).cloned(),
             ["api"] => Some(self.versions_or_aggregated(true, accept)),
@@ -95,10 +102,11 @@ impl Documents {
 
     fn index(&self) -> Value {
         let groups = Groups::of(&self.kinds);
-        let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let mut paths: Vec<String> =
+            ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+                .into_iter()
+                .map(str::to_owned)
+                .collect();
         paths.extend(groups.versions().map(|(group, version, _)| format!("/{}", openapi::root(group, version))));
         paths.sort();
         json!({"paths": paths})
@@ -111,6 +119,18 @@ impl Documents {
                 (openapi::root(group, version), cacheable(&openapi::document(group, version, kinds)))
             });
             documents.collect()
+        })
+    }
+
+    fn openapi_v2(&self) -> &[Document; 2] {
+        self.openapi_v2.get_or_init(|| {
+            let groups = Groups::of(&self.kinds);
+            let documents = groups.versions().map(|(group, version, kinds)| openapi::document(group, version, kinds));
+            let document = openapi::v2::document(&documents.collect::<Vec<_>>());
+            let json = cacheable(&document);
+            let bytes = Bytes::from(openapi::wire::encode(&document));
+            let protobuf = Document { content_type: OPENAPI_V2, etag: Some(etag(&bytes)), bytes };
+            [json, protobuf]
         })
     }
 
@@ -129,8 +149,12 @@ fn json_document(value: &Value) -> Document {
 
 fn cacheable(value: &Value) -> Document {
     let document = json_document(value);
-    let hash: String = Sha256::digest(&document.bytes).iter().map(|byte| format!("{byte:02X}")).collect();
-    Document { etag: Some(format!("\"{hash}\"")), ..document }
+    Document { etag: Some(etag(&document.bytes)), ..document }
+}
+
+fn etag(bytes: &[u8]) -> String {
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("\"{hash}\"")
 }
 
 /// `/version`, with everything that clients read of it.
@@ -219,8 +243,28 @@ mod tests {
     const WRITE: [&str; 4] = ["dryRun", "fieldManager", "fieldValidation", "force"];
 
     #[test]
+    fn older_clients_find_the_same_in_openapi_v2() {
+        let document = value("/openapi/v2", "application/json");
+        assert_eq!(document["swagger"], "2.0");
+        let patch = &document["paths"]["/api/v1/namespaces/{namespace}/configmaps/{name}"]["patch"];
+        assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "ConfigMap");
+        let dry = patch["parameters"].as_array().unwrap().iter().find(|parameter| parameter["name"] == "dryRun");
+        assert_eq!(dry.unwrap()["type"], "string");
+        let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"]["properties"];
+        assert_eq!(pod["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        let port = &pod["spec"]["properties"]["containers"]["items"]["properties"]["livenessProbe"]["properties"];
+        assert_eq!(port["httpGet"]["properties"]["port"]["format"], "int-or-string");
+        assert!(!document.to_string().contains("components/schemas"));
+        for accept in [OPENAPI_V2, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"] {
+            let document = documents().get("/openapi/v2", accept, "v1.35.5").unwrap();
+            assert_eq!(document.content_type, OPENAPI_V2);
+            assert_eq!(document.bytes.get(..5), Some(&b"\x0a\x032.0"[..]));
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_not_found() {
-        for path in ["/openapi/v2", "/apis/nope", "/api/v2", "/apis/apps/v2", "/metrics", "/healthz/etcd"] {
+        for path in ["/openapi/v1", "/apis/nope", "/api/v2", "/apis/apps/v2", "/metrics", "/healthz/etcd"] {
             assert_eq!(documents().get(path, "", "v1.35.5"), None, "{path}");
         }
         assert_eq!(value("/version/", "")["minor"], "35");

@@ -174,6 +174,11 @@ pub struct Kind {
     pub grace: Option<GracePeriod>,
     /// Keep the status that a creation brings, as for Node; otherwise it is dropped where `/status` is a subresource.
     pub status_on_create: bool,
+    /// The status that an object has from its creation on, where one that is brought is dropped. Clients of built-in
+    /// kinds rely on what Go always writes.
+    pub first_status: Option<Value>,
+    /// The end of an object is answered with the object as it was last, and not with a `Status`.
+    pub returns_deleted: bool,
     /// What readers see in place of what is stored.
     pub view: Option<View>,
 }
@@ -292,6 +297,8 @@ impl Kind {
             ttl: None,
             grace: None,
             status_on_create: false,
+            first_status: None,
+            returns_deleted: false,
             view: None,
         })
     }

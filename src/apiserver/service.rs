@@ -474,7 +474,7 @@ fn check_type(served: &Served, object: &Value) -> Result<(), ApiError> {
 }
 
 fn deleted(served: &Served, renderer: &Renderer, done: Deleted) -> Result<Response<Body>, ApiError> {
-    if !done.gone {
+    if !done.gone || served.kind.returns_deleted {
         return Ok(with_warnings(whole(StatusCode::OK, renderer.object(&done.object)?), &done.warnings));
     }
     let resource = &served.kind.resource;
@@ -513,7 +513,7 @@ fn json_response(code: StatusCode, body: Body) -> Response<Body> {
 
 /// The answer that says what went wrong.
 pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
-    let mut response = whole(error.status_code(), error.to_status().to_string());
+    let mut response = whole(error.status_code(), error.to_body());
     let retry = error.details.as_ref().and_then(|details| details.retry_after_seconds);
     if let Some(seconds) = retry {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));

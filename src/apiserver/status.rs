@@ -1,7 +1,8 @@
 //! Errors as Kubernetes words them: every refusal is a `Status` object.
 
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::admission::Denied;
 use super::kind::{FieldFault, Kind};
@@ -26,32 +27,61 @@ pub struct ApiError {
     pub continue_token: Option<String>,
 }
 
-/// What an error is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an error is about. The order of fields is that in which Kubernetes writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Details {
     /// Name of the object.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its group.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// Its resource, or its kind where the object is invalid.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
     /// Its UID.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// Single causes: field, reason, message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
     /// When to try again, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
 }
 
 /// One cause of an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// Reason in CamelCase, such as `FieldValueInvalid`.
     pub reason: String,
     /// What is wrong.
     pub message: String,
     /// Path of the field, empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
+}
+
+/// A `Status` as it is sent. Clients show refusals as they come, and some compare them: the order is Kubernetes'.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    kind: &'a str,
+    api_version: &'a str,
+    metadata: ListMeta<'a>,
+    status: &'a str,
+    message: &'a str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct ListMeta<'a> {
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    continue_token: Option<&'a str>,
 }
 
 impl From<FieldFault> for Cause {
@@ -272,53 +302,30 @@ impl ApiError {
         StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    fn status(&self) -> Status<'_> {
+        Status {
+            kind: "Status",
+            api_version: "v1",
+            metadata: ListMeta { continue_token: self.continue_token.as_deref() },
+            status: "Failure",
+            message: &self.message,
+            reason: self.reason,
+            details: self.details.as_deref(),
+            code: self.code,
+        }
+    }
+
     /// The `Status` object.
     pub fn to_status(&self) -> Value {
-        let mut metadata = Map::new();
-        if let Some(token) = &self.continue_token {
-            metadata.insert("continue".to_owned(), json!(token));
-        }
-        let mut status = json!({
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": metadata,
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "code": self.code,
-        });
-        if let Some(details) = &self.details {
-            status["details"] = details.to_json();
-        }
-        status
+        // Text and numbers always have a form in JSON.
+        serde_json::to_value(self.status()).unwrap_or_default()
     }
-}
 
-impl Details {
-    pub(crate) fn to_json(&self) -> Value {
-        let mut out = Map::new();
-        for (key, value) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
-            if !value.is_empty() {
-                out.insert(key.to_owned(), json!(value));
-            }
-        }
-        if !self.causes.is_empty() {
-            out.insert("causes".to_owned(), self.causes.iter().map(Cause::to_json).collect());
-        }
-        if let Some(seconds) = self.retry_after_seconds {
-            out.insert("retryAfterSeconds".to_owned(), json!(seconds));
-        }
-        Value::Object(out)
-    }
-}
-
-impl Cause {
-    fn to_json(&self) -> Value {
-        let mut cause = json!({ "reason": self.reason, "message": self.message });
-        if !self.field.is_empty() {
-            cause["field"] = json!(self.field);
-        }
-        cause
+    /// The `Status` object as a server sends it: a line.
+    pub fn to_body(&self) -> String {
+        let mut text = serde_json::to_string(&self.status()).unwrap_or_default();
+        text.push('\n');
+        text
     }
 }
 
@@ -335,5 +342,20 @@ impl From<StoreError> for ApiError {
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", text),
             _ => Self::internal(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_as_kubernetes_writes_it() {
+        let kind = crate::apiserver::core::workload().into_iter().find(|kind| kind.kind == "Deployment").unwrap();
+        let expected = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#.to_owned()
+            + r#""message":"deployments.apps \"web\" already exists","reason":"AlreadyExists","#
+            + r#""details":{"name":"web","group":"apps","kind":"deployments"},"code":409}"#
+            + "\n";
+        assert_eq!(ApiError::already_exists(&kind, "web").to_body(), expected);
     }
 }

@@ -113,7 +113,7 @@ async fn store(objects: Objects, user: &User, method: &Method) -> Response<Body>
     };
     let (code, media_type, body) = match result {
         Ok(lines) => (StatusCode::OK, "application/jsonl", lines.into_bytes()),
-        Err(error) => (error.status_code(), "application/json", error.to_status().to_string().into_bytes()),
+        Err(error) => (error.status_code(), "application/json", error.to_body().into_bytes()),
     };
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = code;

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events_v1;
 use k8s_openapi::api::policy::v1 as policy;
 use k8s_openapi::schemars::JsonSchema;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use events::{event_to_core, event_to_events};
 pub(crate) use structural::structural;
@@ -80,6 +80,8 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         ttl: None,
         grace: None,
         status_on_create: false,
+        first_status: None,
+        returns_deleted: false,
         view: None,
     }
 }
@@ -95,8 +97,15 @@ fn schema_of<T: JsonSchema>() -> Value {
 }
 
 impl Kind {
-    fn with_status(mut self) -> Self {
-        self.has_status = true;
+    /// A `/status`, with what it is at first: the fields that Go writes even when they are zero.
+    fn with_status(mut self, first: Value) -> Self {
+        (self.has_status, self.first_status) = (true, Some(first));
+        self
+    }
+
+    /// As `ReturnDeletedObject` has it in `pkg/registry/core`.
+    fn returning_deleted(mut self) -> Self {
+        self.returns_deleted = true;
         self
     }
 
@@ -124,7 +133,7 @@ impl Kind {
 
 fn namespace() -> Kind {
     built_in::<core::Namespace>("", "Namespace", Scope::Cluster, &["ns"], columns::namespace())
-        .with_status()
+        .with_status(json!({"phase": "Active"}))
         .selectable(&["status.phase"])
 }
 
@@ -175,7 +184,7 @@ fn node() -> Kind {
     let mut kind = built_in::<core::Node>("", "Node", Scope::Cluster, &["no"], columns::node());
     // A kubelet registers itself with its capacity (nodeStrategy.PrepareForCreate leaves the status).
     kind.status_on_create = true;
-    kind.with_status().selectable(&["spec.unschedulable"])
+    kind.with_status(json!({})).selectable(&["spec.unschedulable"])
 }
 
 /// podStrategy.CheckGracefulDelete: a Pod that no kubelet runs needs no grace.
@@ -191,7 +200,7 @@ fn pod() -> Kind {
     let mut kind = built_in::<core::Pod>("", "Pod", Scope::Namespaced, &["po"], columns::pod());
     kind.grace = Some(Arc::new(pod_grace));
     kind.evictable = true;
-    kind.with_status().in_all().selectable(&[
+    kind.with_status(json!({"phase": "Pending"})).returning_deleted().in_all().selectable(&[
         "spec.nodeName",
         "spec.restartPolicy",
         "spec.schedulerName",
@@ -205,7 +214,8 @@ fn pod() -> Kind {
 
 fn service() -> Kind {
     built_in::<core::Service>("", "Service", Scope::Namespaced, &["svc"], columns::service())
-        .with_status()
+        .with_status(json!({"loadBalancer": {}}))
+        .returning_deleted()
         .in_all()
         .selectable(&["spec.clusterIP", "spec.type"])
 }
@@ -220,18 +230,19 @@ fn secret() -> Kind {
 
 fn service_account() -> Kind {
     built_in::<core::ServiceAccount>("", "ServiceAccount", Scope::Namespaced, &["sa"], columns::service_account())
+        .returning_deleted()
 }
 
 fn deployment() -> Kind {
     built_in::<apps::Deployment>("apps", "Deployment", Scope::Namespaced, &["deploy"], columns::deployment())
-        .with_status()
+        .with_status(json!({}))
         .scalable()
         .in_all()
 }
 
 fn replica_set() -> Kind {
     built_in::<apps::ReplicaSet>("apps", "ReplicaSet", Scope::Namespaced, &["rs"], columns::replica_set())
-        .with_status()
+        .with_status(json!({"replicas": 0}))
         .scalable()
         .in_all()
         .selectable(&["status.replicas"])
@@ -239,7 +250,9 @@ fn replica_set() -> Kind {
 
 fn daemon_set() -> Kind {
     built_in::<apps::DaemonSet>("apps", "DaemonSet", Scope::Namespaced, &["ds"], columns::daemon_set())
-        .with_status()
+        .with_status(json!({
+            "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0
+        }))
         .in_all()
 }
 
@@ -247,7 +260,8 @@ fn pod_disruption_budget() -> Kind {
     let printer = columns::pod_disruption_budget();
     let kind =
         built_in::<policy::PodDisruptionBudget>("policy", "PodDisruptionBudget", Scope::Namespaced, &["pdb"], printer);
-    kind.with_status().with_validation(Arc::new(one_bound))
+    let none = json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
+    kind.with_status(none).with_validation(Arc::new(one_bound))
 }
 
 /// `ValidatePodDisruptionBudgetSpec`: a budget has one bound at most.

@@ -154,7 +154,8 @@ fn value(type_: &str, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Pro
         ("bool", Wire::Varint(number)) => json!(number != 0),
         ("string", Wire::Bytes(bytes)) => json!(text(bytes)?),
         ("bytes", Wire::Bytes(bytes)) => json!(STANDARD.encode(bytes)),
-        ("meta.v1.Time" | "meta.v1.MicroTime", Wire::Bytes(bytes)) => return time(bytes),
+        ("meta.v1.Time", Wire::Bytes(bytes)) => return time(bytes, "%Y-%m-%dT%H:%M:%SZ"),
+        ("meta.v1.MicroTime", Wire::Bytes(bytes)) => return time(bytes, "%Y-%m-%dT%H:%M:%S%.6fZ"),
         ("api.resource.Quantity", Wire::Bytes(bytes)) => {
             let quantity = first_text(bytes, 1)?;
             return Ok((!quantity.is_empty()).then(|| json!(quantity)));
@@ -169,7 +170,8 @@ fn value(type_: &str, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Pro
     }))
 }
 
-fn time(bytes: &[u8]) -> Result<Option<Value>, ProtobufError> {
+/// A time in the form in which Go writes it in JSON, and reads it: no other number of digits will do.
+fn time(bytes: &[u8], form: &str) -> Result<Option<Value>, ProtobufError> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in Fields(bytes) {
         match field? {
@@ -182,7 +184,7 @@ fn time(bytes: &[u8]) -> Result<Option<Value>, ProtobufError> {
         return Ok(None);
     }
     let time = Timestamp::new(seconds, nanos).map_err(|_| ProtobufError::Malformed("a time is out of range"))?;
-    Ok(Some(json!(time.to_string())))
+    Ok(Some(json!(time.strftime(form).to_string())))
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
@@ -347,6 +349,28 @@ mod tests {
         let found = decode(&body("policy/v1", "Eviction", &eviction)).unwrap();
         assert_eq!(found["metadata"], json!({"name": "web-1", "namespace": "default"}));
         assert_eq!(found["deleteOptions"], expected);
+    }
+
+    #[test]
+    fn times_have_the_digits_that_go_reads() {
+        // 2026-11-21T16:25:40.3413Z: a microsecond that ends in zeros, and a nanosecond that a MicroTime cannot have.
+        let time = [vec![1 << 3], varint(1_795_278_340), vec![2 << 3], varint(341_300_007)].concat();
+        let lease = field(2, &field(4, &time));
+        let found = decode(&body("coordination.k8s.io/v1", "Lease", &lease)).unwrap();
+        assert_eq!(found["spec"]["renewTime"], "2026-11-21T16:25:40.341300Z");
+        let node = field(3, &field(4, &[field(1, b"Ready"), field(3, &time)].concat()));
+        let found = decode(&body("v1", "Node", &node)).unwrap();
+        assert_eq!(found["status"]["conditions"][0]["lastHeartbeatTime"], "2026-11-21T16:25:40Z");
+    }
+
+    fn varint(mut number: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
     }
 
     proptest! {

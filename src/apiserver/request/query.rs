@@ -43,8 +43,9 @@ const KNOWN: &[(&str, &[Verb])] = {
         ("includeObject", &[Get, List, Watch]),
         ("resourceVersion", &[Get, List, Watch, DeleteCollection]),
         ("resourceVersionMatch", &[List, Watch, DeleteCollection]),
-        ("labelSelector", &[List, Watch, DeleteCollection]),
-        ("fieldSelector", &[List, Watch, DeleteCollection]),
+        // One object is named already: selectors change nothing there, in Kubernetes neither.
+        ("labelSelector", &[Get, List, Watch, DeleteCollection]),
+        ("fieldSelector", &[Get, List, Watch, DeleteCollection]),
         ("limit", &[List, Watch, DeleteCollection]),
         ("continue", &[List, DeleteCollection]),
         ("watch", &[Get, List, Watch]),
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn a_parameter_that_a_verb_does_not_know_is_refused() {
         assert_eq!(Query::parse("labelSelecter=a").check(Verb::List).unwrap_err().code, 400);
-        assert_eq!(Query::parse("labelSelector=a").check(Verb::Get).unwrap_err().code, 400);
+        assert_eq!(Query::parse("labelSelector=a").check(Verb::Create).unwrap_err().code, 400);
         assert_eq!(Query::parse("dryRun=All").check(Verb::List).unwrap_err().code, 400);
         assert!(Query::parse("dryRun=All&pretty=true").check(Verb::Delete).is_ok());
     }

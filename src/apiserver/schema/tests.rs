@@ -196,6 +196,8 @@ fn kind(scope: crate::apiserver::kind::Scope) -> crate::apiserver::kind::Kind {
         ttl: None,
         grace: None,
         status_on_create: false,
+        first_status: None,
+        returns_deleted: false,
         view: None,
         scale: None,
         evictable: false,

@@ -162,7 +162,9 @@ async fn a_pod_on_a_node_is_given_time_to_end() {
     };
     call(&tenant, "POST", at, pod("placed", "n")).await;
     call(&tenant, "POST", at, pod("waiting", "")).await;
-    assert_eq!(call(&tenant, "DELETE", &format!("{at}/waiting"), json!(null)).await.1["status"], "Success");
+    let (code, gone) = call(&tenant, "DELETE", &format!("{at}/waiting"), json!(null)).await;
+    assert_eq!((code, gone["metadata"].get("deletionTimestamp")), (200, None));
+    assert_eq!(names(&tenant, at).await, ["placed"]);
     let (_, marked) = call(&tenant, "DELETE", &format!("{at}/placed"), json!(null)).await;
     let metadata = &marked["metadata"];
     assert_eq!(

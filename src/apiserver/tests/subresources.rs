@@ -54,6 +54,22 @@ async fn replicas_are_read_and_set_as_a_scale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn built_in_kinds_have_the_status_that_go_always_writes() {
+    let tenant = cluster().await;
+    let (_, web) = call(&tenant, "POST", DEPLOYMENTS, deployment()).await;
+    assert_eq!(web["status"], json!({}));
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}, "status": {"made": "up"}});
+    let services = "/api/v1/namespaces/default/services";
+    let (code, web) = call(&tenant, "POST", &format!("{services}?fieldValidation=Ignore"), service).await;
+    assert_eq!((code, &web["status"]), (201, &json!({"loadBalancer": {}})));
+    // What is deleted is answered with what it was, where Kubernetes does so.
+    let (code, gone) = call(&tenant, "DELETE", &format!("{services}/web"), Value::Null).await;
+    assert_eq!((code, &gone["kind"], &gone["metadata"]["name"]), (200, &json!("Service"), &json!("web")));
+    let (code, gone) = call(&tenant, "DELETE", WEB, Value::Null).await;
+    assert_eq!((code, &gone["kind"], &gone["status"]), (200, &json!("Status"), &json!("Success")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_has_no_scale_says_so() {
     let tenant = cluster().await;
     call(&tenant, "POST", "/apis/example.dev/v1/gardens", json!({"metadata": {"name": "g"}, "spec": {"trees": 1}}))
@@ -154,9 +170,10 @@ async fn an_eviction_says_what_it_evicts_and_can_be_tried() {
     let eviction =
         |version: &str, name: &str| json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": name}});
     assert_eq!(call(&tenant, "POST", &path, eviction("policy/v1", "b")).await.0, 400);
-    assert_eq!(call(&tenant, "POST", &path, eviction("policy/v1beta1", "a")).await.0, 400);
+    assert_eq!(call(&tenant, "POST", &path, eviction("policy/v2", "a")).await.0, 400);
     assert_eq!(call(&tenant, "GET", &path, Value::Null).await.0, 405);
-    let mut dry = eviction("policy/v1", "a");
+    // As clients of before Kubernetes 1.22 name it.
+    let mut dry = eviction("policy/v1beta1", "a");
     dry["deleteOptions"] = json!({"dryRun": ["All"]});
     assert_eq!(call(&tenant, "POST", &path, dry).await.0, 201);
     assert!(get(&tenant, &format!("{PODS}/a")).await.unwrap()["metadata"]["deletionTimestamp"].is_null());

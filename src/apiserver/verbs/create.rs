@@ -35,7 +35,7 @@ pub(crate) fn create(
         set_meta(&mut object, field, None);
     }
     if write.kind().has_status && !write.kind().status_on_create {
-        set_field(&mut object, "status", None);
+        set_field(&mut object, "status", write.kind().first_status.clone());
     }
     if write.is_namespace() {
         begin_namespace(&mut object, &place.name);

@@ -21,8 +21,9 @@ use crate::apiserver::txn::{Place, Txn, resource_prefix};
 /// 400 where the body is none, or names another Pod.
 pub(crate) fn options(eviction: &Value, name: &str, dry_run: bool) -> Result<DeleteOptions, ApiError> {
     let text = |field: &str| eviction.get(field).and_then(Value::as_str).unwrap_or_default();
-    // As everywhere, what a body leaves out is what the path says.
-    if !matches!((text("apiVersion"), text("kind")), ("" | "policy/v1", "" | "Eviction")) {
+    // As everywhere, what a body leaves out is what the path says. The older version means the same, and is taken as
+    // Kubernetes takes it (`EvictionREST.AcceptsGroupVersion`): kubectl before 1.22 knows no other.
+    if !matches!((text("apiVersion"), text("kind")), ("" | "policy/v1" | "policy/v1beta1", "" | "Eviction")) {
         let found = format!("{} {}", text("apiVersion"), text("kind"));
         return Err(ApiError::bad_request(format!("the body is a {found}: expected a policy/v1 Eviction")));
     }

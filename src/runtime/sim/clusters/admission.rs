@@ -59,7 +59,9 @@ impl Admission for PodDefaults {
 /// Sets what a pod's author left to the cluster.
 pub(super) fn complete_pod(pod: &mut Value) {
     default(pod, "spec", json!({}));
-    default(pod, "status", json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    default(pod, "status", json!({}));
+    default(&mut pod["status"], "phase", json!("Pending"));
+    default(&mut pod["status"], "qosClass", json!("BestEffort"));
     let spec = &mut pod["spec"];
     default(spec, "restartPolicy", json!("Always"));
     default(spec, "dnsPolicy", json!("ClusterFirst"));

@@ -9,6 +9,7 @@ mod model;
 mod nodes;
 mod pods;
 mod questions;
+mod revisions;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};

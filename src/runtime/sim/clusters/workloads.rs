@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::admission::complete_pod;
 use super::engine::{Scene, View};
 use super::model::{Node, Pod, PodSpec, Taint, Toleration, Workload, apps, controller_reference, core};
+use super::revisions;
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
 use crate::apiserver::kind::ResourceId;
@@ -304,7 +305,6 @@ fn deployment_sets(session: &mut Session<'_, '_>, view: &View, deployment: &Work
     let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
     let old_total: i64 = old.iter().map(|set| set.spec.replicas.unwrap_or(1)).sum();
     let old_pods: i64 = old.iter().map(|set| number(set, "replicas")).sum();
-    let mut wrote = false;
     let Some(new) = new.first() else {
         let first = match (deployment.spec.paused, rolling, old_total) {
             (true, _, _) => return Ok(false),
@@ -312,9 +312,10 @@ fn deployment_sets(session: &mut Session<'_, '_>, view: &View, deployment: &Work
             (_, true, _) => (replicas + surge - old_total).clamp(0, replicas),
             (_, false, _) => 0,
         };
-        session.put(&apps("replicasets"), replica_set(deployment, &hash, first, old.len()))?;
+        session.put(&apps("replicasets"), replica_set(deployment, &hash, first))?;
         return Ok(true);
     };
+    let mut wrote = revisions::number(session, deployment, new, &old)?;
     let current = new.spec.replicas.unwrap_or(1);
     let wanted = match (old_total, rolling) {
         (0, _) if rolling || old_pods == 0 => replicas,
@@ -354,7 +355,7 @@ fn scale(session: &mut Session<'_, '_>, set: &Workload, replicas: i64) -> Result
     Ok(session.put(&apps("replicasets"), object)?.1)
 }
 
-fn replica_set(deployment: &Workload, hash: &str, replicas: i64, before: usize) -> Value {
+fn replica_set(deployment: &Workload, hash: &str, replicas: i64) -> Value {
     let mut template = deployment.spec.template.clone();
     template["metadata"]["labels"]["pod-template-hash"] = json!(hash);
     let mut selector = json!({"matchLabels": deployment.spec.selector.match_labels});
@@ -374,7 +375,6 @@ fn replica_set(deployment: &Workload, hash: &str, replicas: i64, before: usize) 
         "metadata": {
             "name": format!("{}-{hash}", owner.name), "namespace": owner.namespace,
             "labels": template.pointer("/metadata/labels").cloned().unwrap_or_default(),
-            "annotations": {"deployment.kubernetes.io/revision": (before + 1).to_string()},
             "ownerReferences": controller_reference("apps/v1", "Deployment", &owner.name, &owner.uid),
         },
         "spec": {"replicas": replicas, "selector": selector, "template": template},

@@ -1,8 +1,9 @@
 //! A cluster, as its clients see it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -124,6 +125,38 @@ async fn a_deployment_runs_rolls_scales_and_goes_with_all_that_is_its() {
     deployments.delete("web", &DeleteParams::default()).await.unwrap();
     settle(30).await;
     assert!(web_pods(&client).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_that_comes_back_is_the_newest_revision() {
+    let lab = small().await;
+    let deployments: Api<Deployment> = Api::namespaced(lab.client().await, "default");
+    let sets: Api<ReplicaSet> = Api::namespaced(lab.client().await, "default");
+    let annotation = |annotations: Option<BTreeMap<String, String>>, name: &str| {
+        annotations.unwrap_or_default().get(&format!("deployment.kubernetes.io/{name}")).cloned().unwrap_or_default()
+    };
+    for image in ["nginx:1", "nginx:2", "nginx:1"] {
+        let mut wanted = deployment(1, image);
+        wanted["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": image});
+        lab.apply(wanted).await;
+        settle(30).await;
+    }
+    // kubectl rolls back to what these say, and gives the Deployment back its annotations.
+    let web = deployments.get("web").await.unwrap();
+    assert_eq!(annotation(web.metadata.annotations, "revision"), "3");
+    let mut found = Vec::new();
+    for set in sets.list(&ListParams::default().labels("app=web")).await.unwrap().items {
+        let annotations = set.metadata.annotations.unwrap_or_default();
+        let past = annotation(Some(annotations.clone()), "revision-history");
+        found.push((
+            annotation(Some(annotations.clone()), "revision"),
+            past,
+            annotations["kubernetes.io/change-cause"].clone(),
+        ));
+    }
+    found.sort();
+    let wanted = [("2", "", "nginx:2"), ("3", "1", "nginx:1")];
+    assert_eq!(found, wanted.map(|(number, past, why)| (number.to_owned(), past.to_owned(), why.to_owned())));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,8 @@
 //! OpenAPI v3: one document for each group and version, which kubectl reads to explain fields, and to learn that the
-//! server knows `dryRun` and `fieldValidation`.
+//! server knows `dryRun` and `fieldValidation`. `v2` is the same for older clients, `wire` the form in which they read it.
+
+pub(crate) mod v2;
+pub(crate) mod wire;
 
 use serde_json::{Map, Value, json};
 
