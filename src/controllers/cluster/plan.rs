@@ -307,9 +307,6 @@ fn machines(facts: &Facts) -> Plan {
         if let Some(turn) = turns.get(machine.name.as_str()) {
             wanted.turn = *turn;
         }
-        if slots::has_to_join(facts, machine) {
-            (wanted.bootstrap, wanted.turn) = (slots::join(), None);
-        }
         if wanted != machine.spec {
             plan.steps.push(Step::UpdateMachine(machine.name.clone(), machine.uid.clone(), Box::new(wanted)));
         }

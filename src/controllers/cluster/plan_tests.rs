@@ -410,20 +410,14 @@ fn while_the_runtime_is_silent_no_machine_is_recorded() {
 }
 
 #[test]
-fn a_first_control_plane_that_failed_joins_once_another_is_a_node() {
+fn a_first_control_plane_that_failed_begins_again_also_where_another_is_a_node() {
     let mut model = empty(&spec(3, &[]));
     plan(&model.facts).steps.iter().for_each(|step| model.act(step));
-    let failed = &mut model.facts.machines[1];
-    failed.waiting = "BootstrapFailed".into();
-    let joins = |model: &Model| {
-        plan(&model.facts).steps.iter().any(|step| {
-            matches!(step, Step::UpdateMachine(name, _, spec)
-                if name == "dev-control-plane-1" && spec.bootstrap.method == BootstrapMethod::Join && spec.turn.is_none())
-        })
-    };
-    assert!(!joins(&model), "while nobody is a node, all begin again");
+    model.facts.machines[1].waiting = "BootstrapFailed".into();
     let node = &mut model.facts.machines[0];
     (node.bootstrapped, node.ready, node.waiting) = (Some(true), true, String::new());
-    assert!(joins(&model));
+    // What it has of etcd may be what makes the majority: it is not made to join from scratch.
+    let changed = plan(&model.facts).steps.into_iter().any(|step| matches!(step, Step::UpdateMachine(..)));
+    assert!(!changed);
     assert!(run(&mut model, settled), "{:?}", plan(&model.facts));
 }

@@ -128,20 +128,8 @@ fn first_members(facts: &Facts) -> Option<&BTreeMap<String, String>> {
 }
 
 /// How a machine comes to a cluster that is there.
-#[must_use]
-pub fn join() -> Bootstrap {
+fn join() -> Bootstrap {
     Bootstrap { method: BootstrapMethod::Join, members: BTreeMap::new() }
-}
-
-/// A first control plane whose kubeadm failed while another one is Ready. Its member of etcd went with the reset,
-/// or is one that the others have seen already: `kubeadm init` would begin another cluster or none, and never succeed.
-#[must_use]
-pub fn has_to_join(facts: &Facts, machine: &MachineFacts) -> bool {
-    let failed = matches!(machine.waiting.as_str(), "BootstrapFailed" | "Resetting");
-    let first = machine.is_control_plane() && machine.spec.bootstrap.method == BootstrapMethod::Init;
-    // Ready, not only registered: one that has failed itself may have got as far as that.
-    let mut others = facts.machines.iter().filter(|other| other.name != machine.name && other.is_control_plane());
-    first && failed && others.any(|other| other.ready && !other.deleting)
 }
 
 /// How the new machines of a pool become nodes.

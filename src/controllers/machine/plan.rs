@@ -277,17 +277,23 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
         (_, UnitState::Running) => return Plan::wait(Wait::Resetting),
         (_, UnitState::Succeeded | UnitState::Failed { .. }) => return Plan::steps(vec![Step::ForgetUnits]),
         (UnitState::Failed { .. }, UnitState::Absent) => {
-            // kubeadm is not made to go on where it failed: from scratch is the simplest that is right.
+            let steps = match facts.method {
+                BootstrapMethod::Init => vec![Step::ForgetUnits],
+                BootstrapMethod::Join if may_reset(facts) => vec![Step::StartReset],
+                BootstrapMethod::Join => Vec::new(),
+            };
             let wait = Some(Wait::BootstrapFailed(log.to_owned()));
-            return Plan { steps: vec![Step::StartReset], wait, failed: Some(log.to_owned()), ..Plan::default() };
+            return Plan { steps, wait, failed: Some(log.to_owned()), ..Plan::default() };
         }
         (UnitState::Absent | UnitState::Succeeded, UnitState::Absent) => {}
     }
     if facts.turn.is_none() {
         return Plan::wait(Wait::Turn(Turn::Bootstrap));
     }
-    if leftovers {
-        return Plan::steps(vec![Step::StartReset]);
+    // `kubeadm init` goes on with what it finds, and has to: what a first control plane has of etcd, the others may need
+    // for their quorum. A join begins from scratch, which is the simplest that is right.
+    if leftovers && facts.method == BootstrapMethod::Join {
+        return if may_reset(facts) { Plan::steps(vec![Step::StartReset]) } else { Plan::wait(Wait::ApiAway) };
     }
     if facts.method == BootstrapMethod::Join && facts.api.answers != Some(true) {
         return Plan::wait(Wait::ApiAway);
@@ -302,6 +308,12 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
         steps.insert(0, Step::DeleteNode(Some(node.uid.clone())));
     }
     Plan { wait: Some(Wait::Bootstrapping), ..Plan::steps(steps) }
+}
+
+/// A reset takes a control plane's member out of etcd, which only the others can grant: without them the member would be
+/// counted for ever, and its data be gone.
+fn may_reset(facts: &Facts) -> bool {
+    facts.role == MachineRole::Worker || facts.api.answers == Some(true)
 }
 
 /// It is a node, or should be one.
@@ -412,7 +424,7 @@ fn removal(facts: &Facts) -> Plan {
         HostFacts::Known { volume, container, .. } => (volume, container),
     };
     let mut steps = Vec::new();
-    if !facts.cluster.ends() && facts.was_node {
+    if !facts.cluster.ends() && (facts.was_node || is_member(facts)) {
         match parting(facts, container) {
             Ok(before) => steps = before,
             Err(plan) => return *plan,
@@ -440,15 +452,18 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
     if facts.api.answers != Some(true) || !facts.api.listed {
         return Err(Box::new(Plan::wait(Wait::ApiAway)));
     }
-    let Some(node) = &facts.api.node else { return Ok(Vec::new()) };
     if runs
-        && node.ready
+        && let Some(node) = facts.api.node.as_ref().filter(|node| node.ready)
         && let Some(plan) = draining(facts, node)
     {
         return Err(Box::new(plan));
     }
-    if runs && facts.role == MachineRole::ControlPlane {
+    if runs && facts.role == MachineRole::ControlPlane && (facts.api.node.is_some() || is_member(facts)) {
         match &facts.inside {
+            // What is half way in would go on joining behind the reset.
+            Inside::Up { bootstrap: UnitState::Running, .. } => {
+                return Err(Box::new(Plan::steps(vec![Step::ForgetUnits])));
+            }
             Inside::Up { reset: UnitState::Absent, .. } => return Err(Box::new(Plan::steps(vec![Step::StartReset]))),
             Inside::Up { reset: UnitState::Running, .. } => return Err(Box::new(Plan::wait(Wait::Resetting))),
             // A reset that failed was tried: the node goes all the same, since it was asked to.
@@ -458,5 +473,10 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
             Inside::NotAsked { .. } => return Err(Box::new(Plan::wait(Wait::Observing))),
         }
     }
-    Ok(vec![Step::DeleteNode(Some(node.uid.clone()))])
+    Ok(facts.api.node.iter().map(|node| Step::DeleteNode(Some(node.uid.clone()))).collect())
+}
+
+/// Whether a control plane may be a member of etcd before it is a node: kubeadm has been at work in it.
+fn is_member(facts: &Facts) -> bool {
+    facts.role == MachineRole::ControlPlane && matches!(facts.inside, Inside::Up { leftovers: true, .. })
 }

@@ -17,6 +17,10 @@ pub(super) struct Member {
     pub peer: String,
     /// It ran at least once: its data are somewhere, or lost.
     pub started: bool,
+    /// It was announced and has not caught up yet: it does not vote and does not count. kubeadm adds members so, from 1.29
+    /// on, and promotes them once they run.
+    #[serde(default)]
+    pub learner: bool,
 }
 
 /// The members that share one set of data. Its id is the tenant under which the API server keeps the cluster's objects.
@@ -54,27 +58,27 @@ impl Data {
 
 impl EtcdCluster {
     fn majority(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.members.values().filter(|member| !member.learner).count() / 2 + 1
     }
 }
 
 pub(super) const CA_FILE: &str = "/etc/kubernetes/pki/etcd/ca.crt";
 pub(super) const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
-/// The cluster whose live member this container is: it runs, with the cluster's data, CA and its own peer address.
-fn membership<'a>(state: &'a State, id: &str, record: &ContainerRecord) -> Option<(&'a EtcdCluster, Data)> {
+/// The cluster of which this container is a voting member that runs: with the cluster's data, CA and its own peer address.
+fn votes<'a>(state: &'a State, id: &str, record: &ContainerRecord) -> Option<&'a EtcdCluster> {
     if !record.runs() || !record.inside.static_pods || record.inside.etcd_failure.is_some() {
         return None;
     }
     let data = Data::of(state, id)?;
     let cluster = state.etcd.get(&data.cluster).filter(|cluster| cluster.network == record.spec.network)?;
     let member = cluster.members.get(&data.member)?;
-    (address_of(&member.peer) == record.address).then_some((cluster, data))
+    (!member.learner && address_of(&member.peer) == record.address).then_some(cluster)
 }
 
-/// The cluster that this container serves: its own member runs, and a majority with it.
+/// The cluster that this container serves: its own member runs and votes, and a majority with it.
 pub(super) fn serving<'a>(state: &'a State, id: &str) -> Option<&'a EtcdCluster> {
-    let (cluster, _) = membership(state, id, state.containers.get(id)?)?;
+    let cluster = votes(state, id, state.containers.get(id)?)?;
     has_quorum(state, cluster).then_some(cluster)
 }
 
@@ -82,7 +86,7 @@ pub(super) fn serving<'a>(state: &'a State, id: &str) -> Option<&'a EtcdCluster>
 pub(super) fn has_quorum(state: &State, cluster: &EtcdCluster) -> bool {
     let live = state
         .in_network(&cluster.network)
-        .filter(|(id, record)| membership(state, id, record).is_some_and(|(other, _)| other.id == cluster.id));
+        .filter(|(id, record)| votes(state, id, record).is_some_and(|other| other.id == cluster.id));
     live.count() >= cluster.majority()
 }
 
@@ -133,12 +137,19 @@ fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), Strin
             etcd_ca,
             cluster_ca,
             gone: false,
-            members: wanted.into_iter().map(|(name, peer)| (name, Member { peer, started: false })).collect(),
+            members: wanted
+                .into_iter()
+                .map(|(name, peer)| (name, Member { peer, started: false, learner: false }))
+                .collect(),
         },
     };
+    let has_leader = has_quorum(state, &cluster);
     match cluster.members.get_mut(&name) {
         Some(member) if member.started => return Err(format!("member {name} has already been bootstrapped")),
-        Some(member) if member.peer == peer => member.started = true,
+        Some(member) if member.learner && !has_leader => {
+            return Err("etcdserver: no leader: the learner cannot catch up".to_owned());
+        }
+        Some(member) if member.peer == peer => (member.started, member.learner) = (true, false),
         _ => return Err(format!("error validating peerURLs: {name}={peer} is no member of the cluster")),
     }
     let data = Data { cluster: cluster.id.clone(), member: name };
@@ -148,7 +159,7 @@ fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), Strin
     Ok(())
 }
 
-/// Adds a member that has not run yet; returns the `--initial-cluster` that it starts with.
+/// Adds a member that has not run yet, as a learner; returns the `--initial-cluster` that it starts with.
 ///
 /// # Errors
 /// In etcd's words, where the cluster has no quorum.
@@ -162,7 +173,7 @@ pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ip
     // its data is found too, and then refuses to start.
     let known = record.members.get(name).is_some_and(|member| member.peer == peer);
     if !known {
-        record.members.insert(name.to_owned(), Member { peer, started: false });
+        record.members.insert(name.to_owned(), Member { peer, started: false, learner: true });
         tx.apply(Change::Etcd { id: cluster.to_owned(), record: Some(record.clone()) });
     }
     Ok(record.members.iter().map(|(name, member)| format!("{name}={}", member.peer)).collect::<Vec<_>>().join(","))
