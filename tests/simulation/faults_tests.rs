@@ -158,13 +158,16 @@ fn stories() {
     }
 }
 
-/// Replays one plan, with its trace.
+/// Replays one plan, with its trace: the one of the file that `KINA_FAULTS_REPLAY` names, or else the drawn one of the
+/// seed `KINA_FAULTS_SEED`.
 #[test]
 #[ignore = "to look at"]
 fn replay() {
-    let path = std::env::var("KINA_FAULTS_REPLAY").expect("KINA_FAULTS_REPLAY names the file of a plan");
-    let regression: Regression = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let outcome = run::execute(&regression.plan);
+    let plan = match std::env::var("KINA_FAULTS_REPLAY") {
+        Ok(path) => serde_json::from_slice::<Regression>(&std::fs::read(path).unwrap()).unwrap().plan,
+        Err(_) => drawn(number("KINA_FAULTS_SEED", 1_000)),
+    };
+    let outcome = run::execute(&plan);
     eprintln!("{}\n{:#?}", outcome.report.trace.join("\n"), outcome.violations);
     assert!(!outcome.failed());
 }

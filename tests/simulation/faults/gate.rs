@@ -222,7 +222,7 @@ pub struct Report {
     /// When each of them was, in virtual nanoseconds.
     moments: Vec<u128>,
     pub fired: Vec<Planned>,
-    /// The most effects of a kind on one object within a minute.
+    /// The most effects of a kind on one object within a minute of one life.
     pub busiest: BTreeMap<Effect, (usize, String)>,
     pub effects: u64,
     /// The last lines of the trace.
@@ -259,7 +259,10 @@ pub struct Life {
 }
 
 impl Life {
+    /// A new life remembers nothing, and has to look at everything anew: only what one life does again and again is a
+    /// loop.
     pub fn begin(gate: &Arc<Gate>) -> Self {
+        gate.lock().recent.clear();
         Self { gate: Arc::clone(gate), dead: Arc::default() }
     }
 

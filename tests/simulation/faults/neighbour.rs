@@ -44,6 +44,7 @@ impl Neighbour {
             files: files.clone(),
             home: home.clone(),
             kubeconfig: Path::new(HOME).join(".kube/config"),
+            slept: Arc::default(),
         };
         let calm = Plan { seed: 0, workload: workload::drawn(0), faults: Faults::List(Vec::new()) };
         let life = Life::begin(&Gate::new(&calm, Oracle::new(ground)));

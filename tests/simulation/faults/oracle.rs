@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,11 +32,14 @@ pub struct Ground {
     pub files: Arc<dyn FileSystem>,
     pub home: Home,
     pub kubeconfig: std::path::PathBuf,
+    /// Seconds that the host has slept: wall clocks went on.
+    pub slept: Arc<AtomicI64>,
 }
 
 /// Watches a run.
 pub struct Oracle {
     ground: Ground,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -55,8 +59,8 @@ struct State {
     listed: Option<Instant>,
     /// Clusters whose deletion was wished for by a file's removal, or by a person.
     wished: BTreeMap<String, (Wish, Option<Instant>)>,
-    /// Deletions that count against the budget.
-    spent: VecDeque<Instant>,
+    /// Deletions that count against the budget, by the time on the wall.
+    spent: VecDeque<Duration>,
     approved: BTreeSet<String>,
     /// Containers of living Machines may be replaced: a roll or a recreation was wished for.
     replaceable: bool,
@@ -100,11 +104,17 @@ fn is_ready(object: &Value) -> bool {
 
 impl Oracle {
     pub fn new(ground: Ground) -> Self {
-        Self { ground, state: Mutex::default() }
+        Self { ground, began: Instant::now(), state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Time since the run began, as a clock on the wall shows it: an hour of the budget passes while the host sleeps.
+    fn wall_time(&self) -> Duration {
+        let slept = u64::try_from(self.ground.slept.load(Ordering::Relaxed)).unwrap();
+        self.began.elapsed() + Duration::from_secs(slept)
     }
 
     pub fn violations(&self) -> Vec<String> {
@@ -271,7 +281,7 @@ impl Oracle {
         if meta(old, "deletionTimestamp").is_empty() && !meta(new, "deletionTimestamp").is_empty() {
             state.marked.insert(identity(new).to_owned(), Instant::now());
             if resource(key) == Some("clusters.kina.dev") {
-                state.check_deletion(&name);
+                state.check_deletion(&name, self.wall_time());
             }
         }
         if resource(key) == Some("clusters.kina.dev") && is_ready(new) && !is_ready(old) {
@@ -408,8 +418,7 @@ impl State {
     }
 
     /// A Cluster is marked for deletion.
-    fn check_deletion(&mut self, cluster: &str) {
-        let now = Instant::now();
+    fn check_deletion(&mut self, cluster: &str, now: Duration) {
         // What was granted before the wish was taken back is under way.
         let wish = self.wished.get(cluster).filter(|(_, revoked)| revoked.is_none_or(|at| at.elapsed() < UNDER_WAY));
         match wish.map(|(wish, _)| *wish) {
@@ -417,7 +426,7 @@ impl State {
             Some(Wish::Person) => {}
             Some(Wish::File) if self.approved.remove(cluster) => {}
             Some(Wish::File) => {
-                while self.spent.front().is_some_and(|first| now.duration_since(*first) >= HOUR) {
+                while self.spent.front().is_some_and(|first| now.saturating_sub(*first) >= HOUR) {
                     self.spent.pop_front();
                 }
                 self.spent.push_back(now);

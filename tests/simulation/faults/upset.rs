@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ impl Run {
             }
             Upset::RootAway => {
                 let (from, to) = (PathBuf::from("/home/me/away"), self.home.clusters());
-                if files.rename(&to, &from).is_ok() {
+                // Not twice: what Kina makes in its place meanwhile would be moved over it.
+                if files.metadata(&from).is_err() && files.rename(&to, &from).is_ok() {
                     self.mend_later(Mend::Back { from, to });
                 }
             }
@@ -218,34 +219,72 @@ impl Run {
         self.mends.push((Instant::now() + FOR, mend));
     }
 
-    /// Mends what is due, or everything.
+    /// Mends what is due, or everything. What is not where it was while the directory is away waits until it is back, and
+    /// the content of a file until it can be read.
     pub fn mend(&mut self, everything: bool) {
         let now = Instant::now();
-        let (due, later): (Vec<_>, Vec<_>) =
+        let (mut due, mut later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.mends).into_iter().partition(|(at, _)| everything || *at <= now);
+        due.sort_by_key(|(_, mend)| mend.rank());
+        for (at, mend) in due {
+            let away = later.iter().find_map(|(back, mend)| match mend {
+                Mend::Back { to, .. } => Some((*back, to)),
+                _ => None,
+            });
+            let unreadable = later.iter().find_map(|(readable, later)| match (&mend, later) {
+                (Mend::Content { path, .. }, Mend::Readable { path: other }) if path == other => Some(*readable),
+                _ => None,
+            });
+            let gone = away.filter(|(_, root)| mend.path().is_some_and(|path| path.starts_with(root)));
+            match gone.map(|(back, _)| back).or(unreadable) {
+                Some(first) => later.push((at.max(first), mend)),
+                None => self.mend_now(mend),
+            }
+        }
         self.mends = later;
-        for (_, mend) in due {
-            self.gate.note(&format!("mended: {mend:?}").replace('\n', " "));
-            match mend {
-                // Only where the user has not written it anew, or removed it, meanwhile.
-                Mend::Content { path, content } => {
-                    let now = self.files.read(&path, 1 << 20).unwrap_or_else(|_| b"-".to_vec());
-                    if content.starts_with(&now) {
-                        self.files.write(&path, &content, 0o600).unwrap();
-                    }
-                }
-                Mend::Readable { path } => self.files.set_failure(&path, None),
-                Mend::Back { from, to } => drop(self.files.rename(&from, &to)),
-                Mend::Foreign { name } => {
-                    let found = self.simulator.hands().listing().containers.into_iter().find(|c| c.name == name);
-                    match found {
-                        Some(container) if container.owner().is_none() => {
-                            drop(self.simulator.hands().remove_container(&name));
-                        }
-                        _ => self.gate.oracle.violated(format!("the foreign container {name} was destroyed")),
-                    }
+    }
+
+    fn mend_now(&self, mend: Mend) {
+        self.gate.note(&format!("mended: {mend:?}").replace('\n', " "));
+        match mend {
+            // Only where the user has not written it anew, or removed it, meanwhile.
+            Mend::Content { path, content } => {
+                let now = self.files.read(&path, 1 << 20).unwrap_or_else(|_| b"-".to_vec());
+                if content.starts_with(&now) {
+                    self.files.write(&path, &content, 0o600).unwrap();
                 }
             }
+            Mend::Readable { path } => self.files.set_failure(&path, None),
+            Mend::Back { from, to } => drop(self.files.rename(&from, &to)),
+            Mend::Foreign { name } => {
+                let found = self.simulator.hands().listing().containers.into_iter().find(|c| c.name == name);
+                match found {
+                    Some(container) if container.owner().is_none() => {
+                        drop(self.simulator.hands().remove_container(&name));
+                    }
+                    _ => self.gate.oracle.violated(format!("the foreign container {name} was destroyed")),
+                }
+            }
+        }
+    }
+}
+
+impl Mend {
+    /// In this order: a file must be where it was, and be readable, before its content can be compared.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Back { .. } => 0,
+            Self::Readable { .. } => 1,
+            Self::Content { .. } => 2,
+            Self::Foreign { .. } => 3,
+        }
+    }
+
+    /// The file or directory that it is about, where it is one that may be away.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Content { path, .. } | Self::Readable { path } => Some(path),
+            Self::Back { .. } | Self::Foreign { .. } => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a user does: files that come, change and go.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::plan::mixed;
@@ -93,6 +95,23 @@ pub enum Step {
 pub struct Workload {
     pub name: String,
     pub steps: Vec<Step>,
+}
+
+impl Workload {
+    /// Whether everything that is changed, moved or removed is there by then, and faults happen at all.
+    pub fn is_possible(&self) -> bool {
+        let mut files = BTreeSet::new();
+        self.steps.contains(&Step::Faults)
+            && self.steps.iter().all(|step| match step {
+                Step::Write { file, .. } => {
+                    files.insert(file);
+                    true
+                }
+                Step::Remove { file } | Step::Restart { removing: Some(file) } => files.remove(file),
+                Step::Rename { from, to } => files.remove(from) && files.insert(to),
+                _ => true,
+            })
+    }
 }
 
 fn write(file: &str, shapes: &[Shape]) -> Step {
