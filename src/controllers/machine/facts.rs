@@ -20,6 +20,8 @@ pub struct Facts {
     pub turn: Option<Turn>,
     /// It is to go.
     pub deleting: bool,
+    /// And has been for longer than anything of it is waited for that does not come.
+    pub overdue: bool,
     /// What its Cluster is about.
     pub cluster: ClusterState,
     /// What is on the host.

@@ -5,10 +5,13 @@
 pub mod act;
 pub mod container;
 pub mod facts;
+#[cfg(test)]
+mod member_tests;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod removal;
 pub mod report;
 pub mod wait;
 

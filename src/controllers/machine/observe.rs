@@ -30,7 +30,8 @@ use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, Exec
 
 /// Longest wait for a command that only asks.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
-/// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it.
+/// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it. A control plane that does
+/// not start is waited for as long.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
 /// The other label of kubeadm's on control planes.
 const EXCLUDE_FROM_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -166,6 +167,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         method: spec.bootstrap.method,
         turn: spec.turn,
         deleting: subject.deleting(),
+        overdue: subject.deleting() && wish(shared, subject).elapsed() >= DRAIN_WITHIN,
         cluster: subject.cluster_state(),
         host,
         image_present: shared.memory.has_image(spec.runtime.as_str(), &spec.image),

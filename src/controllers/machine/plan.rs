@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::facts::{ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::removal;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::drift::{Finding, Repair};
@@ -118,11 +119,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn wait(wait: Wait) -> Self {
+    pub(super) fn wait(wait: Wait) -> Self {
         Self { wait: Some(wait), ..Self::default() }
     }
 
-    fn steps(steps: Vec<Step>) -> Self {
+    pub(super) fn steps(steps: Vec<Step>) -> Self {
         Self { steps, ..Self::default() }
     }
 }
@@ -130,7 +131,7 @@ impl Plan {
 /// Plans.
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
-    let mut plan = if facts.deleting { removal(facts) } else { life(facts) };
+    let mut plan = if facts.deleting { removal::removal(facts) } else { life(facts) };
     plan.bootstrapped |= facts.recorded;
     let destroys = plan.steps.iter().any(Step::destroys);
     let fresh = matches!(facts.host, HostFacts::Known { fresh: true, .. });
@@ -396,7 +397,7 @@ fn leaving(facts: &Facts, node: &NodeFacts) -> Plan {
 }
 
 /// The next step of a drain; `None` once it is over.
-fn draining(facts: &Facts, node: &NodeFacts) -> Option<Plan> {
+pub(super) fn draining(facts: &Facts, node: &NodeFacts) -> Option<Plan> {
     if !node.cordoned_by_kina {
         return Some(Plan { wait: Some(Wait::Draining(0)), ..Plan::steps(vec![Step::Cordon]) });
     }
@@ -412,71 +413,4 @@ fn draining(facts: &Facts, node: &NodeFacts) -> Option<Plan> {
             Some(Plan { wait: Some(wait), ..Plan::steps(steps) })
         }
     }
-}
-
-fn removal(facts: &Facts) -> Plan {
-    if facts.cluster == (ClusterState::Deleting { orphan: true }) {
-        return Plan::steps(vec![Step::RemoveFinalizer]);
-    }
-    let (volume, container) = match &facts.host {
-        HostFacts::Unknown(message) => return Plan::wait(Wait::RuntimeSilent(message.clone())),
-        HostFacts::Stale => return Plan { needs_listing: true, ..Plan::wait(Wait::Observing) },
-        HostFacts::Known { volume, container, .. } => (volume, container),
-    };
-    let mut steps = Vec::new();
-    if !facts.cluster.ends() && (facts.was_node || is_member(facts)) {
-        match parting(facts, container) {
-            Ok(before) => steps = before,
-            Err(plan) => return *plan,
-        }
-    }
-    if container.ours().is_some() {
-        steps.push(Step::RemoveContainer);
-    }
-    if volume.ours().is_some() {
-        steps.push(Step::RemoveVolume);
-    }
-    if steps.is_empty() {
-        if !facts.cluster.ends() && facts.api.answers == Some(true) {
-            // A kubelet may have registered in its last moment, unseen by the watch; now there is none any more.
-            steps.push(Step::DeleteNode(None));
-        }
-        steps.push(Step::RemoveFinalizer);
-    }
-    Plan::steps(steps)
-}
-
-/// What a living cluster needs before one of its nodes goes; the error is a plan that comes first.
-fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>, Box<Plan>> {
-    let runs = container.ours().is_some_and(|container| container.state == ContainerState::Running);
-    if facts.api.answers != Some(true) || !facts.api.listed {
-        return Err(Box::new(Plan::wait(Wait::ApiAway)));
-    }
-    if runs
-        && let Some(node) = facts.api.node.as_ref().filter(|node| node.ready)
-        && let Some(plan) = draining(facts, node)
-    {
-        return Err(Box::new(plan));
-    }
-    if runs && facts.role == MachineRole::ControlPlane && (facts.api.node.is_some() || is_member(facts)) {
-        match &facts.inside {
-            // What is half way in would go on joining behind the reset.
-            Inside::Up { bootstrap: UnitState::Running, .. } => {
-                return Err(Box::new(Plan::steps(vec![Step::ForgetUnits])));
-            }
-            Inside::Up { reset: UnitState::Absent, .. } => return Err(Box::new(Plan::steps(vec![Step::StartReset]))),
-            Inside::Up { reset: UnitState::Running, .. } => return Err(Box::new(Plan::wait(Wait::Resetting))),
-            // A reset that failed was tried: the node goes all the same, since it was asked to.
-            Inside::Up { .. } | Inside::Broken => {}
-            Inside::Booting => return Err(Box::new(Plan::wait(Wait::Booting))),
-            Inside::Silent(message) => return Err(Box::new(Plan::wait(Wait::NodeSilent(message.clone())))),
-            Inside::NotAsked { .. } => return Err(Box::new(Plan::wait(Wait::Observing))),
-        }
-    }
-    Ok(facts.api.node.iter().map(|node| Step::DeleteNode(Some(node.uid.clone()))).collect())
-}
-
-/// Whether a control plane may be a member of etcd before it is a node: kubeadm has been at work in it.
-fn is_member(facts: &Facts) -> bool {
-    facts.role == MachineRole::ControlPlane && matches!(facts.inside, Inside::Up { leftovers: true, .. })
 }

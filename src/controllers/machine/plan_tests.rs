@@ -69,6 +69,7 @@ impl Model {
             method: self.method,
             turn: self.turn,
             deleting: self.deleting,
+            overdue: false,
             cluster: self.cluster,
             host: HostFacts::Known { fresh: self.fresh, network: true, volume, container },
             image_present: self.image,
@@ -122,7 +123,9 @@ impl Model {
             Step::PullImage => self.image = true,
             Step::CreateVolume => self.volume = true,
             Step::CreateContainer => {
-                assert!(self.volume && self.image && self.container.is_none() && !self.foreign);
+                assert!(self.volume && self.container.is_none() && !self.foreign);
+                // It ran here before: what is there of its image is not looked for once it goes.
+                assert!(self.image || self.deleting);
                 let state = ContainerState::Created;
                 self.container = Some(ContainerFacts { state, current: true, altered: Vec::new() });
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
@@ -343,6 +346,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         method: BootstrapMethod::Init,
         turn: Some(Turn::Repair),
         deleting: false,
+        overdue: false,
         cluster: ClusterState::Live,
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Absent },
         image_present: true,
@@ -377,6 +381,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         method: BootstrapMethod::Join,
         turn: Some(Turn::Bootstrap),
         deleting: false,
+        overdue: false,
         cluster: ClusterState::Live,
         host: HostFacts::Known {
             fresh: true,
@@ -464,6 +469,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         method: BootstrapMethod::Join,
         turn: Some(Turn::Repair),
         deleting: false,
+        overdue: false,
         cluster: ClusterState::Live,
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Ours(stopped) },
         image_present: true,
@@ -478,74 +484,4 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
     facts.role = MachineRole::ControlPlane;
     assert_eq!((plan(&facts).steps, plan(&facts).wait), (vec![], Some(Wait::VolumeLost)));
-}
-
-/// A control plane in which kubeadm was at work, and did not get to its end.
-fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new() };
-    Facts {
-        role: MachineRole::ControlPlane,
-        method,
-        turn: Some(Turn::Bootstrap),
-        deleting: false,
-        cluster: ClusterState::Live,
-        host: HostFacts::Known {
-            fresh: true,
-            network: true,
-            volume: Found::Ours(()),
-            container: Found::Ours(container),
-        },
-        image_present: true,
-        was_node: false,
-        recorded: false,
-        inside: Inside::Up { marker: false, leftovers: true, bootstrap, reset: UnitState::Absent, log: String::new() },
-        api: ApiFacts { answers: Some(false), listed: false, node: None },
-        ailing: Ailing::default(),
-        drain: Drain::NotAsked,
-        has_place: true,
-    }
-}
-
-#[test]
-fn a_first_control_plane_goes_on_with_what_it_has_of_etcd() {
-    let interrupted = plan(&half_way(BootstrapMethod::Init, UnitState::Absent));
-    assert_eq!(interrupted.steps, [Step::WriteFiles, Step::StartBootstrap]);
-    let failed = plan(&half_way(BootstrapMethod::Init, UnitState::Failed { code: Some(1) }));
-    assert_eq!(failed.steps, [Step::ForgetUnits]);
-    assert!(failed.failed.is_some());
-}
-
-#[test]
-fn a_control_plane_that_joins_is_reset_only_where_its_member_can_be_taken_out_of_etcd() {
-    let mut interrupted = half_way(BootstrapMethod::Join, UnitState::Absent);
-    let mut failed = half_way(BootstrapMethod::Join, UnitState::Failed { code: Some(1) });
-    let (first, second) = (plan(&interrupted), plan(&failed));
-    assert_eq!((first.steps, first.wait), (vec![], Some(Wait::ApiAway)));
-    assert_eq!(second.steps, []);
-    assert!(second.failed.is_some());
-    for facts in [&mut interrupted, &mut failed] {
-        facts.api.answers = Some(true);
-        assert_eq!(plan(facts).steps, [Step::StartReset]);
-    }
-}
-
-#[test]
-fn a_control_plane_that_goes_half_way_into_etcd_is_taken_out_of_it_first() {
-    let mut facts = half_way(BootstrapMethod::Join, UnitState::Running);
-    facts.deleting = true;
-    assert_eq!(plan(&facts).wait, Some(Wait::ApiAway));
-    (facts.api.answers, facts.api.listed) = (Some(true), true);
-    assert_eq!(plan(&facts).steps, [Step::ForgetUnits]);
-    let inside = |leftovers, reset| {
-        let bootstrap = UnitState::Absent;
-        Inside::Up { marker: false, leftovers, bootstrap, reset, log: String::new() }
-    };
-    facts.inside = inside(true, UnitState::Absent);
-    assert_eq!(plan(&facts).steps, [Step::StartReset]);
-    facts.inside = inside(false, UnitState::Succeeded);
-    assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
-    // Where kubeadm has not begun there is nothing to take out.
-    facts.inside = inside(false, UnitState::Absent);
-    facts.api.answers = Some(false);
-    assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
 }

@@ -152,6 +152,17 @@ pub fn stories() -> Vec<Workload> {
             ),
         ),
         story(
+            "scale-control-planes",
+            then(
+                begin(&Shape::new("dev", 0)),
+                vec![
+                    write("dev.yaml", &[Shape { control_planes: 3, ..Shape::new("dev", 0) }]),
+                    Step::Settle,
+                    write("dev.yaml", &[Shape::new("dev", 0)]),
+                ],
+            ),
+        ),
+        story(
             "change-live",
             then(begin(&dev), vec![write("dev.yaml", &[with(|shape| shape.tier = Some("apps".to_owned()))])]),
         ),
