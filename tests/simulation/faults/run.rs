@@ -533,7 +533,8 @@ impl Run {
             .map(|container| container.name.as_str())
             .collect();
         running.sort_unstable();
-        (running != self.desired_containers()).then(|| format!("containers are {running:?}"))
+        let wanted = self.desired_containers();
+        (pools(&running) != pools(&wanted)).then(|| format!("containers are {running:?}"))
     }
 
     /// When faults have stopped: as wished within bounded time, and then still. Tells the end state.
@@ -786,6 +787,16 @@ fn add_bystanders(simulator: &SimRuntime) {
     let image = "docker.io/kindest/node:v1.35.5";
     let container = others_container("dev-pool-9", image, "kina-other", labels);
     hands.add_container(&container).unwrap();
+}
+
+/// Names without ordinals: a slot that is being emptied is not free yet, and another one is taken meanwhile.
+fn pools(containers: &[impl AsRef<str>]) -> Vec<&str> {
+    let is_ordinal = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+    let pool = |name: &str| name.rsplit_once('-').filter(|(_, end)| is_ordinal(end)).map(|(pool, _)| pool.len());
+    let names = containers.iter().map(AsRef::as_ref);
+    let mut pools: Vec<&str> = names.map(|name| &name[..pool(name).unwrap_or(name.len())]).collect();
+    pools.sort_unstable();
+    pools
 }
 
 fn walk(files: &dyn FileSystem, directory: &Path, out: &mut Vec<String>) {

@@ -66,7 +66,6 @@ impl Runtime for GatedRuntime {
     }
 
     async fn list(&self) -> Result<Listing, RuntimeError> {
-        let began = Instant::now();
         let lie = async {
             let previous = self.previous.lock().unwrap().clone();
             match previous {
@@ -76,7 +75,8 @@ impl Runtime for GatedRuntime {
         };
         let listed = self.life.perform(Effect::List, "", failed("list", ""), Some(lie.boxed()), || self.inner.list());
         let listing = listed.await?;
-        self.life.gate.oracle.listed(began);
+        // When the runtime looked, which may be long after it was asked to.
+        self.life.gate.oracle.listed(listing.began);
         *self.previous.lock().unwrap() = Some(listing.clone());
         Ok(listing)
     }
