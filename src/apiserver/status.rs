@@ -276,6 +276,14 @@ impl ApiError {
         error
     }
 
+    /// 429: as many requests are being answered as may be at a time.
+    pub(crate) fn too_many_requests() -> Self {
+        let message = "too many requests are being answered, please try again later";
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        error.details.get_or_insert_default().retry_after_seconds = Some(1);
+        error
+    }
+
     /// 500.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("Internal error occurred: {message}"))

@@ -65,6 +65,21 @@ def go(world, found):
     client_go.smoke(found, world, program)
 
 
+def limits(world, found):
+    import limits as part
+
+    part.smoke(found, world)
+
+
+def kube_rs(world, found):
+    import kube_rs as part
+
+    checkout = os.environ.get("KUBE_RS")
+    if not checkout:
+        return found.skip("kube-rs's integration tests", "KUBE_RS names no checkout of it")
+    part.smoke(found, world, checkout, fetch.CACHE, dict(os.environ))
+
+
 class had:
     """A client, or nothing: then its part is skipped by name."""
 
@@ -89,6 +104,8 @@ PARTS = {
     "lightkube": of_python("python_lightkube.py"),
     "kr8s": of_python("python_kr8s.py"),
     "go": go,
+    "limits": limits,
+    "kube-rs": kube_rs,
 }
 
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::apiserver::kind::Kind;
+use crate::apiserver::kind::{Flavor, Kind};
 use crate::apiserver::object::meta;
 use crate::apiserver::status::ApiError;
 
@@ -173,6 +173,8 @@ struct FieldCondition {
     path: String,
     value: String,
     equal: bool,
+    /// What an object counts as that does not have the field.
+    absent: &'static str,
 }
 
 impl FieldSelector {
@@ -183,7 +185,7 @@ impl FieldSelector {
             if part.is_empty() {
                 continue;
             }
-            let condition = FieldCondition::parse(part).ok_or_else(|| {
+            let mut condition = FieldCondition::parse(part).ok_or_else(|| {
                 ApiError::bad_request(format!("invalid selector: {part:?}; can't understand {part:?}"))
             })?;
             let known = matches!(condition.path.as_str(), "metadata.name" | "metadata.namespace")
@@ -195,6 +197,7 @@ impl FieldSelector {
                     condition.path
                 )));
             }
+            condition.absent = absent(kind, &condition.path);
             conditions.push(condition);
         }
         Ok(Self { conditions })
@@ -202,7 +205,8 @@ impl FieldSelector {
 
     /// The selector for one name.
     pub fn name(name: &str) -> Self {
-        let condition = FieldCondition { path: "metadata.name".to_owned(), value: name.to_owned(), equal: true };
+        let path = "metadata.name".to_owned();
+        let condition = FieldCondition { path, value: name.to_owned(), equal: true, absent: "" };
         Self { conditions: vec![condition] }
     }
 
@@ -234,7 +238,7 @@ impl FieldSelector {
             let found = match condition.path.as_str() {
                 "metadata.name" => meta(object, "name").to_owned(),
                 "metadata.namespace" => meta(object, "namespace").to_owned(),
-                path => text_at(object, path),
+                path => text_at(object, path).unwrap_or_else(|| condition.absent.to_owned()),
             };
             condition.equal == (condition.value == found)
         })
@@ -250,17 +254,31 @@ impl FieldCondition {
         } else {
             (true, rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))?)
         };
-        Some(Self { path: path.trim().to_owned(), value: unescape(value)?, equal })
+        Some(Self { path: path.trim().to_owned(), value: unescape(value)?, equal, absent: "" })
     }
 }
 
-/// Scalars as text; what is missing is the empty text.
-fn text_at(object: &Value, path: &str) -> String {
-    match path.split('.').try_fold(object, |value, part| value.get(part)) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Bool(flag)) => flag.to_string(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => String::new(),
+/// Objects of built-in kinds are Go's structs to a Kubernetes server, where what is missing is zero; other objects are
+/// trees.
+fn absent(kind: &Kind, path: &str) -> &'static str {
+    if kind.flavor == Flavor::Custom {
+        return "";
+    }
+    let field = path.split('.').try_fold(&*kind.schema, |schema, name| schema.get("properties")?.get(name));
+    match field.and_then(|schema| schema.get("type")).and_then(Value::as_str) {
+        Some("boolean") => "false",
+        Some("integer") => "0",
+        _ => "",
+    }
+}
+
+/// A scalar as text.
+fn text_at(object: &Value, path: &str) -> Option<String> {
+    match path.split('.').try_fold(object, |value, part| value.get(part))? {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -349,5 +367,19 @@ mod tests {
         {
             assert_eq!(LabelSelector::parse(selector).map_err(|error| error.code), Err(400), "{selector}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_zero_in_a_built_in_kind() {
+        let kinds = crate::apiserver::core::workload();
+        let matches = |kind: &str, selector: &str, object: Value| {
+            let kind = kinds.iter().find(|known| known.kind == kind).unwrap();
+            FieldSelector::parse(selector, kind).unwrap().matches(&object)
+        };
+        assert!(matches("Node", "spec.unschedulable==false", json!({"spec": {}})));
+        assert!(!matches("Node", "spec.unschedulable=true", json!({"spec": {}})));
+        assert!(!matches("Node", "spec.unschedulable=false", json!({"spec": {"unschedulable": true}})));
+        assert!(matches("Pod", "spec.nodeName=,spec.hostNetwork!=true", json!({"spec": {}})));
+        assert!(matches("ReplicaSet", "status.replicas=0", json!({})));
     }
 }

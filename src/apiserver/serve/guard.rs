@@ -1,18 +1,21 @@
-//! What keeps browsers out: a page on the web can make a browser send requests to loopback, under a name of its own
+//! Who is not answered: a request too many, and browsers: a page on the web can make a browser send requests to loopback, under a name of its own
 //! (DNS rebinding) or with an `Origin`.
 
 use std::convert::Infallible;
 use std::future::Future;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::header::{HOST, ORIGIN};
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use serde_json::json;
 
+use super::Limits;
 use super::patience::RequestBody;
+use crate::apiserver::service::refusal as refusal_of;
+use crate::apiserver::status::ApiError;
 use crate::apiserver::user::User;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +25,7 @@ pub(super) async fn guarded<A, F, B>(
     user: User,
     request: Request<Incoming>,
     answer: A,
+    limits: Limits,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Error>>, Infallible>
 where
     A: Fn(User, Request<RequestBody>) -> F,
@@ -30,10 +34,17 @@ where
     B::Error: Into<Error>,
 {
     if let Some(message) = refusal(&request) {
-        return Ok(forbidden(&message));
+        return Ok(refused(&ApiError::new(StatusCode::FORBIDDEN, "Forbidden", message)));
     }
-    let response = answer(user, request.map(RequestBody::new)).await?;
-    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    let Some(place) = limits.request() else { return Ok(refused(&ApiError::too_many_requests())) };
+    let of_body = if request.body().is_end_stream() { None } else { limits.body().await };
+    let response = answer(user, request.map(|body| RequestBody::new(body, of_body))).await?;
+    // The request has its place until its answer is sent, or given up.
+    let held = move |frame| {
+        let _ = &place;
+        frame
+    };
+    Ok(response.map(|body| body.map_frame(held).map_err(Into::into).boxed_unsync()))
 }
 
 /// Why a request is refused, if it is.
@@ -61,14 +72,8 @@ fn is_loopback(host: &str) -> bool {
     })
 }
 
-fn forbidden(message: &str) -> Response<UnsyncBoxBody<Bytes, Error>> {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": "Forbidden", "details": {}, "code": 403});
-    let body = Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+fn refused(error: &ApiError) -> Response<UnsyncBoxBody<Bytes, Error>> {
+    refusal_of(error).map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
 #[cfg(test)]

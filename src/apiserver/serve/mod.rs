@@ -3,8 +3,11 @@
 //! One listener is one task and holds nothing but its TLS configuration, so that a thousand can be open; connections
 //! of all of them are counted together ([`Limits`]).
 
+#[cfg(test)]
+mod crowd_tests;
 mod guard;
 mod kubeconfig;
+mod limits;
 mod patience;
 mod pki;
 #[cfg(test)]
@@ -23,17 +26,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use kubeconfig::kubeconfig;
+pub use limits::Limits;
 pub use patience::RequestBody;
 pub use pki::{Authority, Credentials, Issued, PkiError, credentials};
 pub use tls::{TlsError, server_config};
 
 use super::user::User;
+use limits::Unknown;
+use patience::Impatient;
 
 /// The longest that a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -45,8 +50,6 @@ const HEAD_BYTES: u32 = 64 * 1024;
 const STREAMS: u32 = 250;
 /// A silent HTTP/2 connection is asked after so long whether it lives, and closed when it does not answer.
 const PING: Duration = Duration::from_secs(30);
-/// How long requests may go on after shutdown began, unless said otherwise.
-const DRAIN: Duration = Duration::from_secs(5);
 /// After a failure to accept (no file descriptors left), how long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -70,34 +73,6 @@ impl Listener for TcpListener {
         // Watch events are small and must not wait for an acknowledgement.
         stream.set_nodelay(true)?;
         Ok(stream)
-    }
-}
-
-/// What all listeners that hold a clone share.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    connections: Arc<Semaphore>,
-    drain: Duration,
-}
-
-impl Limits {
-    /// At most so many connections at a time; further ones wait to be accepted.
-    pub fn connections(most: usize) -> Self {
-        Self { connections: Arc::new(Semaphore::new(most)), drain: DRAIN }
-    }
-
-    /// How long requests may go on after shutdown began; 5 seconds without this.
-    #[must_use]
-    pub fn drain(mut self, time: Duration) -> Self {
-        self.drain = time;
-        self
-    }
-}
-
-impl Default for Limits {
-    /// 512 connections: a file descriptor each, half of the usual limit of 1,024.
-    fn default() -> Self {
-        Self::connections(512)
     }
 }
 
@@ -129,15 +104,14 @@ pub async fn serve<L, A, F, B>(
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = accept(&mut listener, &limits) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((io, permit)) => {
-                let connection = connection(acceptor.clone(), io, answer.clone(), closing.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+            Ok(io) => {
+                // Here, so that who came first is the oldest: tasks begin in any order.
+                let unknown = limits.begin();
+                let shared = (acceptor.clone(), answer.clone(), limits.clone(), closing.clone());
+                connections.spawn(connection(io, unknown, shared));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -157,28 +131,47 @@ pub async fn serve<L, A, F, B>(
     }
 }
 
-async fn accept<L: Listener>(listener: &mut L, limits: &Limits) -> io::Result<(L::Io, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&limits.connections).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((listener.accept().await?, permit))
-}
-
-async fn connection<I, A, F, B>(acceptor: TlsAcceptor, io: I, answer: A, closing: CancellationToken)
-where
+async fn connection<I, A, F, B>(
+    io: I,
+    unknown: Unknown,
+    (acceptor, answer, limits, closing): (TlsAcceptor, A, Limits, CancellationToken),
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(User, Request<RequestBody>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(io)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "refused a connection"),
-        Err(_) => return tracing::debug!("a client took too long for its handshake"),
+    let known = async {
+        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(Impatient::new(io))).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "refused a connection");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!("a client took too long for its handshake");
+                return None;
+            }
+        };
+        let Some(user) = tls::user(stream.get_ref().1) else {
+            tracing::debug!("refused a client whose certificate has no common name");
+            return None;
+        };
+        let place = Arc::clone(&limits.connections).acquire_owned().await.ok()?;
+        Some((stream, user, place))
     };
-    let Some(user) = tls::user(stream.get_ref().1) else {
-        return tracing::debug!("refused a client whose certificate has no common name");
+    let known = tokio::select! {
+        biased;
+        () = closing.cancelled() => return,
+        () = unknown.out.cancelled() => return tracing::debug!("a client that is not known gave way to newer ones"),
+        known = known => known,
     };
-    let service = hyper::service::service_fn(move |request| guard::guarded(user.clone(), request, answer.clone()));
+    let Some((stream, user, _place)) = known else { return };
+    drop(unknown);
+    let service = hyper::service::service_fn(move |request| {
+        guard::guarded(user.clone(), request, answer.clone(), limits.clone())
+    });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES as usize);
     builder

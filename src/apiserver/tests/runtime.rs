@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use http_body_util::BodyExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::finalizer::{Event as Finalizer, finalizer};
@@ -39,6 +40,31 @@ async fn a_watch_from_a_list_sees_every_later_change_once_and_in_order() {
     assert_eq!(briefly(&lines), ["ADDED x@4"], "without a version the state comes first");
     let by_name = format!("{GARDENS}?watch=1&resourceVersion=1&timeoutSeconds=5&fieldSelector=metadata.name%3Dy");
     assert_eq!(briefly(&watch_lines(&tenant, &by_name).await), ["ADDED y@3", "DELETED y@5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_watcher_is_given_at_a_time_is_small_however_much_there_is() {
+    let server = server();
+    let tenant = server.tenant("a");
+    for name in 0..20 {
+        let mut big = body(&format!("big-{name:02}"), "red");
+        big["metadata"]["annotations"] = json!({ "a": "x".repeat(20_000) });
+        call(&tenant, "POST", GARDENS, big).await;
+    }
+    // What was there before, and what came since: in pieces, and all of it.
+    for since in ["", "&resourceVersion=1"] {
+        let request = http::Request::get(format!("{GARDENS}?watch=1&timeoutSeconds=5{since}"));
+        let response = tenant.handle(&User::named("tester"), request.body(Bytes::new()).unwrap()).await;
+        let mut pieces = response.into_body().into_data_stream();
+        let (mut largest, mut text) = (0, String::new());
+        while let Some(Ok(piece)) = pieces.next().await {
+            largest = largest.max(piece.len());
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        assert!((64 * 1024..90 * 1024).contains(&largest), "{largest}");
+        let seen: Vec<_> = text.lines().filter(|line| line.contains("ADDED")).collect();
+        assert_eq!(seen.len(), 20);
+    }
 }
 
 #[tokio::test(start_paused = true)]

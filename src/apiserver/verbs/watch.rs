@@ -24,6 +24,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const MIN_LIFE_SECONDS: u64 = 1800;
 /// Events in one piece of the body: bounds what a watcher holds.
 const CHUNK: usize = 256;
+/// Bytes of one piece, and whatever its last event has beyond: what a watcher that does not read keeps waiting.
+const PIECE: usize = 64 * 1024;
 
 /// A watch as asked for.
 #[derive(Debug)]
@@ -172,9 +174,10 @@ impl Watcher {
                 }
                 Ok(events) => {
                     let quiet = events.is_empty();
-                    let piece = self.pieces(&events);
-                    self.position = events.last().map_or(self.position.max(published), |event| event.revision);
-                    match piece {
+                    if quiet {
+                        self.position = self.position.max(published);
+                    }
+                    match self.piece(&events) {
                         Err(error) => return Some(self.fail(&error)),
                         Ok(piece) if !piece.is_empty() => return Some(piece),
                         Ok(_) if !quiet => continue,
@@ -209,7 +212,14 @@ impl Watcher {
 
     fn initial_piece(&mut self) -> Result<Bytes, ApiError> {
         let mut out = BytesMut::new();
-        for object in self.initial.drain(..CHUNK.min(self.initial.len())) {
+        let mut size = 0;
+        let fits = |object: &&Bytes| {
+            let fits = size < PIECE;
+            size += object.len();
+            fits
+        };
+        let count = self.initial.iter().take(CHUNK).take_while(fits).count();
+        for object in self.initial.drain(..count) {
             self.renderer.event(&mut out, "ADDED", &object)?;
         }
         if self.initial.is_empty() && self.initial_end {
@@ -219,9 +229,14 @@ impl Watcher {
         Ok(out.freeze())
     }
 
-    fn pieces(&mut self, events: &[Arc<Event>]) -> Result<Bytes, ApiError> {
+    /// As many events as make one piece; the position is that of the last one.
+    fn piece(&mut self, events: &[Arc<Event>]) -> Result<Bytes, ApiError> {
         let mut out = BytesMut::new();
         for event in events {
+            if out.len() >= PIECE {
+                break;
+            }
+            self.position = event.revision;
             let now = match event.change {
                 Change::Deleted => None,
                 Change::Added | Change::Modified => self.selected(event, &event.object)?,
