@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams, ValidationDirective};
-use kube::{Api, Client, ResourceExt};
+use kube::api::{ObjectMeta, Patch, PatchParams, ValidationDirective};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::context::{Context, Failures};
@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::follow::{self, Follow, Goal};
 use super::inputs::{self, Inputs};
 use super::kinds::{self, Which};
-use super::output::{self, Format};
+use super::output::{self, Format, Headings};
 use super::printer::Stream;
 use super::session::{Need, Runs, Session};
 use crate::api::cluster::RuntimeName;
@@ -28,6 +28,9 @@ pub const FIELD_MANAGER: &str = "kina";
 pub struct Args {
     #[command(flatten)]
     inputs: inputs::Options,
+    /// Change nothing: `server` asks the API what would come of it, `client` only prints what would be sent
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", conflicts_with_all = ["wait", "no_wait"])]
+    dry_run: Option<DryRun>,
     /// Wait until everything applied is Ready (without a running kina that is so anyway)
     #[arg(long, conflicts_with = "no_wait")]
     wait: bool,
@@ -40,9 +43,18 @@ pub struct Args {
     /// Where contexts go, if kina runs in this process [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Print the objects that were applied instead of what was done
-    #[arg(short, long, value_enum)]
+    /// Print the objects that were applied instead of what was done, in a format of `kina get`
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse)]
     output: Option<Format>,
+}
+
+/// Who takes a command for a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DryRun {
+    /// This command.
+    Client,
+    /// The API: defaults and refusals are as they would be.
+    Server,
 }
 
 /// What became of a Cluster.
@@ -60,19 +72,63 @@ pub struct Applied {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let inputs = read(&args.inputs, context)?;
+    match args.dry_run {
+        None => {}
+        Some(DryRun::Client) => return tell_what_is_sent(context, &inputs, args.output.as_ref()),
+        Some(DryRun::Server) => return try_on_server(context, &inputs, args.output.as_ref()).await,
+    }
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
     let (client, runs) = (session.client.clone(), session.runs());
     let work = async {
         let mut failures = Failures::default();
         let applied = all(context, &client, &inputs, &mut failures).await?;
-        tell(context, &applied, args.output)?;
+        tell(context, &applied, args.output.as_ref())?;
         if args.wait || runs == Runs::Here {
             settle(context, &client, &applied, (args.timeout, runs)).await?;
         }
         if runs == Runs::Here && !applied.is_empty() {
             let simulated = simulated(&client, &applied).await?;
             farewell(context, !simulated.is_empty());
+        }
+        failures.end()
+    };
+    session.run(work).await
+}
+
+/// `--dry-run=client`: nobody is asked.
+fn tell_what_is_sent(context: &mut Context, inputs: &Inputs, format: Option<&Format>) -> Result<(), CliError> {
+    let kind = Which::Clusters.kind()?;
+    let Some(format) = format else {
+        let line =
+            |(_, document): &(String, Document)| format!("{} valid (dry run)\n", kinds::short(&kind, &document.name));
+        return context.printer.data(&inputs.documents.iter().map(line).collect::<String>());
+    };
+    let objects: Vec<Value> = inputs.documents.iter().map(|(_, document)| manifest(document)).collect();
+    let is_list = objects.len() != 1;
+    output::print(&mut context.printer, &kind, objects, is_list, (format, Headings::Shown), context.world.clock.now())
+}
+
+/// `--dry-run=server`: what the API would make of it.
+async fn try_on_server(context: &mut Context, inputs: &Inputs, format: Option<&Format>) -> Result<(), CliError> {
+    let session = Session::open(context, Need::Read, None).await?;
+    let client = session.client.clone();
+    let work = async {
+        let mut failures = Failures::default();
+        let mut applied = Vec::new();
+        for (label, document) in &inputs.documents {
+            match one(&client, label, document, PatchParams::apply(FIELD_MANAGER).dry_run()).await {
+                Ok(done) => applied.push(done),
+                Err(error) => failures.add(context, error)?,
+            }
+        }
+        if format.is_none() {
+            let kind = Which::Clusters.kind()?;
+            let line =
+                |done: &Applied| format!("{} {} (server dry run)\n", kinds::short(&kind, &done.name), done.outcome);
+            context.printer.data(&applied.iter().map(line).collect::<String>())?;
+        } else {
+            tell(context, &applied, format)?;
         }
         failures.end()
     };
@@ -106,7 +162,7 @@ pub async fn all(
 ) -> Result<Vec<Applied>, CliError> {
     let mut applied = Vec::new();
     for (label, document) in &inputs.documents {
-        match one(client, label, document).await {
+        match one(client, label, document, PatchParams::apply(FIELD_MANAGER)).await {
             Ok(done) => applied.push(done),
             Err(error) => failures.add(context, error)?,
         }
@@ -114,11 +170,10 @@ pub async fn all(
     Ok(applied)
 }
 
-async fn one(client: &Client, label: &str, document: &Document) -> Result<Applied, CliError> {
+async fn one(client: &Client, label: &str, document: &Document, mut params: PatchParams) -> Result<Applied, CliError> {
     let attempted = format!("apply cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_metadata_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
-    let mut params = PatchParams::apply(FIELD_MANAGER);
     // As with `kubectl apply`: what the file says wins over what was edited since.
     params.force = true;
     params.field_validation = Some(ValidationDirective::Strict);
@@ -128,7 +183,7 @@ async fn one(client: &Client, label: &str, document: &Document) -> Result<Applie
         .map_err(|error| refused(&attempted, label, document, error))?;
     let outcome = match before {
         None => "created",
-        Some(before) if before.resource_version() == object.resource_version() => "unchanged",
+        Some(before) if is_same(&before.metadata, &object.metadata) => "unchanged",
         Some(_) => "configured",
     };
     Ok(Applied {
@@ -139,8 +194,14 @@ async fn one(client: &Client, label: &str, document: &Document) -> Result<Applie
     })
 }
 
+/// Whether nothing was wished for that was not there. A dry run leaves the resource version as it was.
+fn is_same(before: &ObjectMeta, after: &ObjectMeta) -> bool {
+    let wishes = |meta: &ObjectMeta| (meta.generation, meta.labels.clone(), meta.annotations.clone());
+    before.resource_version == after.resource_version && wishes(before) == wishes(after)
+}
+
 /// With the place of what was refused.
-fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
+pub fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
     let (line, column) = match &error {
         kube::Error::Api(status) => document.place_of(status),
         _ => (document.line, 1),
@@ -148,7 +209,8 @@ fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error
     CliError::request(attempted, error).details([format!("in {label}:{line}:{column}")])
 }
 
-fn manifest(document: &Document) -> Value {
+/// A document as it is sent.
+pub fn manifest(document: &Document) -> Value {
     let mut metadata = json!({"name": document.name});
     for (key, map) in [("labels", &document.labels), ("annotations", &document.annotations)] {
         if !map.is_empty() {
@@ -159,7 +221,7 @@ fn manifest(document: &Document) -> Value {
 }
 
 /// Tells what was done, or prints the objects.
-pub fn tell(context: &mut Context, applied: &[Applied], format: Option<Format>) -> Result<(), CliError> {
+pub fn tell(context: &mut Context, applied: &[Applied], format: Option<&Format>) -> Result<(), CliError> {
     let kind = Which::Clusters.kind()?;
     let Some(format) = format else {
         let line = |done: &Applied| format!("{} {}\n", kinds::short(&kind, &done.name), done.outcome);
@@ -167,7 +229,7 @@ pub fn tell(context: &mut Context, applied: &[Applied], format: Option<Format>) 
     };
     let objects = applied.iter().filter_map(|done| serde_json::to_value(&done.object).ok()).collect::<Vec<_>>();
     let is_list = objects.len() != 1;
-    output::print(&mut context.printer, &kind, objects, is_list, (format, false), context.world.clock.now())
+    output::print(&mut context.printer, &kind, objects, is_list, (format, Headings::Shown), context.world.clock.now())
 }
 
 /// Waits until everything applied is Ready, with progress on stderr.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::context::{Context, Failures};
 use super::error::CliError;
-use super::get::{self, Reader};
+use super::get::{self, Reader, Selection};
 use super::kinds::{self, Which};
 use super::output;
 use super::session::{Need, Session};
@@ -35,7 +35,7 @@ async fn show(targets: Vec<(Which, Option<String>)>, context: &mut Context, read
     for (which, name) in targets {
         let mut found = Vec::new();
         match name {
-            None => found = get::list(client, which, None).await?,
+            None => found = get::list(client, which, &Selection::default()).await?,
             Some(name) => match get::one(client, which, &name).await {
                 Ok(object) => found.push(object),
                 Err(error) => failures.add(context, error)?,

@@ -23,13 +23,9 @@ fn verb(verb: &str) -> Option<&'static str> {
         "ls" | "list" => "`kina get clusters`",
         "start" => "`kina serve` keeps every cluster running",
         "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
-        "diff" => "`kina validate FILE` checks a manifest; what differs on the host is shown by `kina status`",
-        "export" => {
-            "contexts are written by themselves: `kubectl --context kina-NAME`; for logs, `kina describe cluster NAME`"
-        }
         "logs" => "`kina describe cluster NAME` shows its events; `kina serve -v` logs what is done",
         "load" | "build" => "this version has no images: simulated clusters run none",
-        "edit" | "patch" | "label" | "annotate" | "explain" | "wait" | "replace" | "scale" | "watch" => {
+        "edit" | "patch" | "label" | "annotate" | "explain" | "replace" | "scale" | "watch" => {
             "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"
         }
         _ => return None,
@@ -38,8 +34,8 @@ fn verb(verb: &str) -> Option<&'static str> {
 
 fn option(option: &str) -> Option<&'static str> {
     Some(match option {
-        "-w" | "--watch" => "`kina status -w` goes on showing what changes",
-        "--dry-run" => "`kina validate FILE` checks manifests without applying them",
+        "-w" | "--watch" => "`kina status -w` and `kina get -w` go on showing what changes",
+        "--dry-run" => "`kina apply --dry-run=server` and `kina diff` change nothing",
         "-A" | "--all-namespaces" | "-n" | "--namespace" => "clusters, machines and sources have no namespace",
         "--name" => "the name is in the manifest: `metadata.name`",
         _ => return None,
@@ -58,8 +54,8 @@ mod tests {
         let told = |line: &str| hint(&Cli::try_parse_from(line.split(' ')).unwrap_err());
         assert_eq!(told("kina create cluster --name x"), Some("a cluster is made from a manifest: `kina up -f FILE`"));
         assert_eq!(told("kina help"), Some("`kina --help`, `kina VERB --help`"));
-        assert_eq!(told("kina get clusters -w"), Some("`kina status -w` goes on showing what changes"));
-        assert!(told("kina apply --dry-run -f x.yaml").unwrap().contains("kina validate"));
+        assert!(told("kina describe clusters -w").unwrap().contains("`kina get -w`"));
+        assert!(told("kina up --dry-run -f x.yaml").unwrap().contains("`kina diff`"));
         assert_eq!(told("kina gte clusters"), None, "clap names what is similar");
     }
 }

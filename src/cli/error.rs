@@ -97,6 +97,13 @@ impl CliError {
         Self::new(exit, message).details(causes)
     }
 
+    /// With another code: of a verb whose codes have meanings of their own.
+    #[must_use]
+    pub fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -1,7 +1,7 @@
 //! `kina get`: objects as tables or documents.
 
 use jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,36 +11,89 @@ use super::context::{Context, Failures};
 use super::error::CliError;
 use super::exit::Exit;
 use super::kinds::{self, Which};
-use super::output::{self, Format};
+use super::kubeconfig;
+use super::output::{self, Format, Headings};
 use super::session::{Need, Session};
+use super::watch;
 use crate::api::Machine;
+use crate::apiserver::kind::Kind;
 use crate::sources::manifest::suggest;
 use crate::system::last_known::Sights;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// `clusters`, `machines`, `sources` or `events`, and names; or `TYPE/NAME`
+    /// `clusters`, `machines`, `sources` or `events`, and names; or `TYPE/NAME`; or `kubeconfig CLUSTER`
     #[arg(value_name = "WHAT", required = true)]
     what: Vec<String>,
-    /// How to print them
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_default_value = true, value_parser = Format::parse, help = Format::HELP)]
     output: Format,
     /// Only objects with these labels, as `kubectl get -l` takes them
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
+    /// Only objects with these fields, such as `metadata.name=dev`
+    #[arg(long, value_name = "SELECTOR")]
+    field_selector: Option<String>,
+    /// Go on printing what changes, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// As `--watch`, without what is there already
+    #[arg(long)]
+    watch_only: bool,
     /// No headings
     #[arg(long)]
     no_headers: bool,
+    /// Of `kubeconfig`: as the cluster is reached from within the network of its nodes
+    #[arg(long)]
+    internal: bool,
+    /// Of `kubeconfig`: the cluster, as kind takes it
+    #[arg(long, value_name = "CLUSTER")]
+    name: Option<String>,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    if let Some(cluster) = kubeconfig_of(&args)? {
+        let from = if args.internal { kubeconfig::From::Nodes } else { kubeconfig::From::Host };
+        return kubeconfig::print(&cluster, from, context).await;
+    }
     let targets = kinds::targets(&args.what)?;
-    if args.selector.is_some() && targets.iter().any(|(_, name)| name.is_some()) {
+    let selection = Selection { labels: args.selector.clone(), fields: args.field_selector.clone() };
+    if selection != Selection::default() && targets.iter().any(|(_, name)| name.is_some()) {
         return Err(CliError::new(Exit::Usage, "names and a selector exclude each other"));
+    }
+    let style = (args.output, if args.no_headers { Headings::Hidden } else { Headings::Shown });
+    if args.watch || args.watch_only {
+        let watch = watch::Watch::of(targets, selection, style, args.watch_only)?;
+        return watch::run(&watch, context).await;
     }
     let mut session = Session::open(context, Need::Read, None).await?;
     let reader = Reader { client: session.client.clone(), sights: session.sights.take() };
-    session.run(show(&args, targets, context, &reader)).await
+    session.run(show(&selection, &style, targets, context, &reader)).await
+}
+
+/// The cluster whose kubeconfig is asked for: `kubeconfig dev`, or `kubeconfig --name dev`.
+fn kubeconfig_of(args: &Args) -> Result<Option<String>, CliError> {
+    let usage = |message: &str| {
+        let error = CliError::new(Exit::Usage, message);
+        Err(error.hint("`kina get kubeconfig CLUSTER`"))
+    };
+    match args.what.as_slice() {
+        [what, names @ ..] if what == "kubeconfig" => match (names, &args.name) {
+            ([name], None) => Ok(Some(name.clone())),
+            ([], Some(name)) => Ok(Some(name.clone())),
+            _ => usage("a kubeconfig is of one cluster"),
+        },
+        _ if args.internal || args.name.is_some() => usage("`--internal` and `--name` go with `kubeconfig`"),
+        _ => Ok(None),
+    }
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// With these labels.
+    pub labels: Option<String>,
+    /// With these fields.
+    pub fields: Option<String>,
 }
 
 /// Reads objects as they are to be shown.
@@ -89,7 +142,8 @@ where
 }
 
 async fn show(
-    args: &Args,
+    selection: &Selection,
+    (format, headings): &(Format, Headings),
     targets: Vec<(Which, Option<String>)>,
     context: &mut Context,
     reader: &Reader,
@@ -104,14 +158,14 @@ async fn show(
             None => groups.push((which, vec![name])),
         }
     }
-    let is_table = matches!(args.output, Format::Table | Format::Wide);
+    let is_table = format.is_table();
     let mut has_printed = false;
     for (which, names) in groups {
         let kind = which.kind()?;
         let mut objects = Vec::new();
         for name in &names {
             match name {
-                None => objects.extend(list(client, which, args.selector.as_deref()).await?),
+                None => objects.extend(list(client, which, selection).await?),
                 Some(name) => match one(client, which, name).await {
                     Ok(object) => objects.push(object),
                     Err(error) => failures.add(context, error)?,
@@ -132,33 +186,33 @@ async fn show(
         if is_table && std::mem::replace(&mut has_printed, true) {
             context.printer.data("\n")?;
         }
-        let style = (args.output, args.no_headers);
-        output::print(&mut context.printer, &kind, objects, is_list, style, context.world.clock.now())?;
+        let now = context.world.clock.now();
+        output::print(&mut context.printer, &kind, objects, is_list, (format, *headings), now)?;
     }
     failures.end()
 }
 
 /// All objects of a kind; events in order of time.
-pub async fn list(client: &Client, which: Which, selector: Option<&str>) -> Result<Vec<Value>, CliError> {
+pub async fn list(client: &Client, which: Which, selection: &Selection) -> Result<Vec<Value>, CliError> {
     let kind = which.kind()?;
-    let params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
+    let (label_selector, field_selector) = (selection.labels.clone(), selection.fields.clone());
+    let params = ListParams { label_selector, field_selector, ..ListParams::default() };
     let attempted = format!("list {}", kind.resource.plural);
     let list = kinds::api(client, &kind).list(&params).await.map_err(|error| CliError::request(&attempted, error))?;
-    let mut objects: Vec<Value> = list
-        .items
-        .into_iter()
-        .filter_map(|object| {
-            let mut value = serde_json::to_value(object).ok()?;
-            // Items of a list carry no type of their own; printed alone they need it.
-            value["apiVersion"] = kind.resource.api_version().into();
-            value["kind"] = kind.kind.clone().into();
-            Some(value)
-        })
-        .collect();
+    let mut objects: Vec<Value> = list.items.into_iter().filter_map(|object| typed(&kind, &object)).collect();
     if which == Which::Events {
         objects.sort_by(|left, right| happened(left).cmp(happened(right)));
     }
     Ok(objects)
+}
+
+/// An object as a value with its type, which items of lists and watches do not carry.
+#[must_use]
+pub fn typed(kind: &Kind, object: &DynamicObject) -> Option<Value> {
+    let mut value = serde_json::to_value(object).ok()?;
+    value["apiVersion"] = kind.resource.api_version().into();
+    value["kind"] = kind.kind.clone().into();
+    Some(value)
 }
 
 /// When an event happened, as text: RFC 3339 in UTC sorts by time.

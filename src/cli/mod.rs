@@ -9,6 +9,7 @@ mod approve;
 pub mod context;
 mod delete;
 mod describe;
+mod diff;
 mod elsewhere;
 pub mod engine;
 pub mod error;
@@ -18,6 +19,7 @@ mod get;
 pub mod inputs;
 pub mod interrupt;
 pub mod kinds;
+mod kubeconfig;
 pub mod local;
 mod marks;
 pub mod output;
@@ -34,6 +36,8 @@ mod tests;
 mod up;
 mod validate;
 mod version;
+mod wait;
+mod watch;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -86,6 +90,8 @@ enum Verb {
     Up(up::Args),
     /// Apply manifests
     Apply(apply::Args),
+    /// Show what `kina apply` would change, and what that takes
+    Diff(diff::Args),
     /// Delete clusters
     Delete(delete::Args),
     /// Show clusters, machines, sources or events
@@ -94,6 +100,10 @@ enum Verb {
     Describe(describe::Args),
     /// The one picture of everything
     Status(status::Args),
+    /// Wait until objects are as wished
+    Wait(wait::Args),
+    /// Write a cluster's context into a kubeconfig
+    Export(kubeconfig::ExportArgs),
     /// Keep everything converged, until Ctrl-C
     Serve(serve::Args),
     /// Let a held set of deletions or recreations happen, once
@@ -182,6 +192,9 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
     match verb {
         Verb::Up(args) => up::run(args, context).await,
         Verb::Apply(args) => apply::run(args, context).await,
+        Verb::Diff(args) => diff::run(args, context).await,
+        Verb::Wait(args) => wait::run(args, context).await,
+        Verb::Export(args) => kubeconfig::export(args, context).await,
         Verb::Delete(args) => delete::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Describe(args) => describe::run(args, context).await,

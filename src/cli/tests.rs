@@ -31,6 +31,8 @@ use crate::runtime::Listing;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
+mod asking;
+
 const NOW: &str = "2026-01-01T00:00:00Z";
 
 #[derive(Clone, Default)]
@@ -160,7 +162,11 @@ impl House {
     }
 
     async fn kina(&self, words: &str) -> Done {
-        let cli = Cli::try_parse_from(std::iter::once("kina").chain(words.split_whitespace())).unwrap();
+        self.words(&words.split_whitespace().collect::<Vec<_>>()).await
+    }
+
+    async fn words(&self, words: &[&str]) -> Done {
+        let cli = Cli::try_parse_from(std::iter::once("kina").chain(words.iter().copied())).unwrap();
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
             printer: Printer::to(out.clone(), err.clone()),

@@ -18,9 +18,9 @@ pub struct Columns {
     pub no_headers: bool,
 }
 
-/// Objects of one kind as lines, one an object, under a line of headings.
+/// The cells of objects of one kind, a row an object, under a row of headings.
 #[must_use]
-pub fn render(kind: &Kind, objects: &[Value], columns: Columns, now: Timestamp) -> Vec<String> {
+pub fn rows(kind: &Kind, objects: &[Value], columns: Columns, now: Timestamp) -> Vec<Vec<String>> {
     let table = table(kind, objects, Value::Null, IncludeObject::None, true, now);
     let definitions = array(&table, "columnDefinitions");
     let shown: Vec<usize> = (0..definitions.len())
@@ -32,26 +32,39 @@ pub fn render(kind: &Kind, objects: &[Value], columns: Columns, now: Timestamp) 
         let cells = array(row, "cells");
         rows.push(shown.iter().map(|&index| cells.get(index).map(text).unwrap_or_default()).collect());
     }
-    align(&rows)
+    rows
 }
 
-/// Rows of cells with every column as wide as its widest cell.
+/// Rows of cells as lines, with every column as wide as its widest cell.
 #[must_use]
 pub fn align(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..columns)
-        .map(|index| rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    rows.iter()
-        .map(|row| {
+    Widths::default().align(rows)
+}
+
+/// How wide columns are so far: rows that come later are aligned with those before, as far as they fit.
+#[derive(Clone, Debug, Default)]
+pub struct Widths(Vec<usize>);
+
+impl Widths {
+    /// Rows of cells as lines.
+    #[must_use]
+    pub fn align(&mut self, rows: &[Vec<String>]) -> Vec<String> {
+        for row in rows {
+            self.0.resize(self.0.len().max(row.len()), 0);
+            for (width, cell) in self.0.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &Vec<String>| {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, width) in row.iter().zip(&self.0) {
                 line.push_str(&format!("{cell:width$}{:GAP$}", "", width = *width));
             }
             line.truncate(line.trim_end().len());
             line
-        })
-        .collect()
+        };
+        rows.iter().map(line).collect()
+    }
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -91,7 +104,7 @@ mod tests {
     }
 
     fn shown(kind: &Kind, objects: &[Value], columns: Columns) -> String {
-        render(kind, objects, columns, NOW.parse().unwrap()).join("\n")
+        align(&rows(kind, objects, columns, NOW.parse().unwrap())).join("\n")
     }
 
     #[test]
