@@ -59,7 +59,12 @@ def kubectl(version):
     if path.exists():
         return path
     with scratch() as directory:
-        run(["apt-get", "download", "kubernetes-client"], cwd=directory)
+        try:
+            run(["apt-get", "download", "kubernetes-client"], cwd=directory)
+        except Missing:
+            # A machine that never asked has no list of packages.
+            run(["apt-get", "update"])
+            run(["apt-get", "download", "kubernetes-client"], cwd=directory)
         package = glob.glob(f"{directory}/*.deb")[0]
         if "_1.20" not in package:
             raise Missing(f"this distribution has another: {os.path.basename(package)}")
