@@ -108,7 +108,7 @@ fn one_fault_anywhere_changes_nothing_in_the_end() {
 }
 
 #[test]
-#[ignore = "a search: not every pair ends well yet"]
+#[ignore = "a search: a file cut off within the name of its cluster is still taken at its word"]
 fn two_faults_anywhere_change_nothing_in_the_end() {
     let seconds = number("KINA_FAULTS_SECONDS", SECONDS);
     let sweep = Sweep::of(&workload::stories(), 0);
@@ -122,7 +122,6 @@ fn two_faults_anywhere_change_nothing_in_the_end() {
 }
 
 #[test]
-#[ignore = "a search: not every seed ends well yet"]
 fn whatever_users_do_and_whatever_breaks_kina_comes_to_what_files_say() {
     let seconds = number("KINA_FAULTS_SECONDS", SECONDS);
     let first = number("KINA_FAULTS_SEED", 1_000);

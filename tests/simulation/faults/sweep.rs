@@ -159,9 +159,9 @@ impl Reference {
         Plan { faults: Faults::List(faults), ..self.plan.clone() }
     }
 
-    /// How the end differs from the end without faults.
+    /// How the end differs from the end without faults. Which ordinals are left does not count: what is broken goes first.
     pub fn differs(&self, outcome: &Outcome) -> Vec<String> {
-        let (wanted, found) = (&self.outcome.end, &outcome.end);
+        let (wanted, found) = (without_ordinals(&self.outcome.end), without_ordinals(&outcome.end));
         // Where Kina was killed, tasks of its earlier lives stay for ever.
         if outcome.lives == self.outcome.lives && outcome.tasks > self.outcome.tasks + TASKS_MORE {
             return vec![format!("{} tasks in the end instead of {}", outcome.tasks, self.outcome.tasks)];
@@ -172,8 +172,20 @@ impl Reference {
         let only = |these: &[String], those: &[String]| -> Vec<String> {
             these.iter().filter(|line| !those.contains(line)).cloned().collect()
         };
-        vec![format!("another end: {:?} instead of {:?}", only(found, wanted), only(wanted, found))]
+        vec![format!("another end: {:?} instead of {:?}", only(&found, &wanted), only(&wanted, &found))]
     }
+}
+
+fn without_ordinals(lines: &[String]) -> Vec<String> {
+    let in_pool = |line: String, pool: &str| {
+        let mut parts = line.split(pool);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, rest| text + pool + rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+    };
+    let without = |line: &String| in_pool(in_pool(line.clone(), "-control-plane-"), "-pool-");
+    let mut lines: Vec<String> = lines.iter().map(without).collect();
+    lines.sort();
+    lines
 }
 
 /// Every single fault of some stories.
