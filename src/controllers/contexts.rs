@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::wake::Waker;
@@ -22,6 +23,10 @@ use crate::world::{Metadata, World};
 const COLLECT: Duration = Duration::from_millis(30);
 /// How soon a file that somebody else is changing is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How soon after a failure that a person has to mend, such as a directory that cannot be written; doubled each time, up
+/// to the longest.
+const FAILED_FIRST: Duration = Duration::from_secs(2);
+const FAILED_MAX: Duration = Duration::from_secs(60);
 
 /// How often the files are looked at, whether somebody changed them: one question each to the file system.
 const COMPARE: Duration = Duration::from_secs(5);
@@ -88,8 +93,12 @@ impl Contexts {
     /// Wishes an edit; the Cluster is woken when it is carried out, or failed. One that failed is tried again. An entry
     /// that was there before (`again`) never becomes the current context.
     pub fn wish(&self, cluster: &str, edit: Edit, again: bool) {
-        self.lock().wanted.insert(cluster.to_owned(), (edit, again));
-        self.news.notify_one();
+        let wish = (edit, again);
+        let before = self.lock().wanted.insert(cluster.to_owned(), wish.clone());
+        // One that is wished still is tried again by itself, ever later.
+        if before != Some(wish) {
+            self.news.notify_one();
+        }
     }
 
     /// Takes note that an entry which an earlier process wrote is gone, where it is: it is not to be written again by
@@ -116,33 +125,36 @@ impl Contexts {
 
     /// Carries out wishes, until the end.
     pub async fn run(self, end: CancellationToken) {
+        let mut due: Option<Instant> = None;
+        let mut failures = 0_u32;
         loop {
-            let mut pause = COLLECT;
+            let next = due;
             tokio::select! {
                 biased;
                 () = end.cancelled() => return,
-                () = self.news.notified() => {}
-                () = tokio::time::sleep(COMPARE) => {
-                    self.compare();
-                    continue;
+                () = self.news.notified() => {
+                    let soon = Instant::now() + COLLECT;
+                    due = Some(due.map_or(soon, |due| due.min(soon)));
                 }
-            }
-            loop {
-                tokio::time::sleep(pause).await;
-                if !self.carry_out() {
-                    break;
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let carried = self.carry_out();
+                    failures = if carried == Carried::Failed { failures.saturating_add(1) } else { 0 };
+                    due = match carried {
+                        Carried::All => None,
+                        Carried::Busy => Some(Instant::now() + AGAIN),
+                        Carried::Failed => Some(Instant::now() + after_failure(failures)),
+                    };
                 }
-                pause = AGAIN;
+                () = tokio::time::sleep(COMPARE) => self.compare(),
             }
         }
     }
 
-    /// `true` where it is to be tried again.
-    fn carry_out(&self) -> bool {
+    fn carry_out(&self) -> Carried {
         let wanted: Vec<(String, (Edit, bool))> =
             self.lock().wanted.iter().map(|(cluster, wish)| (cluster.clone(), wish.clone())).collect();
         if wanted.is_empty() {
-            return false;
+            return Carried::All;
         }
         let edits: Vec<Edit> = wanted.iter().map(|(_, (edit, again))| edit_now(edit, *again)).collect();
         let files = &*self.world.files;
@@ -154,7 +166,7 @@ impl Contexts {
             }
             Err(error) if error.is_transient() => {
                 timed.end(Outcome::Transient);
-                return true;
+                return Carried::Busy;
             }
             Err(error) => {
                 timed.end(Outcome::Foreign);
@@ -163,14 +175,23 @@ impl Contexts {
         };
         let mut state = self.lock();
         for (cluster, wish) in wanted {
-            if state.wanted.get(&cluster) == Some(&wish) {
+            if error.is_none() && state.wanted.get(&cluster) == Some(&wish) {
                 state.wanted.remove(&cluster);
             }
             state.altered.remove(&cluster);
-            state.done.insert(cluster.clone(), (wish.0, error.clone()));
-            self.waker.clusters.wake(&cluster);
+            let outcome = (wish.0, error.clone());
+            // Who knows that it failed need not be told so again.
+            if state.done.get(&cluster) != Some(&outcome) || error.is_none() {
+                state.done.insert(cluster.clone(), outcome);
+                self.waker.clusters.wake(&cluster);
+            }
         }
-        !state.wanted.is_empty()
+        match error {
+            Some(_) => Carried::Failed,
+            None if state.wanted.is_empty() => Carried::All,
+            // Wished meanwhile.
+            None => Carried::Busy,
+        }
     }
 
     /// Compares everything that was written with what is there, where a file is another than before.
@@ -222,6 +243,21 @@ impl Contexts {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What came of wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// Nothing is wished any more.
+    All,
+    /// Somebody else is at the files.
+    Busy,
+    /// They cannot be changed.
+    Failed,
+}
+
+fn after_failure(failures: u32) -> Duration {
+    FAILED_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(FAILED_MAX)
 }
 
 /// How an entry that is not there any more is told.
