@@ -144,6 +144,8 @@ pub enum Fault {
     Torn,
     /// The disk is full.
     Full,
+    /// It fails, and so does every one like it on the same object for some minutes.
+    Outage,
     /// A watch ends in the middle, has expired, or brings everything late.
     Cut,
     Expired,
@@ -162,7 +164,7 @@ pub enum Upset {
     ContainerRemoved,
     ContainerStopped,
     ContainerAltered,
-    /// Somebody removes the file by which Kina knows that kubeadm has succeeded on a node.
+    /// Somebody removes the files by which Kina knows that kubeadm has succeeded on nodes.
     MarkerRemoved,
     /// All containers of a network are stopped, and the network is removed.
     NetworkRemoved,
@@ -217,7 +219,7 @@ impl Upset {
 }
 
 impl Fault {
-    pub const CALLS: [Self; 15] = [
+    pub const CALLS: [Self; 16] = [
         Self::FailBefore,
         Self::ReplyLost,
         Self::Timeout,
@@ -230,6 +232,7 @@ impl Fault {
         Self::CrashAfter,
         Self::Torn,
         Self::Full,
+        Self::Outage,
         Self::Cut,
         Self::Expired,
         Self::Late,
@@ -248,7 +251,7 @@ impl Fault {
     /// Whether the fault can happen to the effect.
     pub fn fits(self, effect: Effect) -> bool {
         match self {
-            Self::FailBefore | Self::CrashBefore => true,
+            Self::FailBefore | Self::Outage | Self::CrashBefore => true,
             // Of a question nobody can tell whether it was asked.
             Self::ReplyLost | Self::CrashAfter => effect.changes(),
             Self::Repeat => effect.changes() && effect != Effect::Commit,

@@ -17,6 +17,10 @@ use super::plan::{Faults, Plan, Planned, Point, mixed, number};
 const SLOW: Duration = Duration::from_secs(20);
 /// Over which effects on one object are counted.
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long everything of a kind fails on an object.
+const OUTAGE: Duration = Duration::from_secs(300);
+/// No run has more effects: one that goes on for ever without time passing would never end.
+const EFFECTS_MAX: u64 = 300_000;
 /// Lines of the trace that are kept.
 const TRACE_LINES: usize = 50_000;
 
@@ -40,6 +44,8 @@ struct State {
     moments: Vec<u128>,
     fired: Vec<Planned>,
     upsets: VecDeque<(Upset, u64)>,
+    /// What fails until then.
+    outages: BTreeMap<(Effect, String), Instant>,
     recent: BTreeMap<(Effect, String), VecDeque<Instant>>,
     busiest: BTreeMap<Effect, (usize, String)>,
     effects: u64,
@@ -103,6 +109,7 @@ impl Gate {
             moments: Vec::new(),
             fired: Vec::new(),
             upsets: VecDeque::new(),
+            outages: BTreeMap::new(),
             recent: BTreeMap::new(),
             busiest: BTreeMap::new(),
             effects: 0,
@@ -120,13 +127,24 @@ impl Gate {
 
     /// From now on faults happen, or happen no more.
     pub fn arm(&self, armed: bool) {
-        self.lock().armed = armed;
+        let mut state = self.lock();
+        state.armed = armed;
+        state.outages.clear();
+    }
+
+    /// Whether there were more effects than any run has: nothing more happens then.
+    pub fn is_exhausted(&self) -> bool {
+        self.lock().effects > EFFECTS_MAX
     }
 
     /// What happens to an effect that begins now.
     fn decide(&self, effect: Effect, object: &str) -> (Option<Fault>, u64) {
         let mut state = self.lock();
         state.effects += 1;
+        if state.effects == EFFECTS_MAX {
+            self.oracle.violated(format!("more than {EFFECTS_MAX} effects, the last one {effect} {object}"));
+            self.news.notify_one();
+        }
         let now = Instant::now();
         let key = (effect, object.to_owned());
         let within = {
@@ -154,13 +172,19 @@ impl Gate {
             Decider::List(list) => list.get(&point).copied().filter(|fault| fault.fits(effect)),
             Decider::Drawn(rates) => rates.draw(random, effect),
         };
+        if fault == Some(Fault::Outage) {
+            state.outages.insert((effect, object.to_owned()), now + OUTAGE);
+        }
+        let is_out = state.outages.get(&(effect, object.to_owned())).is_some_and(|until| now < *until);
         drop(state);
         match fault {
+            None if is_out => self.note(&format!("{effect} {object}: out")),
             None => self.note(&format!("{effect} {object}")),
             Some(fault) => self.note(&format!("{effect} {object}: {fault}")),
         }
         let mut state = self.lock();
-        if state.armed {
+        // Only a run without faults is asked for its points; one that goes astray has millions.
+        if state.armed && matches!(&state.faults, Decider::List(list) if list.is_empty()) {
             state.points.push(point.clone());
             state.moments.push(self.start.elapsed().as_nanos());
         }
@@ -172,7 +196,10 @@ impl Gate {
                 self.news.notify_one();
             }
         }
-        (fault, random)
+        if is_out {
+            self.oracle.disturbed();
+        }
+        (if is_out { Some(Fault::FailBefore) } else { fault }, random)
     }
 
     /// Virtual time since the run began.
@@ -217,7 +244,7 @@ impl Gate {
 /// What a gate saw.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Every effect while faults could happen, in order.
+    /// Every effect while faults could have happened, in order; nothing where any were planned.
     pub points: Vec<Point>,
     /// When each of them was, in virtual nanoseconds.
     moments: Vec<u128>,
@@ -267,7 +294,7 @@ impl Life {
     }
 
     pub fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
+        self.dead.load(Ordering::Relaxed) || self.gate.is_exhausted()
     }
 
     pub fn kill(&self) {
@@ -294,7 +321,7 @@ impl Life {
             None | Some(Fault::Upset(_) | Fault::Torn | Fault::Full | Fault::Cut | Fault::Expired | Fault::Late) => {
                 act().await
             }
-            Some(Fault::FailBefore) => Err(failed(Failure::Refused)),
+            Some(Fault::FailBefore | Fault::Outage) => Err(failed(Failure::Refused)),
             Some(Fault::ReplyLost) => {
                 drop(act().await);
                 Err(failed(Failure::Lost))

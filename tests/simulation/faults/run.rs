@@ -347,7 +347,7 @@ impl Run {
 
     async fn ensure_running(&mut self) {
         for _ in 0..STARTS_MAX {
-            if self.system.is_some() {
+            if self.system.is_some() || self.gate.is_exhausted() {
                 return;
             }
             self.lives += 1;
@@ -430,6 +430,9 @@ impl Run {
     async fn drive(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         loop {
+            if self.gate.is_exhausted() {
+                return false;
+            }
             while let Some((upset, random)) = self.gate.next_upset() {
                 self.upset(upset, random).await;
             }

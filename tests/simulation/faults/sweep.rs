@@ -116,6 +116,11 @@ pub fn carry_out(
     tally.into_inner().unwrap()
 }
 
+/// Whether a fault at an effect is looked for: `KINA_FAULTS_ONLY=ReplyLost/Commit` names the two.
+fn only(fault: Fault, effect: Effect) -> bool {
+    std::env::var("KINA_FAULTS_ONLY").map_or(true, |only| only == format!("{fault}/{effect}"))
+}
+
 /// Whether the first failure is enough: who looks for whether there is one needs no more.
 pub fn first_only() -> bool {
     std::env::var_os("KINA_FAULTS_FIRST").is_some()
@@ -208,7 +213,9 @@ impl Sweep {
                 // The world is upset when Kina next waits: whichever of the files is looked at amid one scan, it is the
                 // same moment, and the same run.
                 let is_same_moment = report.is_same_moment(index);
-                let fits = |fault: &Fault| fault.fits(point.effect) && !(is_same_moment && fault.is_upset());
+                let fits = |fault: &Fault| {
+                    fault.fits(point.effect) && !(is_same_moment && fault.is_upset()) && only(*fault, point.effect)
+                };
                 for fault in Fault::all().filter(fits) {
                     cells.entry((fault, point.effect)).or_default().push((story, index));
                 }

@@ -66,7 +66,7 @@ impl Run {
                 }
             }
             Upset::MarkerRemoved => {
-                if let Some(container) = chosen(self.ours(), random) {
+                for container in self.ours() {
                     drop(hands.remove_file(&container.name, MARKER_PATH));
                 }
             }
