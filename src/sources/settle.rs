@@ -74,7 +74,7 @@ impl Settler {
                 }
             }
         }
-        self.settle(now)
+        self.settle(|path| is_complete || files.contains_key(path), now)
     }
 
     /// Hashes of the contents that were taken over.
@@ -83,14 +83,16 @@ impl Settler {
         self.tracks.iter().filter_map(|(path, track)| Some((path.clone(), track.settled.clone()?.0))).collect()
     }
 
-    fn settle(&mut self, now: Duration) -> Settled {
+    fn settle(&mut self, is_seen: impl Fn(&str) -> bool, now: Duration) -> Settled {
         let mut settled = Settled::default();
         self.tracks.retain(|path, track| {
             if track.is_settled {
                 return true;
             }
-            if now.saturating_sub(track.since) < track.quiet {
-                let wake = track.since + track.quiet;
+            // What this scan could not see is not taken over by it: its content is not at hand.
+            let is_seen = is_seen(path);
+            if !is_seen || now.saturating_sub(track.since) < track.quiet {
+                let wake = if is_seen { track.since + track.quiet } else { now + track.quiet };
                 settled.wake = Some(settled.wake.map_or(wake, |earlier| earlier.min(wake)));
                 settled.moving.push(path.clone());
                 if now.saturating_sub(track.restless_since) >= RESTLESS {
@@ -222,6 +224,15 @@ mod tests {
         settler.observe(&files(&[]), true, millis(1000));
         assert_eq!(settler.observe(&files(&[]), true, millis(1100)).removed, ["a"]);
         assert_eq!(settler.known(), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_changed_is_taken_over_by_a_scan_that_sees_it() {
+        let mut settler = Settler::default();
+        settler.observe(&files(&[("a", file("x", 1))]), true, millis(0));
+        let blind = settler.observe(&files(&[]), false, millis(100));
+        assert_eq!((blind.changed.len(), blind.moving, blind.wake), (0, vec!["a".to_owned()], Some(millis(200))));
+        assert_eq!(settler.observe(&files(&[("a", file("x", 1))]), true, millis(200)).changed, ["a"]);
     }
 
     #[test]
