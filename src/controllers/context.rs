@@ -213,11 +213,29 @@ impl Shared {
         })
     }
 
-    /// Whether certificates of a cluster are kept.
+    /// Makes the certificates of a cluster; where somebody removed those that this process knows, they are kept again, since
+    /// others would be another cluster's.
+    ///
+    /// # Errors
+    /// Where they cannot be made, read or kept.
+    pub fn make_certificates(&self, uid: &str) -> Result<(), EffectError> {
+        let known = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        let Some(known) = known else { return self.certificates(uid).map(drop) };
+        let kept = pki::keep(&*self.context.world.files, &self.context.pki_directory, uid, &known);
+        kept.map_err(|error| EffectError::Local {
+            operation: "keep the certificates of",
+            object: uid.to_owned(),
+            source: Box::new(error),
+        })
+    }
+
+    /// Whether certificates of a cluster are kept. Where nobody can tell, they are taken to be: none are made in their
+    /// place, and none are left behind.
     #[must_use]
     pub fn has_certificates(&self, uid: &str) -> bool {
         let directory = pki::directory(&self.context.pki_directory, uid);
-        self.context.world.files.link_metadata(&directory).is_ok()
+        let seen = self.context.world.files.link_metadata(&directory);
+        !matches!(seen, Err(error) if error.kind() == std::io::ErrorKind::NotFound)
     }
 }
 

@@ -218,7 +218,11 @@ pub fn remove(files: &dyn FileSystem, root: &Path, uid: &str) -> Result<(), PkiE
     }
 }
 
-fn keep(files: &dyn FileSystem, root: &Path, uid: &str, pki: &Pki) -> Result<(), PkiError> {
+/// Keeps certificates for a cluster, in place of any that are kept.
+///
+/// # Errors
+/// [`PkiError::Io`].
+pub fn keep(files: &dyn FileSystem, root: &Path, uid: &str, pki: &Pki) -> Result<(), PkiError> {
     let directory = directory(root, uid);
     files.create_directories(&directory, 0o700).map_err(|source| PkiError::Io {
         operation: "create",

@@ -166,7 +166,7 @@ impl Act {
     async fn perform(&mut self, step: Step) -> Result<Next, EffectError> {
         let name = step.name();
         match step {
-            Step::MakeCertificates => self.shared.certificates(&self.subject.owner.cluster_uid).map(|_| Next::Go),
+            Step::MakeCertificates => self.shared.make_certificates(&self.subject.owner.cluster_uid).map(|()| Next::Go),
             Step::CreateNetwork => self.create_network(name).await,
             Step::CreateBalancer => self.create_balancer(name).await,
             Step::WriteBackends => self.write_backends(name).await,

@@ -47,6 +47,14 @@ pub struct Manifest {
     pub foreign: Vec<String>,
     /// Whether the text names Kina's API group. A file that does not, and cannot be read as YAML, is somebody else's.
     pub mentions_kina: bool,
+    /// Whether the text ends amid a line, as one does that was cut off while it was written.
+    pub ends_amid_line: bool,
+}
+
+/// Whether a text ends at the end of a line, or as JSON ends.
+#[must_use]
+pub fn ends_whole(bytes: &[u8]) -> bool {
+    matches!(bytes.last(), None | Some(b'\n' | b'}' | b']'))
 }
 
 /// One declared Cluster.
@@ -79,7 +87,7 @@ impl Manifest {
             Ok(text) => text,
             Err(fault) => return Self { faults: vec![fault.placed(path, "")], mentions_kina, ..Self::default() },
         };
-        let mut manifest = Self { mentions_kina, ..Self::default() };
+        let mut manifest = Self { mentions_kina, ends_amid_line: !ends_whole(bytes), ..Self::default() };
         let mut found = Vec::new();
         let lines = Lines::new(path, text);
         for parsed in tree::documents(text) {

@@ -62,12 +62,10 @@ fn faults(input: &Input<'_>, path: &str, manifest: &Manifest, places: &BTreeMap<
         return Vec::new();
     }
     let mut found = manifest.errors();
-    if found.is_empty() && manifest.documents.is_empty() {
+    if found.is_empty() && (manifest.documents.is_empty() || manifest.ends_amid_line) {
         let is_elsewhere = |name: &&str| places.contains_key(name) || input.elsewhere.contains_key(*name);
         let lost: Vec<&str> = declared_before.into_iter().filter(|name| !is_elsewhere(name)).collect();
-        if let Some(error) = emptied(&lost) {
-            found.push(error);
-        }
+        found.extend(if manifest.documents.is_empty() { emptied(&lost) } else { cut_off(&lost) });
     }
     for document in &manifest.documents {
         let others = places.get(document.name.as_str()).into_iter().flatten().filter(|place| place.path != path);
@@ -87,6 +85,16 @@ fn emptied(lost: &[&str]) -> Option<SourceError> {
         ..SourceError::default()
     };
     (!lost.is_empty()).then_some(error)
+}
+
+/// A file that ends amid a line may be one of which the rest is still to be written, or was lost: `name: de` is a good name
+/// too.
+fn cut_off(lost: &[&str]) -> Option<SourceError> {
+    let names = lost.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "the file declared {names}, does not any more, and ends amid a line: it looks cut off (if it is as you wish, end it with a newline)"
+    );
+    (!lost.is_empty()).then_some(SourceError { message, ..SourceError::default() })
 }
 
 fn second(document: &Document, other: &Place) -> SourceError {

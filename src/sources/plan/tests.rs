@@ -298,6 +298,20 @@ fn a_file_that_was_emptied_is_an_error_and_not_a_deletion() {
 }
 
 #[test]
+fn a_file_that_was_cut_off_amid_a_name_is_an_error_and_not_another_cluster() {
+    let mut story = Story::with_clusters(2);
+    let cut_off = "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: c";
+    story.files.insert("c0.yaml".into(), cut_off.into());
+    story.rest();
+    assert_eq!((story.names(), story.errors().len()), (vec!["c0", "c1"], 1));
+    assert!(story.errors()[0].contains("the file declared `c0`, does not any more, and ends amid a line"));
+    // Whoever means it ends the line.
+    story.files.insert("c0.yaml".into(), format!("{cut_off}\n"));
+    story.rest();
+    assert_eq!((story.names(), story.errors().len()), (vec!["c", "c1"], 0));
+}
+
+#[test]
 fn two_files_with_one_cluster_are_an_error_on_both_and_the_cluster_stays() {
     let mut story = Story::with_clusters(1);
     story.files.insert("b.yaml".into(), document("c0", "paused: true"));

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::git;
-use super::manifest::{FILE_BYTES_MAX, hash};
+use super::manifest::{self, FILE_BYTES_MAX, hash};
 use crate::world::{FileIdentity, FileKind, FileSystem, Metadata};
 
 /// Most manifest files of a source. Ten times the thousand clusters that Kina is made for.
@@ -244,7 +244,7 @@ impl Walk<'_> {
         let (hash, ends_whole, content) = match self.files.read(path, FILE_BYTES_MAX) {
             Ok(bytes) => {
                 let hash = hash(&bytes);
-                let ends_whole = matches!(bytes.last(), Some(b'\n' | b'}' | b']'));
+                let ends_whole = !bytes.is_empty() && manifest::ends_whole(&bytes);
                 let content = self.content(&relative, &hash, bytes);
                 (hash, ends_whole, content)
             }
