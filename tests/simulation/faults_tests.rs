@@ -108,7 +108,6 @@ fn one_fault_anywhere_changes_nothing_in_the_end() {
 }
 
 #[test]
-#[ignore = "a search: a file cut off within the name of its cluster is still taken at its word"]
 fn two_faults_anywhere_change_nothing_in_the_end() {
     let seconds = number("KINA_FAULTS_SECONDS", SECONDS);
     let sweep = Sweep::of(&workload::stories(), 0);

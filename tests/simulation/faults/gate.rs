@@ -259,11 +259,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether a point follows the one before without any wait: files are asked one after the other, in one breath.
+    /// Whether another effect of the kind came before this one without any wait between: files are asked one after the
+    /// other, in one breath.
     pub fn is_same_moment(&self, index: usize) -> bool {
-        let Some(before) = index.checked_sub(1) else { return false };
-        let of_files = |index: usize| self.points[index].effect.is_file();
-        of_files(before) && of_files(index) && self.moments[before] == self.moments[index]
+        let (effect, moment) = (self.points[index].effect, self.moments[index]);
+        let breath = (0..index).rev().take_while(|&before| {
+            effect.is_file() && self.points[before].effect.is_file() && self.moments[before] == moment
+        });
+        breath.map(|before| self.points[before].effect).any(|before| before == effect)
     }
 }
 
