@@ -228,7 +228,10 @@ impl Oracle {
     /// A commit was made.
     pub fn committed(&self, batch: Batch) {
         let mut state = self.lock();
-        state.commits += 1;
+        // Events that an hour has passed over are taken away whoever is still.
+        let is_of_somebody =
+            |(key, value): &(String, Option<Bytes>)| value.is_some() && !key.contains('~') || resource(key).is_some();
+        state.commits += u64::from(batch.writes.iter().any(is_of_somebody));
         // Rows with a tilde are the server's own notes, of owners and of expiry: they change without a new state of anything.
         let of_objects = batch.writes.iter().any(|(key, _)| !key.contains('~')) || !batch.dropped.is_empty();
         if batch.revision < state.revision || of_objects && batch.revision == state.revision {

@@ -43,8 +43,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const SETTLED_WITHIN: Duration = Duration::from_secs(1800);
 /// For so long nothing changes afterwards.
 const STILL: Duration = Duration::from_secs(600);
-/// A process that does not come up is started again so often, a second apart.
-const STARTS_MAX: u32 = 20;
+/// A process that does not come up is started again so often, a second apart: for longer than anything is out.
+const STARTS_MAX: u32 = 400;
 
 /// A run.
 pub struct Run {
