@@ -206,11 +206,19 @@ impl Shared {
     /// Where the directory cannot be removed.
     pub fn remove_certificates(&self, uid: &str) -> Result<(), EffectError> {
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
-        pki::remove(&*self.context.world.files, &self.context.pki_directory, uid).map_err(|error| EffectError::Local {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| EffectError::Local {
             operation: "remove certificates of",
             object: uid.to_owned(),
-            source: Box::new(error),
-        })
+            source,
+        };
+        let files = &*self.context.world.files;
+        pki::remove(files, &self.context.pki_directory, uid).map_err(|error| failed(Box::new(error)))?;
+        // Where nobody can tell whether they are gone, this failed: it is tried again, and not at once.
+        match files.link_metadata(&pki::directory(&self.context.pki_directory, uid)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(Box::new(error))),
+            Ok(_) => Err(failed("they are still there".into())),
+        }
     }
 
     /// Makes the certificates of a cluster; where somebody removed those that this process knows, they are kept again, since
