@@ -132,6 +132,11 @@ impl Gate {
         state.outages.clear();
     }
 
+    /// Whether faults happen.
+    pub fn is_armed(&self) -> bool {
+        self.lock().armed
+    }
+
     /// Whether there were more effects than any run has: nothing more happens then.
     pub fn is_exhausted(&self) -> bool {
         self.lock().effects > EFFECTS_MAX

@@ -66,6 +66,8 @@ struct State {
     replaceable: bool,
     orphaning: bool,
     disturbed: Option<Instant>,
+    /// When the host woke up last, and what the wall clock showed when it fell asleep.
+    asleep: Option<(Instant, Duration)>,
 }
 
 /// Who wished for a deletion.
@@ -128,6 +130,12 @@ impl Oracle {
     /// Something goes wrong now.
     pub fn disturbed(&self) {
         self.lock().disturbed = Some(Instant::now());
+    }
+
+    /// The host falls asleep, and wakes up at once as far as anything but wall clocks knows.
+    pub fn sleeps(&self) {
+        let before = self.wall_time();
+        self.lock().asleep = Some((Instant::now(), before));
     }
 
     /// Somebody wishes that a cluster goes, or stays after all.
@@ -434,7 +442,10 @@ impl State {
                 while self.spent.front().is_some_and(|first| now.saturating_sub(*first) >= HOUR) {
                     self.spent.pop_front();
                 }
-                self.spent.push_back(now);
+                // What is deleted just after the host woke up was granted before it fell asleep.
+                let granted =
+                    self.asleep.filter(|(woke, _)| woke.elapsed() < UNDER_WAY).map_or(now, |(_, before)| before);
+                self.spent.push_back(granted);
                 // No workload declares ten clusters: the budget is one.
                 if self.spent.len() > 1 {
                     self.violated(format!("{} deletions within an hour", self.spent.len()));

@@ -362,7 +362,12 @@ impl Run {
                 }
             }
         }
-        if self.system.is_none() {
+        if self.system.is_none() && self.gate.is_armed() {
+            // Faults may keep it from starting for as long as they like, and not longer.
+            self.gate.arm(false);
+            return Box::pin(self.ensure_running()).await;
+        }
+        if self.system.is_none() && !self.gate.is_exhausted() {
             self.gate.oracle.violated("Kina does not start any more");
         }
     }

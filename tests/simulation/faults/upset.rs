@@ -138,6 +138,7 @@ impl Run {
                 }
             }
             Upset::Slept => {
+                self.gate.oracle.sleeps();
                 self.shared_offset.fetch_add(8 * 3600, Ordering::Relaxed);
             }
             Upset::ClockBack => {
