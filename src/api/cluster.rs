@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::annotations;
 use super::conditions::Waiting;
 
 /// A Kubernetes cluster of machines on this host.
@@ -440,4 +441,14 @@ fn drift_interval() -> String {
 
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+impl Cluster {
+    /// The UID by which what is on the host is known as its own: of an earlier Cluster whose things it adopted, or its
+    /// own. `None` without a UID, which every Cluster of a server has.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        let taken = self.metadata.annotations.as_ref().and_then(|all| all.get(annotations::IDENTITY));
+        taken.or(self.metadata.uid.as_ref()).map(String::as_str)
+    }
 }

@@ -19,6 +19,7 @@ use super::printer::Stream;
 use super::session::{Need, Runs, Session};
 use crate::api::cluster::RuntimeName;
 use crate::api::{API_VERSION, Cluster};
+use crate::apiserver::kind::Kind;
 use crate::sources::manifest::Document;
 
 /// Field manager of what is applied by hand.
@@ -82,8 +83,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let (client, runs) = (session.client.clone(), session.runs());
     let work = async {
         let mut failures = Failures::default();
-        let applied = all(context, &client, &inputs, &mut failures).await?;
-        tell(context, &applied, args.output.as_ref())?;
+        let applied = all(context, &client, &inputs, &params(), &mut failures).await?;
+        tell(context, &applied, "", args.output.as_ref())?;
         if args.wait || runs == Runs::Here {
             settle(context, &client, &applied, (args.timeout, runs)).await?;
         }
@@ -99,14 +100,14 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 /// `--dry-run=client`: nobody is asked.
 fn tell_what_is_sent(context: &mut Context, inputs: &Inputs, format: Option<&Format>) -> Result<(), CliError> {
     let kind = Which::Clusters.kind()?;
-    let Some(format) = format else {
-        let line =
-            |(_, document): &(String, Document)| format!("{} valid (dry run)\n", kinds::short(&kind, &document.name));
-        return context.printer.data(&inputs.documents.iter().map(line).collect::<String>());
-    };
-    let objects: Vec<Value> = inputs.documents.iter().map(|(_, document)| manifest(document)).collect();
-    let is_list = objects.len() != 1;
-    output::print(&mut context.printer, &kind, objects, is_list, (format, Headings::Shown), context.world.clock.now())
+    let documents = inputs.documents.iter().map(|(_, document)| document);
+    match format {
+        None => {
+            let line = |document: &Document| format!("{} valid (dry run)", kinds::short(&kind, &document.name));
+            output::lines(&mut context.printer, documents.map(line).collect())
+        }
+        Some(format) => print(context, &kind, documents.map(manifest).collect(), format),
+    }
 }
 
 /// `--dry-run=server`: what the API would make of it.
@@ -115,21 +116,8 @@ async fn try_on_server(context: &mut Context, inputs: &Inputs, format: Option<&F
     let client = session.client.clone();
     let work = async {
         let mut failures = Failures::default();
-        let mut applied = Vec::new();
-        for (label, document) in &inputs.documents {
-            match one(&client, label, document, PatchParams::apply(FIELD_MANAGER).dry_run()).await {
-                Ok(done) => applied.push(done),
-                Err(error) => failures.add(context, error)?,
-            }
-        }
-        if format.is_none() {
-            let kind = Which::Clusters.kind()?;
-            let line =
-                |done: &Applied| format!("{} {} (server dry run)\n", kinds::short(&kind, &done.name), done.outcome);
-            context.printer.data(&applied.iter().map(line).collect::<String>())?;
-        } else {
-            tell(context, &applied, format)?;
-        }
+        let applied = all(context, &client, inputs, &params().dry_run(), &mut failures).await?;
+        tell(context, &applied, " (server dry run)", format)?;
         failures.end()
     };
     session.run(work).await
@@ -158,11 +146,12 @@ pub async fn all(
     context: &mut Context,
     client: &Client,
     inputs: &Inputs,
+    params: &PatchParams,
     failures: &mut Failures,
 ) -> Result<Vec<Applied>, CliError> {
     let mut applied = Vec::new();
     for (label, document) in &inputs.documents {
-        match one(client, label, document, PatchParams::apply(FIELD_MANAGER)).await {
+        match one(client, label, document, params).await {
             Ok(done) => applied.push(done),
             Err(error) => failures.add(context, error)?,
         }
@@ -170,17 +159,17 @@ pub async fn all(
     Ok(applied)
 }
 
-async fn one(client: &Client, label: &str, document: &Document, mut params: PatchParams) -> Result<Applied, CliError> {
+/// How Clusters are applied.
+pub fn params() -> PatchParams {
+    // As with `kubectl apply`: what the file says wins over what was edited since.
+    PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER).force() }
+}
+
+async fn one(client: &Client, label: &str, document: &Document, params: &PatchParams) -> Result<Applied, CliError> {
     let attempted = format!("apply cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_metadata_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
-    // As with `kubectl apply`: what the file says wins over what was edited since.
-    params.force = true;
-    params.field_validation = Some(ValidationDirective::Strict);
-    let object = api
-        .patch(&document.name, &params, &Patch::Apply(&manifest(document)))
-        .await
-        .map_err(|error| refused(&attempted, label, document, error))?;
+    let object = send(&api, &attempted, label, document, params).await?;
     let outcome = match before {
         None => "created",
         Some(before) if is_same(&before.metadata, &object.metadata) => "unchanged",
@@ -200,8 +189,20 @@ fn is_same(before: &ObjectMeta, after: &ObjectMeta) -> bool {
     before.resource_version == after.resource_version && wishes(before) == wishes(after)
 }
 
+/// Sends a document; what is refused is told with its place.
+pub async fn send(
+    api: &Api<Cluster>,
+    attempted: &str,
+    label: &str,
+    document: &Document,
+    params: &PatchParams,
+) -> Result<Cluster, CliError> {
+    let sent = api.patch(&document.name, params, &Patch::Apply(&manifest(document))).await;
+    sent.map_err(|error| refused(attempted, label, document, error))
+}
+
 /// With the place of what was refused.
-pub fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
+fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
     let (line, column) = match &error {
         kube::Error::Api(status) => document.place_of(status),
         _ => (document.line, 1),
@@ -210,7 +211,7 @@ pub fn refused(attempted: &str, label: &str, document: &Document, error: kube::E
 }
 
 /// A document as it is sent.
-pub fn manifest(document: &Document) -> Value {
+fn manifest(document: &Document) -> Value {
     let mut metadata = json!({"name": document.name});
     for (key, map) in [("labels", &document.labels), ("annotations", &document.annotations)] {
         if !map.is_empty() {
@@ -220,16 +221,24 @@ pub fn manifest(document: &Document) -> Value {
     json!({"apiVersion": API_VERSION, "kind": "Cluster", "metadata": metadata, "spec": document.spec})
 }
 
-/// Tells what was done, or prints the objects.
-pub fn tell(context: &mut Context, applied: &[Applied], format: Option<&Format>) -> Result<(), CliError> {
+/// Tells what was done, each line with a word more, or prints the objects.
+pub fn tell(context: &mut Context, applied: &[Applied], more: &str, format: Option<&Format>) -> Result<(), CliError> {
     let kind = Which::Clusters.kind()?;
-    let Some(format) = format else {
-        let line = |done: &Applied| format!("{} {}\n", kinds::short(&kind, &done.name), done.outcome);
-        return context.printer.data(&applied.iter().map(line).collect::<String>());
-    };
-    let objects = applied.iter().filter_map(|done| serde_json::to_value(&done.object).ok()).collect::<Vec<_>>();
+    match format {
+        None => {
+            let line = |done: &Applied| format!("{} {}{more}", kinds::short(&kind, &done.name), done.outcome);
+            output::lines(&mut context.printer, applied.iter().map(line).collect())
+        }
+        Some(format) => {
+            let objects = applied.iter().filter_map(|done| serde_json::to_value(&done.object).ok()).collect();
+            print(context, &kind, objects, format)
+        }
+    }
+}
+
+fn print(context: &mut Context, kind: &Kind, objects: Vec<Value>, format: &Format) -> Result<(), CliError> {
     let is_list = objects.len() != 1;
-    output::print(&mut context.printer, &kind, objects, is_list, (format, Headings::Shown), context.world.clock.now())
+    output::print(&mut context.printer, kind, objects, is_list, (format, Headings::Shown), context.world.clock.now())
 }
 
 /// Waits until everything applied is Ready, with progress on stderr.

@@ -11,6 +11,7 @@ use super::context::{Context, Failures};
 use super::error::CliError;
 use super::exit::Exit;
 use super::follow::{self, Follow, Goal};
+use super::get;
 use super::inputs;
 use super::kinds::{self, Which};
 use super::printer::Stream;
@@ -50,7 +51,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             match one(&client, &name).await {
                 Ok(Some(uid)) => drop(going.insert(name, uid)),
                 Ok(None) if args.ignore_not_found => {}
-                Ok(None) => failures.add(context, absent(&client, &name).await)?,
+                Ok(None) => failures.add(context, get::absent(&client, &name).await)?,
                 Err(error) => failures.add(context, error)?,
             }
         }
@@ -115,9 +116,4 @@ async fn one(client: &Client, name: &str) -> Result<Option<String>, CliError> {
         Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(Some(uid)),
         Err(error) => Err(request(error)),
     }
-}
-
-async fn absent(client: &Client, name: &str) -> CliError {
-    let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
-    super::get::near(error, client, &Which::Clusters, name).await
 }

@@ -1,10 +1,9 @@
 //! `kina diff`: what applying manifests would change, and what that takes.
 
-use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::apply::{self, FIELD_MANAGER};
+use super::apply;
 use super::context::{Context, Failures};
 use super::error::CliError;
 use super::exit::Exit;
@@ -34,8 +33,8 @@ async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
     let inputs = apply::read(&args.inputs, context)?;
     let session = Session::open(context, Need::Read, None).await?;
     let client = session.client.clone();
-    let mut differs = false;
     let work = async {
+        let mut differs = false;
         let mut failures = Failures::default();
         for (label, document) in &inputs.documents {
             match one(&client, label, document).await {
@@ -48,10 +47,9 @@ async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
                 Err(error) => failures.add(context, error)?,
             }
         }
-        failures.end()
+        failures.end().map(|()| differs)
     };
-    session.run(work).await?;
-    Ok(differs)
+    session.run(work).await
 }
 
 /// How a Cluster differs from its manifest.
@@ -73,11 +71,7 @@ async fn one(client: &Client, label: &str, document: &Document) -> Result<Option
     let attempted = format!("compare cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
-    let mut params = PatchParams::apply(FIELD_MANAGER).dry_run();
-    params.force = true;
-    params.field_validation = Some(ValidationDirective::Strict);
-    let after = api.patch(&document.name, &params, &Patch::Apply(&apply::manifest(document))).await;
-    let after = after.map_err(|error| apply::refused(&attempted, label, document, error))?;
+    let after = apply::send(&api, &attempted, label, document, &apply::params().dry_run()).await?;
     let what = match before {
         None => What::Missing,
         Some(before) => {

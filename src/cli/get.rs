@@ -236,13 +236,19 @@ pub async fn one(client: &Client, which: Which, name: &str) -> Result<Value, Cli
             .map_err(|error| CliError::new(Exit::Failure, format!("cannot {attempted}")).because(error)),
         Err(error) => {
             let error = CliError::request(&attempted, error);
-            Err(if error.exit() == Exit::NotFound { near(error, client, &which, name).await } else { error })
+            Err(if error.exit() == Exit::NotFound { near(error, client, which, name).await } else { error })
         }
     }
 }
 
+/// There is no Cluster of this name.
+pub async fn absent(client: &Client, name: &str) -> CliError {
+    let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
+    near(error, client, Which::Clusters, name).await
+}
+
 /// The error with a hint at the nearest name, if there is one.
-pub async fn near(error: CliError, client: &Client, which: &Which, name: &str) -> CliError {
+async fn near(error: CliError, client: &Client, which: Which, name: &str) -> CliError {
     let Ok(kind) = which.kind() else { return error };
     let Ok(list) = kinds::api(client, &kind).list_metadata(&ListParams::default()).await else { return error };
     let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::json;
 
 use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::get;
-use super::kinds::Which;
 use super::output::{self, Document};
 use super::session::{self, Need, Session};
+use crate::api::Cluster;
 use crate::api::defaults::Resolved;
 use crate::api::names::ClusterName;
-use crate::api::{Cluster, annotations};
 use crate::kubeadm::{API_PORT, pki};
 use crate::kubeconfig::{self, ContextEntry, Current, Edit};
 
@@ -98,28 +97,23 @@ pub async fn export(args: ExportArgs, context: &mut Context) -> Result<(), CliEr
 async fn entry(name: &str, from: From, context: &mut Context) -> Result<ContextEntry, CliError> {
     let session = Session::open(context, Need::Read, None).await?;
     let client = session.client.clone();
-    let mut found = None;
-    let work = async {
+    let look = async {
         let api: Api<Cluster> = Api::all(client.clone());
         let cluster = api.get_opt(name).await;
         match cluster.map_err(|error| CliError::request(&format!("get cluster/{name}"), error))? {
-            Some(cluster) => found = Some(cluster),
-            None => {
-                let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
-                return Err(get::near(error, &client, &Which::Clusters, name).await);
-            }
+            Some(cluster) => Ok(cluster),
+            None => Err(get::absent(&client, name).await),
         }
-        Ok(())
     };
-    session.run(work).await?;
-    let cluster = found.unwrap_or_else(|| Cluster::new(name, crate::api::ClusterSpec::default()));
-    let identity = cluster.annotations().get(annotations::IDENTITY).cloned().or_else(|| cluster.uid());
+    let cluster = session.run(look).await?;
     let not_yet = || {
         CliError::new(Exit::Failure, format!("cluster `{name}` has no kubeconfig yet"))
             .hint(format!("`kina wait --for=condition=Ready cluster/{name}`"))
     };
-    let (Some(identity), Some(resolved)) = (identity, Resolved::of(&cluster.spec)) else { return Err(not_yet()) };
-    let keys = pki::find(&*context.world.files, &context.home.pki(), &identity);
+    let (Some(identity), Some(resolved)) = (cluster.identity(), Resolved::of(&cluster.spec)) else {
+        return Err(not_yet());
+    };
+    let keys = pki::find(&*context.world.files, &context.home.pki(), identity);
     let keys = keys.map_err(|error| CliError::new(Exit::Failure, "cannot read the cluster's keys").because(error))?;
     let Some(keys) = keys else { return Err(not_yet()) };
     let server = match from {

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 
 use super::context::{Context, Failures};
 use super::error::CliError;
-use super::exit::Exit;
 use super::get;
-use super::kinds::Which;
 use super::session::{Need, Session};
 use crate::api::cluster::ClusterStatus;
 use crate::api::{Cluster, annotations};
@@ -78,8 +76,7 @@ async fn one(client: &Client, name: &str, mark: Mark) -> Result<String, CliError
     let request = |error| CliError::request(&attempted, error);
     let api: Api<Cluster> = Api::all(client.clone());
     let Some(cluster) = api.get_opt(name).await.map_err(request)? else {
-        let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
-        return Err(get::near(error, client, &Which::Clusters, name).await);
+        return Err(get::absent(client, name).await);
     };
     // The annotation is there with the Cluster; its status follows when a controller has looked.
     let reported = cluster.status.as_ref().and_then(|status: &ClusterStatus| status.source.as_ref());

@@ -175,7 +175,11 @@ pub fn rows(
     }
 }
 
-fn lines(printer: &mut Printer, lines: Vec<String>) -> Result<(), CliError> {
+/// Prints lines.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn lines(printer: &mut Printer, lines: Vec<String>) -> Result<(), CliError> {
     printer.data(&lines.into_iter().map(|line| line + "\n").collect::<String>())
 }
 

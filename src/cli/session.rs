@@ -90,7 +90,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of the work, or why Kina failed.
-    pub async fn run(mut self, work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    pub async fn run<T>(mut self, work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
         let Some(mut handle) = self.handle.take() else { return work.await };
         let result = tokio::select! {
             biased;

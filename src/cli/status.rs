@@ -8,10 +8,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::CliError;
-use super::exit::Exit;
 use super::follow::{self, Follow, Goal};
 use super::get;
-use super::kinds::Which;
 use super::output::{self, Document};
 use super::printer::Stream;
 use super::session::{Need, Session};
@@ -68,8 +66,7 @@ async fn show(args: &Args, context: &mut Context, client: &Client, sights: Optio
     }
     for name in &args.clusters {
         if !clusters.iter().any(|cluster| cluster.name_any() == *name) {
-            let error = CliError::new(Exit::NotFound, format!("there is no cluster `{name}`"));
-            return Err(get::near(error, client, &Which::Clusters, name).await);
+            return Err(get::absent(client, name).await);
         }
     }
     if let Some(format) = args.output {

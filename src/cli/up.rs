@@ -31,8 +31,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let (client, runs) = (session.client.clone(), session.runs());
     let work = async {
         let mut failures = Failures::default();
-        let applied = apply::all(context, &client, &inputs, &mut failures).await?;
-        apply::tell(context, &applied, None)?;
+        let applied = apply::all(context, &client, &inputs, &apply::params(), &mut failures).await?;
+        apply::tell(context, &applied, "", None)?;
         apply::settle(context, &client, &applied, (args.timeout, runs)).await?;
         let simulated = apply::simulated(&client, &applied).await?;
         for done in &applied {

@@ -133,8 +133,7 @@ impl Screen<'_> {
         self.has_printed = true;
         let style = (&self.what.format, headings);
         if let Some(rows) = output::rows(&self.what.kind, &objects, style, now) {
-            let lines = self.widths.align(&rows);
-            return context.printer.data(&lines.into_iter().map(|line| line + "\n").collect::<String>());
+            return output::lines(&mut context.printer, self.widths.align(&rows));
         }
         for object in objects {
             output::print(&mut context.printer, &self.what.kind, vec![object], false, style, now)?;

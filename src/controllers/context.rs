@@ -1,6 +1,7 @@
 //! What controllers work with: what they are given, and what both share.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -214,10 +215,10 @@ impl Shared {
         let files = &*self.context.world.files;
         pki::remove(files, &self.context.pki_directory, uid).map_err(|error| failed(Box::new(error)))?;
         // Where nobody can tell whether they are gone, this failed: it is tried again, and not at once.
-        match files.link_metadata(&pki::directory(&self.context.pki_directory, uid)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        match self.sees_certificates(uid) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(failed("they are still there".into())),
             Err(error) => Err(failed(Box::new(error))),
-            Ok(_) => Err(failed("they are still there".into())),
         }
     }
 
@@ -241,9 +242,16 @@ impl Shared {
     /// place, and none are left behind.
     #[must_use]
     pub fn has_certificates(&self, uid: &str) -> bool {
+        self.sees_certificates(uid).unwrap_or(true)
+    }
+
+    fn sees_certificates(&self, uid: &str) -> io::Result<bool> {
         let directory = pki::directory(&self.context.pki_directory, uid);
-        let seen = self.context.world.files.link_metadata(&directory);
-        !matches!(seen, Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+        match self.context.world.files.link_metadata(&directory) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

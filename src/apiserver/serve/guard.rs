@@ -1,5 +1,5 @@
-//! Who is not answered: a request too many, and browsers: a page on the web can make a browser send requests to loopback, under a name of its own
-//! (DNS rebinding) or with an `Origin`.
+//! Who is not answered: a request too many, and browsers: a page on the web can make a browser send requests to loopback,
+//! under a name of its own (DNS rebinding) or with an `Origin`.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -45,7 +45,7 @@ impl Subject {
     #[must_use]
     pub fn of(shared: &Shared, cluster: Arc<Cluster>) -> Option<Self> {
         let (name, uid) = (cluster.name_any(), cluster.uid()?);
-        let identity = cluster.annotations().get(annotations::IDENTITY).unwrap_or(&uid).clone();
+        let identity = cluster.identity()?.to_owned();
         let owner = OwnerLabels {
             installation: shared.context.installation.clone(),
             cluster: name.clone(),
