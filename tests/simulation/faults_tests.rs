@@ -99,8 +99,9 @@ fn one_fault_anywhere_changes_nothing_in_the_end() {
     let sweep = Sweep::of(&stories, number("KINA_FAULTS_ROUND", 0));
     let until = (seconds > 0).then(|| Deadline::after(Duration::from_secs(seconds)));
     let whole = std::env::var_os("KINA_FAULTS_WHOLE_TABLE").is_some();
-    let tally = sweep.run(until, whole);
-    told(&format!("sweep of {} single faults", sweep.len()), &tally, seconds);
+    let from = usize::try_from(number("KINA_FAULTS_FROM", 0)).unwrap();
+    let tally = sweep.run(from, until, whole);
+    told(&format!("sweep of {} single faults, from number {from} on", sweep.len()), &tally, seconds);
     expect_none_failed(&tally);
     if whole {
         assert!(!tally.table().contains("EMPTY"), "a fault was never tried at an effect");
