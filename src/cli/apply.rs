@@ -12,7 +12,7 @@ use super::context::{Context, Failures};
 use super::error::CliError;
 use super::exit::Exit;
 use super::follow::{self, Follow, Goal};
-use super::inputs::{self, Inputs};
+use super::inputs::{self, Inputs, Origin};
 use super::kinds::{self, Which};
 use super::output::{self, Format, Headings};
 use super::printer::Stream;
@@ -150,8 +150,8 @@ pub async fn all(
     failures: &mut Failures,
 ) -> Result<Vec<Applied>, CliError> {
     let mut applied = Vec::new();
-    for (label, document) in &inputs.documents {
-        match one(client, label, document, params).await {
+    for (origin, document) in &inputs.documents {
+        match one(client, origin, document, params).await {
             Ok(done) => applied.push(done),
             Err(error) => failures.add(context, error)?,
         }
@@ -165,11 +165,11 @@ pub fn params() -> PatchParams {
     PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER).force() }
 }
 
-async fn one(client: &Client, label: &str, document: &Document, params: &PatchParams) -> Result<Applied, CliError> {
+async fn one(client: &Client, origin: &Origin, document: &Document, params: &PatchParams) -> Result<Applied, CliError> {
     let attempted = format!("apply cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_metadata_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
-    let object = send(&api, &attempted, label, document, params).await?;
+    let object = send(&api, &attempted, origin, document, params).await?;
     let outcome = match before {
         None => "created",
         Some(before) if is_same(&before.metadata, &object.metadata) => "unchanged",
@@ -193,21 +193,21 @@ fn is_same(before: &ObjectMeta, after: &ObjectMeta) -> bool {
 pub async fn send(
     api: &Api<Cluster>,
     attempted: &str,
-    label: &str,
+    origin: &Origin,
     document: &Document,
     params: &PatchParams,
 ) -> Result<Cluster, CliError> {
     let sent = api.patch(&document.name, params, &Patch::Apply(&manifest(document))).await;
-    sent.map_err(|error| refused(attempted, label, document, error))
+    sent.map_err(|error| refused(attempted, origin, document, error))
 }
 
 /// With the place of what was refused.
-fn refused(attempted: &str, label: &str, document: &Document, error: kube::Error) -> CliError {
+fn refused(attempted: &str, origin: &Origin, document: &Document, error: kube::Error) -> CliError {
     let (line, column) = match &error {
         kube::Error::Api(status) => document.place_of(status),
         _ => (document.line, 1),
     };
-    CliError::request(attempted, error).details([format!("in {label}:{line}:{column}")])
+    CliError::request(attempted, error).details([format!("in {}", origin.place(line, column))])
 }
 
 /// A document as it is sent.

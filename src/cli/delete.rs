@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::context::{Context, Failures};
@@ -20,9 +20,15 @@ use crate::api::Cluster;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// `cluster NAME...` or `cluster/NAME...`
+    /// `cluster NAME...` or `cluster/NAME...`; `clusters` with `--all`
     #[arg(value_name = "WHAT", required_unless_present = "filenames", conflicts_with = "filenames")]
     what: Vec<String>,
+    /// The cluster, as kind takes it: `delete cluster --name NAME`
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["filenames", "all"])]
+    name: Option<String>,
+    /// All clusters
+    #[arg(short = 'A', long, conflicts_with = "filenames")]
+    all: bool,
     #[command(flatten)]
     inputs: inputs::Options,
     /// Take what does not exist for deleted
@@ -40,13 +46,17 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let names = names(&args, context)?;
+    let wanted = wanted(&args, context)?;
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
     let client = session.client.clone();
     let work = async {
         let mut failures = Failures::default();
         let mut going = BTreeMap::new();
+        let names = match wanted {
+            Some(names) => names,
+            None => all(context, &client).await?,
+        };
         for name in names {
             match one(&client, &name).await {
                 Ok(Some(uid)) => drop(going.insert(name, uid)),
@@ -69,11 +79,39 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     session.run(work).await
 }
 
-fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {
+/// The names of all clusters, told before anything of them goes.
+async fn all(context: &mut Context, client: &Client) -> Result<Vec<String>, CliError> {
+    let list = Api::<Cluster>::all(client.clone()).list_metadata(&ListParams::default()).await;
+    let list = list.map_err(|error| CliError::request("list clusters", error))?;
+    let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
+    context.printer.talk(&match names.len() {
+        0 => "No clusters.".to_owned(),
+        1 => format!("1 cluster is to go: {}", names.join(", ")),
+        number => format!("{number} clusters are to go: {}", names.join(", ")),
+    });
+    Ok(names)
+}
+
+/// The names of what is to go; `None` for everything there is.
+fn wanted(args: &Args, context: &mut Context) -> Result<Option<Vec<String>>, CliError> {
     if !args.inputs.filenames.is_empty() {
         let inputs = super::apply::read(&args.inputs, context)?;
-        return Ok(inputs.documents.into_iter().map(|(_, document)| document.name).collect());
+        return Ok(Some(inputs.documents.into_iter().map(|(_, document)| document.name).collect()));
     }
+    if args.all || args.name.is_some() {
+        let flag = if args.all { "--all" } else { "--name" };
+        return match kinds::targets(&args.what)?.as_slice() {
+            [(Which::Clusters, None)] => Ok(args.name.clone().map(|name| vec![name])),
+            _ => {
+                let error = CliError::new(Exit::Usage, format!("`{flag}` goes with `cluster`, and no other name"));
+                Err(error.hint(format!("`kina delete cluster {flag}{}`", if args.all { "" } else { " NAME" })))
+            }
+        };
+    }
+    named(args).map(Some)
+}
+
+fn named(args: &Args) -> Result<Vec<String>, CliError> {
     let mut names = Vec::new();
     let targets = kinds::targets(&args.what).map_err(|error| match args.what.as_slice() {
         [name] if !name.contains(['/', ',']) => {
@@ -86,7 +124,9 @@ fn names(args: &Args, context: &mut Context) -> Result<Vec<String>, CliError> {
             (Which::Clusters, Some(name)) => names.push(name),
             (Which::Clusters, None) => {
                 let error = CliError::new(Exit::Usage, "no cluster is named");
-                return Err(error.hint("`kina delete cluster NAME`; `kina get clusters` lists them"));
+                return Err(error.hint(
+                    "`kina delete cluster NAME`, or `kina delete clusters --all`; `kina get clusters` lists them",
+                ));
             }
             (Which::Machines, _) => {
                 let error =

@@ -7,7 +7,7 @@ use super::apply;
 use super::context::{Context, Failures};
 use super::error::CliError;
 use super::exit::Exit;
-use super::inputs;
+use super::inputs::{self, Origin};
 use super::session::{Need, Session};
 use crate::api::class::{self, Change, Class};
 use crate::api::{Cluster, annotations};
@@ -36,8 +36,8 @@ async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
     let work = async {
         let mut differs = false;
         let mut failures = Failures::default();
-        for (label, document) in &inputs.documents {
-            match one(&client, label, document).await {
+        for (origin, document) in &inputs.documents {
+            match one(&client, origin, document).await {
                 Ok(difference) => {
                     differs |= difference.is_some();
                     if let Some(difference) = difference {
@@ -67,11 +67,11 @@ enum What {
     Fields { spec: Vec<Change>, metadata: Vec<(String, Value, Value)> },
 }
 
-async fn one(client: &Client, label: &str, document: &Document) -> Result<Option<Difference>, CliError> {
+async fn one(client: &Client, origin: &Origin, document: &Document) -> Result<Option<Difference>, CliError> {
     let attempted = format!("compare cluster/{}", document.name);
     let api: Api<Cluster> = Api::all(client.clone());
     let before = api.get_opt(&document.name).await.map_err(|error| CliError::request(&attempted, error))?;
-    let after = apply::send(&api, &attempted, label, document, &apply::params().dry_run()).await?;
+    let after = apply::send(&api, &attempted, origin, document, &apply::params().dry_run()).await?;
     let what = match before {
         None => What::Missing,
         Some(before) => {

@@ -18,7 +18,7 @@ pub fn hint(error: &clap::Error) -> Option<&'static str> {
 fn verb(verb: &str) -> Option<&'static str> {
     Some(match verb {
         "help" => "`kina --help`, `kina VERB --help`",
-        "create" | "run" => "a cluster is made from a manifest: `kina up -f FILE`",
+        "run" => "a cluster is made from a manifest, `kina up -f FILE`, or by `kina create cluster NAME`",
         "rm" | "remove" | "destroy" | "down" => "`kina delete cluster NAME`, or remove the file that declares it",
         "ls" | "list" => "`kina get clusters`",
         "start" => "`kina serve` keeps every cluster running",
@@ -36,7 +36,9 @@ fn option(option: &str) -> Option<&'static str> {
     Some(match option {
         "-w" | "--watch" => "`kina status -w` and `kina get -w` go on showing what changes",
         "--dry-run" => "`kina apply --dry-run=server` and `kina diff` change nothing",
-        "-A" | "--all-namespaces" | "-n" | "--namespace" => "clusters, machines and sources have no namespace",
+        "-A" | "--all-namespaces" | "-n" | "--namespace" => {
+            "clusters, machines and sources have no namespace; kind's `-n` is `--name` here"
+        }
         "--name" => "the name is in the manifest: `metadata.name`",
         _ => return None,
     })
@@ -52,7 +54,7 @@ mod tests {
     #[test]
     fn who_comes_from_kind_or_kubectl_is_told_what_serves_here() {
         let told = |line: &str| hint(&Cli::try_parse_from(line.split(' ')).unwrap_err());
-        assert_eq!(told("kina create cluster --name x"), Some("a cluster is made from a manifest: `kina up -f FILE`"));
+        assert!(told("kina run dev").unwrap().contains("`kina create cluster NAME`"));
         assert_eq!(told("kina help"), Some("`kina --help`, `kina VERB --help`"));
         assert!(told("kina describe clusters -w").unwrap().contains("`kina get -w`"));
         assert!(told("kina up --dry-run -f x.yaml").unwrap().contains("`kina diff`"));

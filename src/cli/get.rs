@@ -12,6 +12,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::kinds::{self, Which};
 use super::kubeconfig;
+use super::nodes::{self, Nodes};
 use super::output::{self, Format, Headings};
 use super::session::{Need, Session};
 use super::watch;
@@ -22,7 +23,7 @@ use crate::system::last_known::Sights;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// `clusters`, `machines`, `sources` or `events`, and names; or `TYPE/NAME`; or `kubeconfig CLUSTER`
+    /// `clusters`, `machines`, `nodes`, `sources` or `events`, and names; or `TYPE/NAME`; or `kubeconfig CLUSTER`
     #[arg(value_name = "WHAT", required = true)]
     what: Vec<String>,
     #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_default_value = true, value_parser = Format::parse, help = Format::HELP)]
@@ -45,9 +46,12 @@ pub struct Args {
     /// Of `kubeconfig`: as the cluster is reached from within the network of its nodes
     #[arg(long)]
     internal: bool,
-    /// Of `kubeconfig`: the cluster, as kind takes it
+    /// Of `kubeconfig` and `nodes`: the cluster, as kind takes it
     #[arg(long, value_name = "CLUSTER")]
     name: Option<String>,
+    /// Of `nodes`: those of all clusters, as without `--name`
+    #[arg(short = 'A', long, conflicts_with = "name")]
+    all_clusters: bool,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
@@ -55,7 +59,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         let from = if args.internal { kubeconfig::From::Nodes } else { kubeconfig::From::Host };
         return kubeconfig::print(&cluster, from, context).await;
     }
-    let targets = kinds::targets(&args.what)?;
+    let nodes = nodes_of(&args)?;
+    let targets = if nodes.is_some() { Vec::new() } else { kinds::targets(&args.what)? };
     let selection = Selection { labels: args.selector.clone(), fields: args.field_selector.clone() };
     if selection != Selection::default() && targets.iter().any(|(_, name)| name.is_some()) {
         return Err(CliError::new(Exit::Usage, "names and a selector exclude each other"));
@@ -67,6 +72,10 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     }
     let mut session = Session::open(context, Need::Read, None).await?;
     let reader = Reader { client: session.client.clone(), sights: session.sights.take() };
+    if let Some(names) = nodes {
+        let wanted = Nodes { cluster: args.name, names, selection };
+        return session.run(nodes::show(&wanted, &style, context, &reader)).await;
+    }
     session.run(show(&selection, &style, targets, context, &reader)).await
 }
 
@@ -82,8 +91,26 @@ fn kubeconfig_of(args: &Args) -> Result<Option<String>, CliError> {
             ([], Some(name)) => Ok(Some(name.clone())),
             _ => usage("a kubeconfig is of one cluster"),
         },
-        _ if args.internal || args.name.is_some() => usage("`--internal` and `--name` go with `kubeconfig`"),
+        _ if args.internal => usage("`--internal` goes with `kubeconfig`"),
         _ => Ok(None),
+    }
+}
+
+/// The names of nodes that are asked for, all if none is named; `None` where nodes are not what is asked for.
+fn nodes_of(args: &Args) -> Result<Option<Vec<String>>, CliError> {
+    let (what, names) = args.what.split_first().map_or(("", args.what.as_slice()), |(what, names)| (what, names));
+    let is_nodes = matches!(what.to_lowercase().as_str(), "nodes" | "node" | "no");
+    let usage = |message: &str, hint: &str| Err(CliError::new(Exit::Usage, message).hint(hint));
+    match is_nodes {
+        true if args.watch || args.watch_only => usage("nodes are not watched", "`kina get machines -w`"),
+        true => Ok(Some(names.to_vec())),
+        false if args.name.is_some() => {
+            usage("`--name` goes with `nodes` and `kubeconfig`", "`kina get clusters NAME`")
+        }
+        false if args.all_clusters => {
+            usage("`-A` goes with `nodes`", "clusters, machines and sources have no namespace: all are shown")
+        }
+        false => Ok(None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `-f`: manifests from files, directories and stdin.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -27,11 +28,43 @@ pub struct Options {
     pub recursive: bool,
 }
 
+/// Where a manifest comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// Stdin.
+    Stdin,
+    /// The flags of a command.
+    Flags,
+}
+
+impl Origin {
+    /// A place in it, as messages name it.
+    #[must_use]
+    pub fn place(&self, line: u32, column: u32) -> String {
+        match self {
+            Self::Flags => self.to_string(),
+            Self::File(_) | Self::Stdin => format!("{self}:{line}:{column}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Stdin => f.write_str("stdin"),
+            Self::Flags => f.write_str("the flags of this command"),
+        }
+    }
+}
+
 /// Manifests, read and found to be good.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// The Clusters, each with where it is declared.
-    pub documents: Vec<(String, Document)>,
+    pub documents: Vec<(Origin, Document)>,
     /// What is not Kina's, as a sentence each.
     pub foreign: Vec<String>,
     /// How many Clusters each file declares, in the order read.
@@ -47,7 +80,8 @@ impl Options {
         let mut inputs = Inputs::default();
         let mut faults = Vec::new();
         let mut first: BTreeMap<String, String> = BTreeMap::new();
-        for (label, bytes) in self.contents(files)? {
+        for (origin, bytes) in self.contents(files)? {
+            let label = origin.to_string();
             let manifest = Manifest::parse(&label, &bytes);
             let colour = if style.colour { Colour::On } else { Colour::Off };
             if !manifest.faults.is_empty() {
@@ -64,7 +98,7 @@ impl Options {
                     faults.push(format!("error: cluster `{}` is declared in {other} and in {place}", document.name));
                 } else {
                     first.insert(document.name.clone(), place);
-                    inputs.documents.push((label.clone(), document));
+                    inputs.documents.push((origin.clone(), document));
                 }
             }
         }
@@ -77,11 +111,11 @@ impl Options {
         }
     }
 
-    fn contents(&self, files: &dyn FileSystem) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    fn contents(&self, files: &dyn FileSystem) -> Result<Vec<(Origin, Vec<u8>)>, CliError> {
         let mut contents = Vec::new();
         for path in &self.filenames {
             if path == Path::new("-") {
-                contents.push(("stdin".to_owned(), stdin()?));
+                contents.push((Origin::Stdin, stdin()?));
                 continue;
             }
             let metadata = files.metadata(path).map_err(|error| unreadable(path, error))?;
@@ -94,10 +128,11 @@ impl Options {
                         .hint("manifests end in `.yaml`, `.yml` or `.json`; `-R` also reads the directories below"));
                 }
                 for file in found {
-                    contents.push((file.display().to_string(), read(files, &file)?));
+                    let bytes = read(files, &file)?;
+                    contents.push((Origin::File(file), bytes));
                 }
             } else {
-                contents.push((path.display().to_string(), read(files, path)?));
+                contents.push((Origin::File(path.clone()), read(files, path)?));
             }
         }
         Ok(contents)

@@ -7,6 +7,7 @@
 mod apply;
 mod approve;
 pub mod context;
+mod create;
 mod delete;
 mod describe;
 mod diff;
@@ -22,6 +23,7 @@ pub mod kinds;
 mod kubeconfig;
 pub mod local;
 mod marks;
+mod nodes;
 pub mod output;
 pub mod printer;
 #[cfg(test)]
@@ -92,9 +94,11 @@ enum Verb {
     Apply(apply::Args),
     /// Show what `kina apply` would change, and what that takes
     Diff(diff::Args),
+    /// Make a cluster, as kind does
+    Create(create::Args),
     /// Delete clusters
     Delete(delete::Args),
-    /// Show clusters, machines, sources or events
+    /// Show clusters, machines, nodes, sources or events
     Get(get::Args),
     /// Show everything about one object
     Describe(describe::Args),
@@ -195,6 +199,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Diff(args) => diff::run(args, context).await,
         Verb::Wait(args) => wait::run(args, context).await,
         Verb::Export(args) => kubeconfig::export(args, context).await,
+        Verb::Create(args) => create::run(args, context).await,
         Verb::Delete(args) => delete::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Describe(args) => describe::run(args, context).await,
@@ -225,6 +230,11 @@ fn usage(mut error: clap::Error) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "\nhint: {hint}");
     }
     ExitCode::from(if is_help { Exit::Ok } else { Exit::Usage }.code())
+}
+
+/// Reads a duration, where `0` is one as well, for clap.
+fn duration_or_zero(text: &str) -> Result<std::time::Duration, String> {
+    if matches!(text, "0" | "0s") { Ok(std::time::Duration::ZERO) } else { duration(text) }
 }
 
 /// Reads a duration, such as `5m` or `1h30m`, for clap.

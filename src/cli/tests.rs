@@ -32,6 +32,7 @@ use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
 mod asking;
+mod creating;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 

@@ -47,7 +47,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 /// Says how a cluster is reached.
-fn tell_ready(context: &mut Context, done: &Applied, is_simulated: bool) {
+pub fn tell_ready(context: &mut Context, done: &Applied, is_simulated: bool) {
     let marked = if is_simulated { " (simulated: no container of it is real)" } else { "" };
     let name = ClusterName::parse(&done.name).map(|name| name.context()).unwrap_or_default();
     context.printer.talk(&format!("cluster/{} is Ready{marked}: `kubectl --context {name} get nodes`", done.name));

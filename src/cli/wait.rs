@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long = "for", value_name = "WISH", value_parser = Wish::parse)]
     wish: Wish,
     /// Give up after this long; `0` looks once
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration_or_zero)]
     timeout: Duration,
     /// All objects of the kind
     #[arg(long, conflicts_with = "selector")]
@@ -34,10 +34,6 @@ pub struct Args {
     /// Those with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { super::duration(text) }
 }
 
 /// What is waited for.
