@@ -88,6 +88,19 @@ fn what_was_mended_stays_mended() {
         let regression: Regression = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let outcome = run::execute(&regression.plan);
         assert_eq!(outcome.violations, Vec::<String>::new(), "{}: {}", path.display(), regression.why);
+        if let Faults::List(planned) = &regression.plan.faults {
+            let fired = &outcome.report.fired;
+            assert!(planned.iter().all(|fault| fired.contains(fault)), "{}: only {fired:?} happened", path.display());
+        }
+    }
+}
+
+/// A story in which nothing happens while faults could tells nothing.
+#[test]
+fn every_story_has_effects_at_which_something_can_break() {
+    for story in workload::stories() {
+        let points = Reference::of(&story, 1).outcome.report.points.len();
+        assert!(points >= 20, "{}: {points} effects", story.name);
     }
 }
 

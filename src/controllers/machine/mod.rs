@@ -215,6 +215,10 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_bac
         // The operation's end wakes; this is for what takes long, to be told.
         return Action::requeue(Duration::from_secs(2));
     }
+    if let Some(held_back) = held_back.filter(|_| !plan.steps.is_empty()) {
+        // What the plan waits for would come of the steps: until they are tried again, looking shows nothing new.
+        return Action::requeue(held_back.min(NOW_AND_THEN));
+    }
     let pause = match &plan.wait {
         Some(wait) => pause(shared, subject, wait),
         None => NOW_AND_THEN,

@@ -45,6 +45,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(1800);
 const STILL: Duration = Duration::from_secs(600);
 /// A process that does not come up is started again so often, a second apart: for longer than anything is out.
 const STARTS_MAX: u32 = 400;
+/// Whatever users do has been noticed by then.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// A run.
 pub struct Run {
@@ -256,6 +258,8 @@ impl Run {
             }
             Step::Apply { shape } => self.apply_by_hand(shape).await,
             Step::Settle => {
+                // What the step before has changed may not have been seen yet: all would look settled.
+                self.drive(SEEN_WITHIN, |_| false).await;
                 let settled = self.drive(SETTLED_WITHIN, Self::is_settled).await;
                 if !settled {
                     self.gate.note("did not settle");

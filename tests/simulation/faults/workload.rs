@@ -173,9 +173,16 @@ pub fn stories() -> Vec<Workload> {
         story("delete", then(begin(&dev), vec![Step::Remove { file: "dev.yaml".to_owned() }])),
         story(
             "rename-file",
-            then(begin(&dev), vec![Step::Rename { from: "dev.yaml".to_owned(), to: "moved.yaml".to_owned() }]),
+            then(
+                begin(&dev),
+                vec![
+                    Step::Rename { from: "dev.yaml".to_owned(), to: "moved.yaml".to_owned() },
+                    Step::Wait { millis: 5_000 },
+                ],
+            ),
         ),
-        story("restart", then(begin(&dev), vec![Step::Restart { removing: None }])),
+        // Long enough for everything that is looked at again: the last is what addons are.
+        story("restart", then(begin(&dev), vec![Step::Restart { removing: None }, Step::Wait { millis: 35_000 }])),
         story("removed-while-down", then(begin(&dev), vec![Step::Restart { removing: Some("dev.yaml".to_owned()) }])),
         story("adopt", then(begin(&dev), vec![Step::LoseStore])),
         story(
