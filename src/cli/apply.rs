@@ -72,7 +72,7 @@ pub struct Applied {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let inputs = read(&args.inputs, context)?;
+    let inputs = read(&args.inputs, context).await?;
     match args.dry_run {
         None => {}
         Some(DryRun::Client) => return tell_what_is_sent(context, &inputs, args.output.as_ref()),
@@ -124,11 +124,12 @@ async fn try_on_server(context: &mut Context, inputs: &Inputs, format: Option<&F
 }
 
 /// Reads manifests for a verb that applies them, and says what is left alone.
-pub fn read(options: &inputs::Options, context: &mut Context) -> Result<Inputs, CliError> {
+pub async fn read(options: &inputs::Options, context: &mut Context) -> Result<Inputs, CliError> {
     if options.filenames.is_empty() {
-        return Err(CliError::new(Exit::Usage, "no manifest is given").hint("name files, directories or `-` with `-f`"));
+        return Err(CliError::new(Exit::Usage, "no manifest is given")
+            .hint("name files, directories, an `https://` address or `-` with `-f`"));
     }
-    let inputs = options.read(&*context.world.files, context.printer.err_style())?;
+    let inputs = options.read(context).await?;
     for line in &inputs.foreign {
         context.printer.talk(&format!("note: {line}"));
     }

@@ -48,7 +48,7 @@ struct ClusterArgs {
     /// Its name, as kind takes it
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Manifest that says what it is like, or `-` for stdin; without it, one control plane
+    /// Manifest that says what it is like, `https://...`, or `-` for stdin; without it, one control plane
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Node image of all its machines; a tag such as `v1.35.5` also tells the Kubernetes version
@@ -67,7 +67,7 @@ struct ClusterArgs {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let What::Cluster(args) = args.what;
-    let inputs = wanted(&args, context)?;
+    let inputs = wanted(&args, context).await?;
     let name = inputs.documents.first().map(|(_, document)| document.name.clone()).unwrap_or_default();
     let need = if args.wait.is_zero() { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
@@ -97,10 +97,11 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 /// The one Cluster to make: that of the file, or one of defaults, with what the flags say.
-fn wanted(args: &ClusterArgs, context: &mut Context) -> Result<Inputs, CliError> {
+async fn wanted(args: &ClusterArgs, context: &mut Context) -> Result<Inputs, CliError> {
     let mut inputs = match &args.config {
         Some(path) => {
-            apply::read(&inputs::Options { filenames: vec![path.clone()], ..inputs::Options::default() }, context)?
+            apply::read(&inputs::Options { filenames: vec![path.clone()], ..inputs::Options::default() }, context)
+                .await?
         }
         None => Inputs { documents: vec![(Origin::Flags, of_defaults())], ..Inputs::default() },
     };

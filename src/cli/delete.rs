@@ -46,7 +46,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let wanted = wanted(&args, context)?;
+    let wanted = wanted(&args, context).await?;
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
     let client = session.client.clone();
@@ -93,9 +93,9 @@ async fn all(context: &mut Context, client: &Client) -> Result<Vec<String>, CliE
 }
 
 /// The names of what is to go; `None` for everything there is.
-fn wanted(args: &Args, context: &mut Context) -> Result<Option<Vec<String>>, CliError> {
+async fn wanted(args: &Args, context: &mut Context) -> Result<Option<Vec<String>>, CliError> {
     if !args.inputs.filenames.is_empty() {
-        let inputs = super::apply::read(&args.inputs, context)?;
+        let inputs = super::apply::read(&args.inputs, context).await?;
         return Ok(Some(inputs.documents.into_iter().map(|(_, document)| document.name).collect()));
     }
     if args.all || args.name.is_some() {

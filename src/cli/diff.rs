@@ -30,7 +30,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
-    let inputs = apply::read(&args.inputs, context)?;
+    let inputs = apply::read(&args.inputs, context).await?;
     let session = Session::open(context, Need::Read, None).await?;
     let client = session.client.clone();
     let work = async {

@@ -46,6 +46,12 @@ impl CliError {
         self
     }
 
+    /// With a chain of causes that cannot be moved, or that name themselves too often.
+    #[must_use]
+    pub fn because_of(self, error: &(dyn StdError + 'static)) -> Self {
+        self.because(Flat::of(error))
+    }
+
     /// With what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -5,11 +5,12 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
+use super::fetch::{self, Url};
 use crate::sources::is_manifest;
 use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest};
-use crate::ui::Style;
 use crate::world::{FileKind, FileSystem};
 
 /// Most files taken from the directories of one command, as for a watched directory's worst day.
@@ -20,7 +21,7 @@ const DEPTH_MAX: usize = 32;
 /// What manifests to read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
-    /// File or directory with manifests, or `-` for stdin; may be given several times
+    /// File or directory with manifests, `https://...`, or `-` for stdin; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub filenames: Vec<PathBuf>,
     /// Also read the directories below those given
@@ -35,6 +36,8 @@ pub enum Origin {
     File(PathBuf),
     /// Stdin.
     Stdin,
+    /// A web server. What it declares is not this host's word.
+    Url(String),
     /// The flags of a command.
     Flags,
 }
@@ -45,7 +48,7 @@ impl Origin {
     pub fn place(&self, line: u32, column: u32) -> String {
         match self {
             Self::Flags => self.to_string(),
-            Self::File(_) | Self::Stdin => format!("{self}:{line}:{column}"),
+            Self::File(_) | Self::Stdin | Self::Url(_) => format!("{self}:{line}:{column}"),
         }
     }
 }
@@ -55,6 +58,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdin => f.write_str("stdin"),
+            Self::Url(url) => f.write_str(url),
             Self::Flags => f.write_str("the flags of this command"),
         }
     }
@@ -75,12 +79,13 @@ impl Options {
     /// Reads everything, and fails with every fault of every file if there is one.
     ///
     /// # Errors
-    /// [`Exit::Invalid`] with the faults, [`Exit::NotFound`] for a path that is not there.
-    pub fn read(&self, files: &dyn FileSystem, style: Style) -> Result<Inputs, CliError> {
+    /// [`Exit::Invalid`] with the faults, [`Exit::NotFound`] for a path or page that is not there.
+    pub async fn read(&self, context: &Context) -> Result<Inputs, CliError> {
+        let style = context.printer.err_style();
         let mut inputs = Inputs::default();
         let mut faults = Vec::new();
         let mut first: BTreeMap<String, String> = BTreeMap::new();
-        for (origin, bytes) in self.contents(files)? {
+        for (origin, bytes) in self.contents(context).await? {
             let label = origin.to_string();
             let manifest = Manifest::parse(&label, &bytes);
             let colour = if style.colour { Colour::On } else { Colour::Off };
@@ -111,9 +116,14 @@ impl Options {
         }
     }
 
-    fn contents(&self, files: &dyn FileSystem) -> Result<Vec<(Origin, Vec<u8>)>, CliError> {
+    async fn contents(&self, context: &Context) -> Result<Vec<(Origin, Vec<u8>)>, CliError> {
+        let files = &*context.world.files;
         let mut contents = Vec::new();
         for path in &self.filenames {
+            if let Some(text) = path.to_str().filter(|text| Url::is_meant(text)) {
+                contents.push((Origin::Url(text.to_owned()), fetched(text, context).await?));
+                continue;
+            }
             if path == Path::new("-") {
                 contents.push((Origin::Stdin, stdin()?));
                 continue;
@@ -180,6 +190,16 @@ fn stdin() -> Result<Vec<u8>, CliError> {
         .read_to_end(&mut bytes)
         .map_err(|error| CliError::new(Exit::Failure, "cannot read stdin").because(error))?;
     Ok(bytes)
+}
+
+/// Reads from a web server, until Ctrl-C.
+async fn fetched(url: &str, context: &Context) -> Result<Vec<u8>, CliError> {
+    let url = Url::parse(url)?;
+    tokio::select! {
+        biased;
+        () = context.interrupt.first() => Err(CliError::silent(Exit::Interrupted)),
+        fetched = fetch::fetch(&url) => fetched,
+    }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> CliError {

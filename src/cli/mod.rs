@@ -15,6 +15,7 @@ mod elsewhere;
 pub mod engine;
 pub mod error;
 pub mod exit;
+mod fetch;
 pub mod follow;
 mod get;
 pub mod inputs;
@@ -209,7 +210,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Detach(args) => marks::run(args, marks::Mark::Detach, context).await,
         Verb::Pause(args) => marks::run(args, marks::Mark::Pause, context).await,
         Verb::Resume(args) => marks::run(args, marks::Mark::Resume, context).await,
-        Verb::Validate(args) => validate::run(&args, context),
+        Verb::Validate(args) => validate::run(&args, context).await,
         Verb::Store(args) => store::run(args, context).await,
         Verb::Schema(args) => schema::run(&args, context),
         Verb::Version(args) => version::run(args, context).await,

@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    let inputs = apply::read(&args.inputs, context)?;
+    let inputs = apply::read(&args.inputs, context).await?;
     let session = Session::open(context, Need::Converge, args.kubeconfig.as_deref()).await?;
     let (client, runs) = (session.client.clone(), session.runs());
     let work = async {

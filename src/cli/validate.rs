@@ -7,20 +7,20 @@ use super::inputs;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Files or directories with manifests, or `-` for stdin
+    /// Files or directories with manifests, `https://...`, or `-` for stdin
     #[arg(value_name = "PATH")]
     paths: Vec<std::path::PathBuf>,
     #[command(flatten)]
     inputs: inputs::Options,
 }
 
-pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let mut options = args.inputs.clone();
     options.filenames.extend(args.paths.iter().cloned());
     if options.filenames.is_empty() {
         return Err(CliError::new(Exit::Usage, "no manifest is given").hint("name files, directories or `-`"));
     }
-    let inputs = options.read(&*context.world.files, context.printer.err_style())?;
+    let inputs = options.read(context).await?;
     for line in &inputs.foreign {
         context.printer.talk(&format!("note: {line}"));
     }

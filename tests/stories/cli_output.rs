@@ -54,7 +54,7 @@ fn what_is_not_understood_is_a_usage_error_with_the_nearest_word() {
     --- stderr
     error: no manifest is given
 
-    hint: name files, directories or `-` with `-f`
+    hint: name files, directories, an `https://` address or `-` with `-f`
     ");
     insta::assert_snapshot!(environment.kina(&["up", "-f", "x.yaml", "--timeout", "5"]).shown(), @r"
     exit 2

@@ -112,7 +112,8 @@ impl TestEnvironment {
         Running { child, root: self.root.path().to_path_buf() }
     }
 
-    fn ran(&self, output: Output) -> Ran {
+    /// What a command did that ran to its end.
+    pub fn ran(&self, output: Output) -> Ran {
         ran(self.root.path(), output)
     }
 }

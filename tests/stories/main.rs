@@ -5,6 +5,7 @@ mod api_kubectl;
 mod cli_home;
 mod cli_manifests;
 mod cli_output;
+mod cli_web;
 mod environment;
 mod killed;
 mod killed_often;
