@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kube::CustomResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cluster::{ClusterSpec, WorkerPool};
+use super::cluster::{Cluster, ClusterSpec, WorkerPool};
 
 /// What it takes to change a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +97,63 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
     new
 }
 
+/// What it takes to change a field, by its path below `spec` (`workers.resources.memory`): tried on an example that has
+/// every field of the schema. `None` for what is no field of its own.
+#[must_use]
+pub fn of_field(path: &str) -> Option<Class> {
+    let crd = serde_json::to_value(Cluster::crd()).ok()?;
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")?;
+    let old = example(schema, Variant::First);
+    let mut new = old.clone();
+    let (mut place, mut part) = (&mut new, schema);
+    for word in path.split('.') {
+        if let Some(items) = part.get("items") {
+            (place, part) = (place.get_mut(0)?, items);
+        }
+        (place, part) = (place.get_mut(word)?, part.get("properties")?.get(word)?);
+    }
+    *place = example(part, Variant::Second);
+    let spec = |value: Value| serde_json::from_value::<ClusterSpec>(value).ok();
+    heaviest(&changes(&spec(old)?, &spec(new)?))
+}
+
+/// Which of two examples that differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    First,
+    Second,
+}
+
+/// A value that a schema allows.
+fn example(schema: &Value, variant: Variant) -> Value {
+    let is_first = variant == Variant::First;
+    if let Some(words) = schema["enum"].as_array() {
+        // `auto` asks for a default, as saying nothing does: it comes last.
+        let (named, auto): (Vec<&Value>, Vec<&Value>) =
+            words.iter().filter(|word| !word.is_null()).partition(|word| **word != "auto");
+        let mut words = named.into_iter().chain(auto);
+        return if is_first { words.next() } else { words.nth(1) }.cloned().unwrap_or_default();
+    }
+    let text = |first: &str, second: &str| Value::from(if is_first { first } else { second });
+    match schema["type"].as_str() {
+        Some("object") => match (&schema["properties"], is_first) {
+            (Value::Object(properties), _) => {
+                properties.iter().map(|(name, schema)| (name.clone(), example(schema, variant))).collect()
+            }
+            (_, first) => serde_json::json!({ if first { "a" } else { "b" }: "c" }),
+        },
+        Some("array") if is_first => Value::Array(vec![example(&schema["items"], variant)]),
+        Some("array") => Value::Array(Vec::new()),
+        Some("integer" | "number") => {
+            let least = schema["minimum"].as_f64().map_or(1, |least| least as u64).max(1);
+            Value::from(if is_first { least } else { least + 1 })
+        }
+        Some("boolean") => Value::Bool(!is_first),
+        _ if schema["x-kubernetes-int-or-string"] == true => text("1", "2"),
+        _ => text("a", "b"),
+    }
+}
+
 #[derive(Default)]
 struct Found(Vec<Change>);
 
@@ -171,6 +229,28 @@ mod tests {
 
     fn classes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<(String, Class)> {
         changes(old, new).into_iter().map(|change| (change.field, change.class)).collect()
+    }
+
+    #[test]
+    fn every_field_of_the_schema_has_a_class() {
+        fn leaves(schema: &Value, path: &str, found: &mut Vec<String>) {
+            let properties = schema["properties"].as_object().or_else(|| schema["items"]["properties"].as_object());
+            match properties {
+                None => found.push(path.to_owned()),
+                Some(properties) => properties.iter().for_each(|(name, schema)| {
+                    leaves(schema, &format!("{path}{}{name}", if path.is_empty() { "" } else { "." }), found);
+                }),
+            }
+        }
+        let crd = serde_json::to_value(Cluster::crd()).unwrap();
+        let mut fields = Vec::new();
+        leaves(crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap(), "", &mut fields);
+        let without: Vec<&String> = fields.iter().filter(|field| of_field(field).is_none()).collect();
+        assert!(fields.len() > 20 && without.is_empty(), "{without:?}");
+        assert_eq!(of_field("workers.replicas"), Some(Class::Live));
+        assert_eq!(of_field("workers.resources.memory"), Some(Class::Roll));
+        assert_eq!(of_field("runtime"), Some(Class::Recreate));
+        assert_eq!(of_field("workers.nope"), None);
     }
 
     #[test]

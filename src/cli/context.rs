@@ -20,6 +20,10 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `$KUBECONFIG`.
     pub kubeconfig: Option<String>,
+    /// `$KUBE_EDITOR`, `$VISUAL` or `$EDITOR`, the first that is set.
+    pub editor: Option<String>,
+    /// Where temporary files go.
+    pub temporary: PathBuf,
     /// Whether the locale shows more than ASCII.
     pub unicode: bool,
     /// `$KINA_LOG`.
@@ -97,6 +101,8 @@ impl Environment {
             user_home: etcetera::home_dir().unwrap_or_else(|_| PathBuf::from("/")),
             home: std::env::var_os("KINA_HOME").filter(|value| !value.is_empty()).map(PathBuf::from),
             kubeconfig: text("KUBECONFIG"),
+            editor: ["KUBE_EDITOR", "VISUAL", "EDITOR"].into_iter().find_map(text),
+            temporary: std::env::temp_dir(),
             // macOS sets no locale in some shells, and always shows Unicode.
             unicode: locale.as_ref().map_or(cfg!(target_os = "macos"), shows),
             log: text("KINA_LOG"),

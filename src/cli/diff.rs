@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::apply;
 use super::context::{Context, Failures};
+use super::differing;
 use super::error::CliError;
 use super::exit::Exit;
 use super::inputs::{self, Origin};
@@ -15,6 +16,9 @@ use crate::sources::manifest::Document;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// Clusters, instead of manifests: what of them is not as their spec says, and what their file says otherwise
+    #[arg(value_name = "CLUSTER", conflicts_with = "filenames")]
+    clusters: Vec<String>,
     #[command(flatten)]
     inputs: inputs::Options,
 }
@@ -30,6 +34,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
+    if !args.clusters.is_empty() {
+        return differing::all(&args.clusters, context).await;
+    }
     let inputs = apply::read(&args.inputs, context).await?;
     let session = Session::open(context, Need::Read, None).await?;
     let client = session.client.clone();
@@ -102,6 +109,13 @@ fn metadata_changes(before: &Cluster, after: &Cluster) -> Vec<(String, Value, Va
         }
     }
     changes
+}
+
+/// Differences of a spec as text: what there is, what is wanted, and what that takes.
+#[must_use]
+pub fn fields(cluster: &str, spec: &[Change]) -> String {
+    let what = What::Fields { spec: spec.to_vec(), metadata: Vec::new() };
+    Difference { cluster: cluster.to_owned(), what }.told()
 }
 
 impl Difference {

@@ -25,7 +25,7 @@ fn verb(verb: &str) -> Option<&'static str> {
         "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
         "logs" => "`kina describe cluster NAME` shows its events; `kina serve -v` logs what is done",
         "load" | "build" => "this version has no images: simulated clusters run none",
-        "edit" | "patch" | "label" | "annotate" | "explain" | "replace" | "scale" | "watch" => {
+        "patch" | "label" | "annotate" | "replace" | "scale" | "watch" => {
             "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"
         }
         _ => return None,

@@ -11,13 +11,18 @@ mod create;
 mod delete;
 mod describe;
 mod diff;
+mod differing;
+mod drift;
+mod edit;
 mod elsewhere;
 pub mod engine;
 pub mod error;
 pub mod exit;
+mod explain;
 mod fetch;
 pub mod follow;
 mod get;
+mod history;
 pub mod inputs;
 pub mod interrupt;
 pub mod kinds;
@@ -26,6 +31,7 @@ pub mod local;
 mod marks;
 mod nodes;
 pub mod output;
+mod plan;
 pub mod printer;
 #[cfg(test)]
 mod reference;
@@ -93,8 +99,12 @@ enum Verb {
     Up(up::Args),
     /// Apply manifests
     Apply(apply::Args),
-    /// Show what `kina apply` would change, and what that takes
+    /// Show what `kina apply` would change, or what differs about a cluster
     Diff(diff::Args),
+    /// Show what will be done next, step by step, and what that disturbs
+    Plan(plan::Args),
+    /// Edit a cluster in your editor
+    Edit(edit::Args),
     /// Make a cluster, as kind does
     Create(create::Args),
     /// Delete clusters
@@ -105,6 +115,10 @@ enum Verb {
     Describe(describe::Args),
     /// The one picture of everything
     Status(status::Args),
+    /// Show what happened to a cluster
+    History(history::Args),
+    /// Show what differs from what is wanted, now and lately
+    Drift(drift::Args),
     /// Wait until objects are as wished
     Wait(wait::Args),
     /// Write a cluster's context into a kubeconfig
@@ -123,6 +137,8 @@ enum Verb {
     Validate(validate::Args),
     /// Check, back up or restore what Kina remembers
     Store(store::Args),
+    /// Explain a field of a manifest, and what it takes to change it
+    Explain(explain::Args),
     /// Print or write the JSON Schemas of the kinds
     Schema(schema::Args),
     /// Print versions
@@ -198,6 +214,11 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Up(args) => up::run(args, context).await,
         Verb::Apply(args) => apply::run(args, context).await,
         Verb::Diff(args) => diff::run(args, context).await,
+        Verb::Plan(args) => plan::run(args, context).await,
+        Verb::Edit(args) => edit::run(args, context).await,
+        Verb::History(args) => history::run(args, context).await,
+        Verb::Drift(args) => drift::run(args, context).await,
+        Verb::Explain(args) => explain::run(&args, context),
         Verb::Wait(args) => wait::run(args, context).await,
         Verb::Export(args) => kubeconfig::export(args, context).await,
         Verb::Create(args) => create::run(args, context).await,

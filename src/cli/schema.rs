@@ -79,7 +79,7 @@ fn all() -> [(&'static str, Value); 3] {
 }
 
 /// The schema of a kind as an editor wants it: draft 2020-12, with every unknown field an error.
-fn of(crd: &CustomResourceDefinition) -> Value {
+pub fn of(crd: &CustomResourceDefinition) -> Value {
     let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let mut schema = serde_json::to_value(schema).unwrap_or_default();
     close(&mut schema);

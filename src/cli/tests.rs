@@ -33,6 +33,7 @@ use crate::world::World;
 
 mod asking;
 mod creating;
+mod looking;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 

@@ -6,6 +6,7 @@ pub mod addons;
 pub mod adopt;
 pub mod balancer;
 pub mod facts;
+pub mod forecast;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
