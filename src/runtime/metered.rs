@@ -17,6 +17,9 @@ use super::{
 use crate::observability::Metrics;
 use crate::observability::metrics::Outcome;
 
+/// What calls are logged as, each when it begins.
+const CALLS: &str = "kina::runtime::calls";
+
 /// A runtime whose operations are counted.
 #[derive(Debug)]
 pub struct Metered {
@@ -34,8 +37,10 @@ impl Metered {
     async fn counted<T>(
         &self,
         operation: &'static str,
+        object: &str,
         call: impl Future<Output = Result<T, RuntimeError>>,
     ) -> Result<T, RuntimeError> {
+        tracing::trace!(target: CALLS, operation, object, "calls the runtime");
         let timed = self.metrics.begin("runtime", operation);
         let result = call.await;
         timed.end(result.as_ref().map_or_else(|error| outcome(error.cause), |_| Outcome::Ok));
@@ -64,11 +69,11 @@ impl Runtime for Metered {
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
-        self.counted("info", self.inner.info()).await
+        self.counted("info", "", self.inner.info()).await
     }
 
     async fn list(&self) -> Result<Listing, RuntimeError> {
-        self.counted("list", self.inner.list()).await
+        self.counted("list", "", self.inner.list()).await
     }
 
     fn events(&self) -> BoxStream<'static, ()> {
@@ -76,55 +81,55 @@ impl Runtime for Metered {
     }
 
     async fn ensure_image(&self, image: &str) -> Result<Image, RuntimeError> {
-        self.counted("ensure_image", self.inner.ensure_image(image)).await
+        self.counted("ensure_image", image, self.inner.ensure_image(image)).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
-        self.counted("create_network", self.inner.create_network(spec)).await
+        self.counted("create_network", &spec.name, self.inner.create_network(spec)).await
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
-        self.counted("remove_network", self.inner.remove_network(name)).await
+        self.counted("remove_network", name, self.inner.remove_network(name)).await
     }
 
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), RuntimeError> {
-        self.counted("create_volume", self.inner.create_volume(spec)).await
+        self.counted("create_volume", &spec.name, self.inner.create_volume(spec)).await
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
-        self.counted("remove_volume", self.inner.remove_volume(name)).await
+        self.counted("remove_volume", name, self.inner.remove_volume(name)).await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, RuntimeError> {
-        self.counted("create_container", self.inner.create_container(spec)).await
+        self.counted("create_container", &spec.name, self.inner.create_container(spec)).await
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.counted("start_container", self.inner.start_container(id)).await
+        self.counted("start_container", &id.0, self.inner.start_container(id)).await
     }
 
     async fn stop_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.counted("stop_container", self.inner.stop_container(id)).await
+        self.counted("stop_container", &id.0, self.inner.stop_container(id)).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.counted("remove_container", self.inner.remove_container(id)).await
+        self.counted("remove_container", &id.0, self.inner.remove_container(id)).await
     }
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput, RuntimeError> {
-        self.counted("exec", self.inner.exec(id, request)).await
+        self.counted("exec", &id.0, self.inner.exec(id, request)).await
     }
 
     async fn copy_in(&self, id: &ContainerId, files: &[NodeFile]) -> Result<(), RuntimeError> {
-        self.counted("copy_in", self.inner.copy_in(id, files)).await
+        self.counted("copy_in", &id.0, self.inner.copy_in(id, files)).await
     }
 
     async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
-        self.counted("read_file", self.inner.read_file(id, path)).await
+        self.counted("read_file", &id.0, self.inner.read_file(id, path)).await
     }
 
     async fn logs(&self, id: &ContainerId, lines: usize) -> Result<String, RuntimeError> {
-        self.counted("logs", self.inner.logs(id, lines)).await
+        self.counted("logs", &id.0, self.inner.logs(id, lines)).await
     }
 
     fn connector(&self) -> Arc<dyn ClusterConnector> {

@@ -3,11 +3,15 @@
 //! One client a cluster, made from Kina's own certificate, and watches of the few things that Kina judges by, kept as a
 //! small view: some hundred bytes a node. An API server that is away shows as such and is asked again, at first often.
 
+mod heard;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +21,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::heard::Heard;
 use self::view::Known;
 pub use self::view::{APPLIED, ApiView, CORDONED, NodeView, SeenTaint, Unwell};
 use self::watch::Watch;
@@ -32,6 +37,8 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub struct ClustersApi {
     waker: Waker,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    /// How many entries there are.
+    crowd: Arc<AtomicUsize>,
 }
 
 struct Entry {
@@ -62,7 +69,7 @@ impl ClustersApi {
     /// No clusters yet.
     #[must_use]
     pub fn new(waker: Waker) -> Self {
-        Self { waker, entries: Arc::default() }
+        Self { waker, entries: Arc::default(), crowd: Arc::default() }
     }
 
     /// Has a client and watches of a cluster; they stay while the access stays the same.
@@ -84,6 +91,7 @@ impl ClustersApi {
             object: name.to_owned(),
             source: Box::new(error),
         })?;
+        let (client, heard) = Heard::through(client);
         let end = CancellationToken::new();
         let known = Arc::<Mutex<Known>>::default();
         let watch = Watch {
@@ -91,6 +99,8 @@ impl ClustersApi {
             client: client.clone(),
             known: Arc::clone(&known),
             waker: self.waker.clone(),
+            heard,
+            crowd: Arc::clone(&self.crowd),
         };
         tokio::spawn(watch.run(end.clone()));
         let entry = Entry {
@@ -100,13 +110,19 @@ impl ClustersApi {
             renewals: Renewals::default(),
             _ends_watches: end.drop_guard(),
         };
-        self.lock().insert(uid.to_owned(), entry);
+        self.change(|entries| drop(entries.insert(uid.to_owned(), entry)));
         Ok(())
     }
 
     /// Ends watches and client of a cluster.
     pub fn forget(&self, uid: &str) {
-        self.lock().remove(uid);
+        self.change(|entries| drop(entries.remove(uid)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Entry>)) {
+        let mut entries = self.lock();
+        change(&mut entries);
+        self.crowd.store(entries.len(), Ordering::Relaxed);
     }
 
     /// What is known; nothing for a cluster without a client.

@@ -1,0 +1,89 @@
+//! When a cluster's API server last said anything: every piece of an answer counts, and so do the bookmarks of watches,
+//! of which a watcher itself tells nothing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use kube::client::Body;
+use tokio::time::Instant;
+
+/// The moment. Cloning is cheap; all clones are one.
+#[derive(Clone, Debug)]
+pub(super) struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    /// A client that notes the moment of all that comes through it, beginning with now.
+    pub fn through(client: kube::Client) -> (kube::Client, Self) {
+        let heard = Self(Arc::new(Mutex::new(Instant::now())));
+        let namespace = client.default_namespace().to_owned();
+        (kube::Client::new(Listening { client, heard: heard.clone() }, namespace), heard)
+    }
+
+    /// The last moment.
+    pub fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+#[derive(Clone)]
+struct Listening {
+    client: kube::Client,
+    heard: Heard,
+}
+
+impl tower::Service<Request<Body>> for Listening {
+    type Response = Response<Heeded>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Heeded>, kube::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { client, heard } = self.clone();
+        Box::pin(async move {
+            let answer = client.send(request).await?;
+            if !answer.status().is_server_error() {
+                heard.now();
+            }
+            Ok(answer.map(|body| Heeded { body, heard }))
+        })
+    }
+}
+
+/// A body of whose every piece the moment is noted.
+struct Heeded {
+    body: Body,
+    heard: Heard,
+}
+
+impl http_body::Body for Heeded {
+    type Data = Bytes;
+    type Error = kube::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, kube::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(_))) = frame {
+            self.heard.now();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
