@@ -1,7 +1,7 @@
 //! Many simulated clusters of one control plane and three workers, with the real program: from files to Ready, at rest,
 //! one change among all, `kina status`, and a start on what is there. How to run it: docs/benchmarks.md.
 
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
 

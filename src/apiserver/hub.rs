@@ -30,13 +30,18 @@ pub(crate) struct Event {
     pub object: Bytes,
     /// The object before the change.
     pub previous: Option<Bytes>,
+    /// The revision of the change before, where there was one.
+    pub previous_revision: Option<u64>,
+    /// Whether `previous` is held by an older event as well.
+    pub shares_previous: bool,
 }
 
 impl Event {
-    /// Memory that the ring accounts to the event. `previous` is mostly the object of an older event, so it is not
-    /// counted twice; 160 bytes stand for the struct and its names.
+    /// Memory that the ring accounts to the event. What it shares with an older event is counted there; 160 bytes stand for
+    /// the struct and its names.
     fn cost(&self) -> usize {
-        self.object.len() + 160
+        let previous = self.previous.as_ref().filter(|_| !self.shares_previous);
+        self.object.len() + previous.map_or(0, Bytes::len) + 160
     }
 }
 
@@ -69,6 +74,16 @@ struct Ring {
     events: VecDeque<Arc<Event>>,
     /// Events up to this revision are no longer (or never were) here.
     floor: u64,
+}
+
+impl Ring {
+    /// The object that an earlier event made of what `event` is about.
+    fn object(&self, revision: u64, event: &Event) -> Option<Bytes> {
+        let from = self.events.partition_point(|earlier| earlier.revision < revision);
+        let mut at = self.events.iter().skip(from).take_while(|earlier| earlier.revision == revision);
+        let earlier = at.find(|earlier| earlier.name == event.name && earlier.namespace == event.namespace)?;
+        (earlier.change != Change::Deleted).then(|| earlier.object.clone())
+    }
 }
 
 /// The history a watcher asked for is gone.
@@ -171,8 +186,11 @@ impl Hub {
         self.published.send_replace(revision);
     }
 
-    fn append(&self, topics: &mut Topics, topic: &Arc<Topic>, event: Event) {
+    fn append(&self, topics: &mut Topics, topic: &Arc<Topic>, mut event: Event) {
         let mut ring = topic.ring();
+        if let Some(before) = event.previous_revision.and_then(|revision| ring.object(revision, &event)) {
+            (event.previous, event.shares_previous) = (Some(before), true);
+        }
         topics.bytes += event.cost();
         topics.order.push_back((Arc::clone(topic), event.revision));
         ring.events.push_back(Arc::new(event));
@@ -256,6 +274,8 @@ mod tests {
             name: "a".into(),
             object: Bytes::from(vec![b'x'; size]),
             previous: None,
+            previous_revision: None,
+            shares_previous: false,
         }
     }
 
@@ -287,6 +307,22 @@ mod tests {
         assert_eq!(even.after(6, 9).unwrap().len(), 1);
         assert!(even.after(5, 9).is_err());
         assert_eq!(hub.topic("t", "odd").after(5, 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_an_object_was_is_held_once() {
+        let hub = Hub::new(History { events: 100, bytes: usize::MAX }, 1);
+        hub.publish(vec![(key("a"), event(2, 1000))], 2);
+        let after = Event { previous: Some(vec![b'x'; 1000].into()), previous_revision: Some(2), ..event(3, 1000) };
+        hub.publish(vec![(key("a"), after)], 3);
+        let events = hub.topic("t", "a").after(1, 9).unwrap();
+        let previous = events[1].previous.as_ref().unwrap();
+        assert_eq!((previous.as_ptr(), hub.topics().bytes), (events[0].object.as_ptr(), 2 * 1160));
+        // Of another object, and of none that is known.
+        let other = Event { previous: Some(vec![b'y'; 10].into()), previous_revision: Some(3), ..event(4, 1000) };
+        let unknown = Event { previous: Some(vec![b'y'; 10].into()), previous_revision: Some(1), ..event(5, 1000) };
+        hub.publish(vec![(key("a"), Event { name: "b".into(), ..other }), (key("a"), unknown)], 5);
+        assert_eq!(hub.topics().bytes, 2 * 1160 + 2 * 1170);
     }
 
     #[test]

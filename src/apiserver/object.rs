@@ -98,7 +98,8 @@ pub(crate) fn later(time: Timestamp, seconds: i64) -> Timestamp {
 }
 
 pub(crate) fn to_bytes(object: &Value) -> Result<Bytes, ApiError> {
-    serde_json::to_vec(object).map(Bytes::from).map_err(ApiError::internal)
+    // It stays in memory for as long as its event does, without the room that it had to grow.
+    serde_json::to_vec(object).map(|bytes| Bytes::from(bytes.into_boxed_slice())).map_err(ApiError::internal)
 }
 
 /// Parses an object that the store holds.

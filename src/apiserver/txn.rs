@@ -160,7 +160,7 @@ impl<'a> Txn<'a> {
             self.follow_up(Work::Expiry);
         }
         let change = if old.is_some() { Change::Modified } else { Change::Added };
-        self.emit(place, change, bytes.clone(), old.map(|old| old.bytes.clone()));
+        self.emit(place, change, bytes.clone(), old);
         self.staged.writes.insert(key, Some(bytes));
         self.after_marking(place, object);
         Ok(())
@@ -172,7 +172,7 @@ impl<'a> Txn<'a> {
         set_meta(last, "resourceVersion", Some(json!(self.revision.to_string())));
         let bytes = to_bytes(last)?;
         self.index_owners(place, Some(&old.value), None)?;
-        self.emit(place, Change::Deleted, bytes, Some(old.bytes.clone()));
+        self.emit(place, Change::Deleted, bytes, Some(old));
         self.staged.writes.insert(place.key(), None);
         self.after_removal(place, &old.value)
     }
@@ -225,14 +225,16 @@ impl<'a> Txn<'a> {
         self.staged.writes.insert(key, None);
     }
 
-    fn emit(&mut self, place: &Place, change: Change, object: Bytes, previous: Option<Bytes>) {
+    fn emit(&mut self, place: &Place, change: Change, object: Bytes, previous: Option<&Stored>) {
         let event = Event {
             revision: self.revision,
             change,
             namespace: place.namespace.as_str().into(),
             name: place.name.as_str().into(),
             object,
-            previous,
+            previous: previous.map(|previous| previous.bytes.clone()),
+            previous_revision: previous.and_then(|previous| meta(&previous.value, "resourceVersion").parse().ok()),
+            shares_previous: false,
         };
         self.staged.events.push(((Arc::clone(&place.tenant), Arc::clone(&place.served.stored)), event));
     }

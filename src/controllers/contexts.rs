@@ -19,8 +19,10 @@ use crate::observability::Metrics;
 use crate::observability::metrics::Outcome;
 use crate::world::{Metadata, World};
 
-/// How long wishes are collected.
+/// How long wishes are collected at least; and four times as long as the last write took, so that many clusters that come
+/// up together cost a fifth of the time in writing at most.
 const COLLECT: Duration = Duration::from_millis(30);
+const COLLECT_SHARE: u32 = 4;
 /// How soon a file that somebody else is changing is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How soon after a failure that a person has to mend, such as a directory that cannot be written; doubled each time, up
@@ -127,17 +129,20 @@ impl Contexts {
     pub async fn run(self, end: CancellationToken) {
         let mut due: Option<Instant> = None;
         let mut failures = 0_u32;
+        let mut collect = COLLECT;
         loop {
             let next = due;
             tokio::select! {
                 biased;
                 () = end.cancelled() => return,
                 () = self.news.notified() => {
-                    let soon = Instant::now() + COLLECT;
+                    let soon = Instant::now() + collect;
                     due = Some(due.map_or(soon, |due| due.min(soon)));
                 }
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let began = Instant::now();
                     let carried = self.carry_out();
+                    collect = COLLECT.max(began.elapsed() * COLLECT_SHARE);
                     failures = if carried == Carried::Failed { failures.saturating_add(1) } else { 0 };
                     due = match carried {
                         Carried::All => None,

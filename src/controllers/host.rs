@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::owned::{Kind, Owned};
 use super::wake::Waker;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::RuntimeName;
@@ -46,6 +47,8 @@ pub struct Host {
 #[derive(Debug)]
 struct State {
     seen: Seen,
+    /// What of the listing belongs to which Cluster.
+    owned: Owned,
     /// Who waits for a listing that begins later than this.
     waiting: BTreeMap<Waiter, Instant>,
     busy_until: Instant,
@@ -92,7 +95,8 @@ impl Host {
     #[must_use]
     pub fn new(name: RuntimeName, runtime: Arc<dyn Runtime>) -> Self {
         let seen = Seen::Unknown("not asked yet".to_owned());
-        let state = State { seen, waiting: BTreeMap::new(), busy_until: Instant::now() + BUSY_FOR };
+        let (owned, waiting) = (Owned::default(), BTreeMap::new());
+        let state = State { seen, owned, waiting, busy_until: Instant::now() + BUSY_FOR };
         Self { name, runtime, state: Mutex::new(state), asked: Notify::new() }
     }
 
@@ -100,6 +104,13 @@ impl Host {
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.lock().seen.clone()
+    }
+
+    /// What is known now, and what of it carries a Cluster's UID and this installation, as `(kind, name)`.
+    #[must_use]
+    pub fn seen_of(&self, owner: &OwnerLabels) -> (Seen, Vec<(&'static str, String)>) {
+        let state = self.lock();
+        (state.seen.clone(), state.owned.of(owner))
     }
 
     /// Asks for a listing that begins after `moment`; the Cluster of this name is woken by it.
@@ -190,18 +201,26 @@ impl Host {
                 volumes: Vec::new(),
             }),
         };
+        let State { owned, .. } = &mut *state;
         let mut changed = false;
-        differing(&before.containers, &listing.containers, |container| {
+        differing(&before.containers, &listing.containers, |was, is| {
             changed = true;
-            wake_for(waker, &container.name, container.owner());
+            owned.replace(
+                Kind::Container,
+                was.map(|was| (&was.name, was.owner())),
+                is.map(|is| (&is.name, is.owner())),
+            );
+            is.or(was).into_iter().for_each(|object| wake_for(waker, &object.name, object.owner()));
         });
-        differing(&before.networks, &listing.networks, |network| {
+        differing(&before.volumes, &listing.volumes, |was, is| {
             changed = true;
-            wake_for(waker, &network.name, network.owner());
+            owned.replace(Kind::Volume, was.map(|was| (&was.name, was.owner())), is.map(|is| (&is.name, is.owner())));
+            is.or(was).into_iter().for_each(|object| wake_for(waker, &object.name, object.owner()));
         });
-        differing(&before.volumes, &listing.volumes, |volume| {
+        differing(&before.networks, &listing.networks, |was, is| {
             changed = true;
-            wake_for(waker, &volume.name, volume.owner());
+            owned.replace(Kind::Network, was.map(|was| (&was.name, was.owner())), is.map(|is| (&is.name, is.owner())));
+            is.or(was).into_iter().for_each(|object| wake_for(waker, &object.name, object.owner()));
         });
         if changed {
             state.busy_until = Instant::now() + BUSY_FOR;
@@ -232,6 +251,7 @@ impl Host {
                 wake_for(waker, &container.name, container.owner());
             }
         }
+        state.owned = Owned::default();
         state.seen = Seen::Unknown(error.to_string());
     }
 
@@ -248,6 +268,12 @@ fn wake_for(waker: &Waker, name: &str, owner: Option<OwnerLabels>) {
     waker.machines.wake(name);
     if let Some(cluster) = name.strip_prefix("kina-").or_else(|| name.strip_suffix("-lb")) {
         waker.clusters.wake(cluster);
+    }
+}
+
+impl<T: Named> Named for Arc<T> {
+    fn name(&self) -> &str {
+        (**self).name()
     }
 }
 
@@ -268,25 +294,26 @@ macro_rules! named {
 }
 named!(Container, Network, Volume);
 
-/// Calls for everything that is in one list and not, or not the same, in the other. Both are ordered by name.
-fn differing<T: Named + PartialEq>(before: &[T], now: &[T], mut call: impl FnMut(&T)) {
+/// Calls for everything that is in one list and not, or not the same, in the other: with what was, and what is. Both are
+/// ordered by name.
+fn differing<T: Named + PartialEq>(before: &[T], now: &[T], mut call: impl FnMut(Option<&T>, Option<&T>)) {
     let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
     loop {
         match (before.peek(), now.peek()) {
             (None, None) => return,
             (Some(old), Some(new)) if old.name() == new.name() => {
                 if old != new {
-                    call(new);
+                    call(Some(old), Some(new));
                 }
                 before.next();
                 now.next();
             }
             (Some(old), new) if new.is_none_or(|new| old.name() < new.name()) => {
-                call(old);
+                call(Some(old), None);
                 before.next();
             }
             (_, Some(new)) => {
-                call(new);
+                call(None, Some(new));
                 now.next();
             }
             (Some(_), None) => return,
@@ -329,9 +356,9 @@ impl<'a> Things<'a> {
         let volumes = by_beginning(&listing.volumes, &beginning).iter();
         let networks = by_name(&listing.networks, &format!("kina-{}", cluster.cluster)).iter();
         Self {
-            containers: containers.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
-            volumes: volumes.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
-            networks: networks.filter_map(|found| Some((found, found.owner().filter(ours)?))).collect(),
+            containers: containers.filter_map(|found| Some((&**found, found.owner().filter(ours)?))).collect(),
+            volumes: volumes.filter_map(|found| Some((&**found, found.owner().filter(ours)?))).collect(),
+            networks: networks.filter_map(|found| Some((&**found, found.owner().filter(ours)?))).collect(),
         }
     }
 
@@ -357,19 +384,19 @@ impl<'a> Things<'a> {
 
 /// The container of a wanted name.
 #[must_use]
-pub fn container(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Container> {
+pub fn container(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Arc<Container>> {
     find(by_name(&listing.containers, name), |container| is_ours(container.owner(), owner))
 }
 
 /// The volume of a wanted name.
 #[must_use]
-pub fn volume(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Volume> {
+pub fn volume(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Arc<Volume>> {
     find(by_name(&listing.volumes, name), |volume| is_ours(volume.owner(), owner))
 }
 
 /// The network of a wanted name. Where a runtime allows several of one name, ours counts.
 #[must_use]
-pub fn network(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Network> {
+pub fn network(listing: &Listing, name: &str, owner: &OwnerLabels) -> Found<Arc<Network>> {
     find(by_name(&listing.networks, name), |network| is_ours(network.owner(), owner))
 }
 
@@ -393,25 +420,12 @@ fn is_ours(found: Option<OwnerLabels>, wanted: &OwnerLabels) -> bool {
 /// Subnets that the host's networks have.
 #[must_use]
 pub fn subnets(listing: &Listing) -> Vec<Cidr> {
-    let cidr = |network: &Network| {
+    let cidr = |network: &Arc<Network>| {
         let text = network.subnet.as_deref()?;
         let (address, length) = text.split_once('/')?;
         Some(Cidr::containing(address.parse::<Ipv4Addr>().ok()?, length.parse().ok()?))
     };
     listing.networks.iter().filter_map(cidr).collect()
-}
-
-/// Everything that carries a Cluster's UID and this installation, as `(kind, name)`.
-#[must_use]
-pub fn left_of(listing: &Listing, owner: &OwnerLabels) -> Vec<(&'static str, String)> {
-    let of_cluster = |found: Option<OwnerLabels>| {
-        found.is_some_and(|found| found.installation == owner.installation && found.cluster_uid == owner.cluster_uid)
-    };
-    let containers =
-        listing.containers.iter().filter(|object| of_cluster(object.owner())).map(|o| ("container", &o.name));
-    let volumes = listing.volumes.iter().filter(|object| of_cluster(object.owner())).map(|o| ("volume", &o.name));
-    let networks = listing.networks.iter().filter(|object| of_cluster(object.owner())).map(|o| ("network", &o.name));
-    containers.chain(volumes).chain(networks).map(|(kind, name)| (kind, name.clone())).collect()
 }
 
 #[cfg(test)]
@@ -426,12 +440,17 @@ mod tests {
     fn only_what_differs_is_told() {
         let before = [volume("a", "1"), volume("b", "1"), volume("d", "1")];
         let now = [volume("b", "2"), volume("c", "1"), volume("d", "1"), volume("e", "1")];
-        let mut told = Vec::new();
-        differing(&before, &now, |volume| told.push(volume.name.clone()));
-        assert_eq!(told, ["a", "b", "c", "e"]);
-        let mut told = Vec::new();
-        differing(&before, &[], |volume| told.push(volume.name.clone()));
-        assert_eq!(told, ["a", "b", "d"]);
+        let told = |now: &[Volume]| {
+            let mut told = Vec::new();
+            let label = |volume: Option<&Volume>| volume.map_or("-".to_owned(), |volume| volume.labels["l"].clone());
+            differing(&before, now, |was, is| {
+                let name = &is.or(was).unwrap().name;
+                told.push(format!("{name} {}>{}", label(was), label(is)));
+            });
+            told
+        };
+        assert_eq!(told(&now), ["a 1>-", "b 1>2", "c ->1", "e ->1"]);
+        assert_eq!(told(&[]), ["a 1>-", "b 1>-", "d 1>-"]);
     }
 
     #[test]

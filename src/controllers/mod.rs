@@ -24,6 +24,7 @@ pub mod machine;
 pub mod memory;
 pub mod node_labels;
 pub mod operations;
+mod owned;
 pub mod retry;
 mod run;
 pub mod subnets;

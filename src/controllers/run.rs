@@ -112,6 +112,8 @@ where
 {
     watcher(api, watcher::Config::default())
         .default_backoff()
+        // Who set which field is most of an object, and no pass asks for it.
+        .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .inspect_ok(move |event| {
             view.saw(event);

@@ -12,12 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyStream, StreamBody};
 use kube::client::Body;
+use tower::ServiceExt;
 
+use super::connect::{ApiService, BoxError, api_service, service_of};
 use super::{
     Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
     ExecRequest, Image, Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
@@ -142,8 +144,8 @@ struct BoundedConnector(Arc<dyn ClusterConnector>);
 
 #[async_trait]
 impl ClusterConnector for BoundedConnector {
-    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
-        Ok(bounded_client(self.0.connect(access).await?))
+    async fn service(&self, access: &ClusterAccess) -> Result<ApiService, ConnectError> {
+        Ok(api_service(BoundedService(self.0.service(access).await?)))
     }
 }
 
@@ -152,13 +154,12 @@ impl ClusterConnector for BoundedConnector {
 #[must_use]
 pub fn bounded_client(client: kube::Client) -> kube::Client {
     let namespace = client.default_namespace().to_owned();
-    kube::Client::new(BoundedService(client), namespace)
+    kube::Client::new(BoundedService(service_of(client)), namespace)
 }
 
 #[derive(Clone)]
-struct BoundedService(kube::Client);
+struct BoundedService(ApiService);
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Frames = BoxStream<'static, Result<Frame<Bytes>, BoxError>>;
 
 /// No answer in time.
@@ -173,9 +174,9 @@ impl BoundedService {
     async fn answer(self, request: Request<Body>) -> Result<Response<StreamBody<Frames>>, BoxError> {
         let late = NoAnswer { method: request.method().clone(), path: request.uri().path().to_owned() };
         let watches = watches(request.uri());
-        let answer = tokio::time::timeout(REQUEST, self.0.send(request)).await;
+        let answer = tokio::time::timeout(REQUEST, self.0.oneshot(request)).await;
         let (head, body) = answer.map_err(|_| late.clone())??.into_parts();
-        let body = BodyStream::new(body).map_err(BoxError::from).boxed();
+        let body = BodyStream::new(body).boxed();
         let body = if watches { body } else { in_time(body, late) };
         Ok(Response::from_parts(head, StreamBody::new(body)))
     }

@@ -3,6 +3,43 @@
 use std::fmt::{self, Debug};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use kube::client::Body;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+/// Any error of a service.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Body of an answer.
+pub type ApiBody = UnsyncBoxBody<Bytes, BoxError>;
+/// What answers requests to one API server. Layers are put around it, and one client over all of them: each client has a
+/// queue, whose 20 KB count where there are a thousand clusters.
+pub type ApiService = BoxCloneSyncService<Request<Body>, Response<ApiBody>, BoxError>;
+
+/// A service whose answers have any body, as an [`ApiService`].
+pub fn api_service<S, B>(service: S) -> ApiService
+where
+    S: tower::Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let whole = |answer: Response<B>| answer.map(|body| body.map_err(Into::into).boxed_unsync());
+    ApiService::new(service.map_response(whole).map_err(Into::into))
+}
+
+/// A client as a service, to put layers around it.
+#[must_use]
+pub fn service_of(client: kube::Client) -> ApiService {
+    api_service(tower::service_fn(move |request| {
+        let client = client.clone();
+        async move { client.send(request).await }
+    }))
+}
 
 /// Everything a client needs, rebuilt from parsed fields: a kubeconfig out of a node is never trusted as it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,9 +78,17 @@ pub enum ConnectError {
 /// request.
 #[async_trait]
 pub trait ClusterConnector: Send + Sync + Debug {
+    /// A way to the API server with these credentials.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the access data is unusable.
+    async fn service(&self, access: &ClusterAccess) -> Result<ApiService, ConnectError>;
+
     /// A client with these credentials.
     ///
     /// # Errors
     /// [`ConnectError`] when the access data is unusable.
-    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError>;
+    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
+        Ok(kube::Client::new(self.service(access).await?, "default"))
+    }
 }

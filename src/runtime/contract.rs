@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -102,7 +103,7 @@ impl Suite<'_> {
         self.runtime.list().await.expect("a listing")
     }
 
-    async fn find(&self, name: &str) -> Option<Container> {
+    async fn find(&self, name: &str) -> Option<Arc<Container>> {
         let name = self.name(name);
         self.list().await.containers.into_iter().find(|container| container.name == name)
     }
@@ -145,7 +146,7 @@ impl Suite<'_> {
         assert_eq!(cause(self.runtime.create_network(&other).await), Cause::Conflict, "the subnet is taken");
         let listed = self.list().await.networks.into_iter().find(|network| network.name == spec.name).unwrap();
         assert_eq!(
-            (listed.subnet, listed.labels.get("dev.kina.cluster")),
+            (listed.subnet.clone(), listed.labels.get("dev.kina.cluster")),
             (Some(spec.subnet), spec.labels.get("dev.kina.cluster"))
         );
         let id = self.create(&self.spec("user")).await;
@@ -190,7 +191,7 @@ impl Suite<'_> {
         assert_eq!(cause(self.runtime.create_container(&spec).await), Cause::AlreadyExists);
         let listed = self.find("one").await.expect("it is listed");
         assert_eq!((&listed.id, listed.state), (&id, ContainerState::Created));
-        assert_eq!((listed.image, listed.resources), (spec.image.clone(), spec.resources));
+        assert_eq!((listed.image.clone(), listed.resources), (spec.image.clone(), spec.resources));
         assert_eq!(OwnerLabels::from_labels(&listed.labels), OwnerLabels::from_labels(&spec.labels));
         assert_eq!(cause(self.runtime.exec(&id, &command(&["echo"])).await), Cause::NotRunning);
         for _ in 0..2 {

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use http::{Method, Request, Response};
 use kube::client::Body;
+use tower::ServiceExt;
 
+use super::connect::{ApiBody, ApiService, BoxError, api_service};
 use super::{
     Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
     ExecRequest, Image, Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, watches,
@@ -145,40 +147,39 @@ struct MeteredConnector {
 
 #[async_trait]
 impl ClusterConnector for MeteredConnector {
-    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
-        let client = self.inner.connect(access).await?;
-        let namespace = client.default_namespace().to_owned();
-        Ok(kube::Client::new(MeteredClient { client, metrics: self.metrics.clone() }, namespace))
+    async fn service(&self, access: &ClusterAccess) -> Result<ApiService, ConnectError> {
+        let service = self.inner.service(access).await?;
+        Ok(api_service(MeteredService { service, metrics: self.metrics.clone() }))
     }
 }
 
-/// A client whose requests are counted, each until its answer begins.
+/// A service whose requests are counted, each until its answer begins.
 #[derive(Clone)]
-struct MeteredClient {
-    client: kube::Client,
+struct MeteredService {
+    service: ApiService,
     metrics: Metrics,
 }
 
-impl Debug for MeteredClient {
+impl Debug for MeteredService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MeteredClient").finish_non_exhaustive()
+        f.debug_struct("MeteredService").finish_non_exhaustive()
     }
 }
 
-impl tower::Service<Request<Body>> for MeteredClient {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, kube::Error>> + Send>>;
+impl tower::Service<Request<Body>> for MeteredService {
+    type Response = Response<ApiBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ApiBody>, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let timed = self.metrics.begin("cluster", operation(request.method(), request.uri()));
-        let client = self.client.clone();
+        let service = self.service.clone();
         Box::pin(async move {
-            let result = client.send(request).await;
+            let result = service.oneshot(request).await;
             timed.end(match &result {
                 Ok(answer) if answer.status().is_server_error() || answer.status() == 429 => Outcome::Transient,
                 Ok(answer) if answer.status().is_client_error() => Outcome::Refused,

@@ -4,7 +4,7 @@
 //! data ([`Capabilities`]), not an `if` on its name. All implementations pass the same contract suite.
 
 mod bounded;
-mod connect;
+pub mod connect;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -208,12 +209,12 @@ owned!(Container, Network, Volume);
 pub struct Listing {
     /// When the listing began: what was wished before that is reflected, what was wished later may not be.
     pub began: Instant,
-    /// Containers in order of name.
-    pub containers: Vec<Container>,
+    /// Containers in order of name. What is as it was may be the very same as in the listing before.
+    pub containers: Vec<Arc<Container>>,
     /// Networks in order of name.
-    pub networks: Vec<Network>,
+    pub networks: Vec<Arc<Network>>,
     /// Volumes in order of name.
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<Arc<Volume>>,
 }
 
 /// A command to run in a container: an argument array, never a shell line.

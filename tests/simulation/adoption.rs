@@ -355,7 +355,8 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
             })
             .await;
         simulation.advance(Duration::from_secs(3600)).await;
-        let mut names: Vec<String> = simulation.listing().await.volumes.into_iter().map(|volume| volume.name).collect();
+        let mut names: Vec<String> =
+            simulation.listing().await.volumes.iter().map(|volume| volume.name.clone()).collect();
         assert_eq!(names, ["dev-pool-0"]);
 
         // Also where the store is lost as well: what is left says that there was a control plane.
@@ -363,7 +364,7 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
         let message = refusal(&mut simulation, "dev").await;
         assert!(message.contains("the volumes of its control planes are gone"), "{message}");
         simulation.advance(Duration::from_secs(600)).await;
-        names = simulation.listing().await.volumes.into_iter().map(|volume| volume.name).collect();
+        names = simulation.listing().await.volumes.iter().map(|volume| volume.name.clone()).collect();
         assert_eq!(names, ["dev-pool-0"]);
         simulation
     });

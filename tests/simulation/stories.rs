@@ -34,7 +34,7 @@ pub fn manifest(name: &str, workers: u32, more: &str) -> String {
 /// Container ids by name.
 pub async fn containers(simulation: &Simulation) -> BTreeMap<String, String> {
     let containers = simulation.listing().await.containers;
-    containers.into_iter().map(|container| (container.name, container.id.0)).collect()
+    containers.iter().map(|container| (container.name.clone(), container.id.0.clone())).collect()
 }
 
 async fn annotate(simulation: &Simulation, name: &str, annotation: &str, value: Option<&str>) {

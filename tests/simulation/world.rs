@@ -339,7 +339,7 @@ impl Simulation {
         for object in sources.list(&list).await.unwrap() {
             marks.push(noted(&|| (object.name_any(), object.resource_version())));
         }
-        marks.extend(self.listing().await.containers.into_iter().map(|container| container.id.0));
+        marks.extend(self.listing().await.containers.iter().map(|container| container.id.0.clone()));
         marks
     }
 

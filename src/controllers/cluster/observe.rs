@@ -206,7 +206,8 @@ fn on_hosts(shared: &Shared, subject: &Subject) -> (HostFacts, Option<String>) {
     let (mut fresh, mut left) = (true, Vec::new());
     let (mut network, mut balancer, mut balancer_id) = (Found::Absent, Found::Absent, None);
     for (name, host) in &shared.hosts {
-        let listing = match host.seen() {
+        let (seen, owned) = host.seen_of(&subject.owner);
+        let listing = match seen {
             Seen::Known(listing) => listing,
             Seen::Unknown(message) if Some(*name) == main || subject.deleting() => {
                 return (HostFacts::Unknown(message), None);
@@ -225,8 +226,7 @@ fn on_hosts(shared: &Shared, subject: &Subject) -> (HostFacts, Option<String>) {
             balancer = map(found, |container| balancer_facts(subject, container));
         }
         let accounted = accounted_for(subject, Some(*name) == main);
-        let others =
-            host::left_of(&listing, &subject.owner).into_iter().filter(|(_, object)| !accounted.contains(object));
+        let others = owned.into_iter().filter(|(_, object)| !accounted.contains(object));
         // While it lives, what a Machine without a record left is not told apart from what one is just making.
         let others = others.filter(|(kind, _)| subject.deleting() || (Some(*name) != main && *kind != "volume"));
         left.extend(others.map(|(kind, object)| Left { runtime: *name, kind, name: object }));

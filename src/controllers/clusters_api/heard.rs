@@ -11,6 +11,9 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use kube::client::Body;
 use tokio::time::Instant;
+use tower::ServiceExt;
+
+use crate::runtime::connect::{ApiBody, ApiService, BoxError};
 
 /// The moment. Cloning is cheap; all clones are one.
 #[derive(Clone, Debug)]
@@ -18,10 +21,9 @@ pub(super) struct Heard(Arc<Mutex<Instant>>);
 
 impl Heard {
     /// A client that notes the moment of all that comes through it, beginning with now.
-    pub fn through(client: kube::Client) -> (kube::Client, Self) {
+    pub fn through(service: ApiService) -> (kube::Client, Self) {
         let heard = Self(Arc::new(Mutex::new(Instant::now())));
-        let namespace = client.default_namespace().to_owned();
-        (kube::Client::new(Listening { client, heard: heard.clone() }, namespace), heard)
+        (kube::Client::new(Listening { service, heard: heard.clone() }, "default"), heard)
     }
 
     /// The last moment.
@@ -36,23 +38,23 @@ impl Heard {
 
 #[derive(Clone)]
 struct Listening {
-    client: kube::Client,
+    service: ApiService,
     heard: Heard,
 }
 
 impl tower::Service<Request<Body>> for Listening {
     type Response = Response<Heeded>;
-    type Error = kube::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Heeded>, kube::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Heeded>, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { client, heard } = self.clone();
+        let Self { service, heard } = self.clone();
         Box::pin(async move {
-            let answer = client.send(request).await?;
+            let answer = service.oneshot(request).await?;
             if !answer.status().is_server_error() {
                 heard.now();
             }
@@ -63,15 +65,15 @@ impl tower::Service<Request<Body>> for Listening {
 
 /// A body of whose every piece the moment is noted.
 struct Heeded {
-    body: Body,
+    body: ApiBody,
     heard: Heard,
 }
 
 impl http_body::Body for Heeded {
     type Data = Bytes;
-    type Error = kube::Error;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, kube::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(_))) = frame {
             self.heard.now();

@@ -86,12 +86,12 @@ impl ClustersApi {
         if self.lock().get(uid).is_some_and(|entry| entry.access == *access) {
             return Ok(());
         }
-        let client = connector.connect(access).await.map_err(|error| EffectError::Local {
+        let service = connector.service(access).await.map_err(|error| EffectError::Local {
             operation: "make a client for",
             object: name.to_owned(),
             source: Box::new(error),
         })?;
-        let (client, heard) = Heard::through(client);
+        let (client, heard) = Heard::through(service);
         let end = CancellationToken::new();
         let known = Arc::<Mutex<Known>>::default();
         let watch = Watch {

@@ -18,6 +18,7 @@ use crate::apiserver::store::RedbStore;
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, core};
 use crate::controllers::wake::Waker;
+use crate::runtime::connect::api_service;
 use crate::world::World;
 
 /// A client of a cluster that counts what is asked, and whose server can fall silent.
@@ -68,7 +69,7 @@ impl Watched {
         let client = server.tenant("cluster").client(User::named("kina"));
         let (probes, silent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let line = Line { client, probes: Arc::clone(&probes), silent: Arc::clone(&silent) };
-        let (client, heard) = Heard::through(kube::Client::new(line, "default"));
+        let (client, heard) = Heard::through(api_service(line));
         let (known, end) = (Arc::<std::sync::Mutex<Known>>::default(), CancellationToken::new());
         let watch = Watch {
             cluster: "dev".to_owned(),

@@ -214,7 +214,7 @@ fn wish(shared: &Shared, subject: &Subject) -> Instant {
     }
 }
 
-fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Container>) {
+fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Arc<Container>>) {
     let listing = match subject.host.seen() {
         Seen::Unknown(message) => return (HostFacts::Unknown(message), None),
         Seen::Known(listing) => listing,

@@ -22,9 +22,8 @@ use super::time::At;
 use super::{pki, rest};
 use crate::apiserver::body::Body as ApiBody;
 use crate::apiserver::user::User;
+use crate::runtime::connect::{ApiService, BoxError, api_service};
 use crate::runtime::{ClusterAccess, ClusterConnector, ConnectError};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes clients that find their way through the simulated world at every request.
 pub(super) struct Connector {
@@ -39,7 +38,7 @@ impl fmt::Debug for Connector {
 
 #[async_trait]
 impl ClusterConnector for Connector {
-    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
+    async fn service(&self, access: &ClusterAccess) -> Result<ApiService, ConnectError> {
         let invalid = |source: String| ConnectError::Invalid { server: access.server.clone(), source: source.into() };
         let (address, port) = endpoint(&access.server).ok_or_else(|| invalid("not https://ADDRESS:PORT".into()))?;
         if pki::fingerprint(&access.ca_certificate).is_none() {
@@ -55,7 +54,7 @@ impl ClusterConnector for Connector {
             access: Arc::new(access.clone()),
             known: Arc::default(),
         };
-        Ok(kube::Client::new(client, "default"))
+        Ok(api_service(client))
     }
 }
 

@@ -149,6 +149,11 @@ pub trait Gate: Send + Sync + Debug {
     /// `object` is the name of the container, network, volume or image concerned; the runtime's own name for questions
     /// about all; `METHOD SERVER/PATH` for requests to a cluster.
     fn decide(&self, operation: Operation, object: &str) -> Fault;
+
+    /// Whether it may ever answer [`Fault::Lie`]: what was told before is kept only then.
+    fn may_lie(&self) -> bool {
+        true
+    }
 }
 
 /// A gate that is always open.
@@ -158,5 +163,9 @@ pub struct Open;
 impl Gate for Open {
     fn decide(&self, _operation: Operation, _object: &str) -> Fault {
         Fault::None
+    }
+
+    fn may_lie(&self) -> bool {
+        false
     }
 }

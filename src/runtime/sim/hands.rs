@@ -23,12 +23,7 @@ impl<'a> Hands<'a> {
     /// Everything there is, looked at from outside: no listing that Kina sees.
     #[must_use]
     pub fn listing(&self) -> Listing {
-        self.core.read(|state| Listing {
-            began: Instant::now(),
-            containers: operations::containers(state),
-            networks: operations::networks(state),
-            volumes: operations::volumes(state),
-        })
+        self.core.read(|state| state.observed.listing(Instant::now()))
     }
 
     /// Stops a container, as `docker kill` does.

@@ -6,10 +6,7 @@ use super::images;
 use super::subnet::Subnet;
 use super::time::At;
 use super::world::{Change, ContainerRecord, FileRecord, Inside, Life, NetworkRecord, Owner, State, Tx, VolumeRecord};
-use crate::runtime::{
-    Cause, Container, ContainerId, ContainerSpec, ContainerState, Network, NetworkSpec, NodeFile, PublishedPort,
-    Volume, VolumeSpec,
-};
+use crate::runtime::{Cause, ContainerSpec, NetworkSpec, NodeFile, PublishedPort, VolumeSpec};
 
 /// Why an operation is refused: its cause, and in the runtime's words.
 pub(super) type Refused = (Cause, String);
@@ -226,45 +223,6 @@ fn ports_are_free(state: &State, ports: &[PublishedPort], except: Option<&str>) 
         }
     }
     Ok(())
-}
-
-pub(super) fn containers(state: &State) -> Vec<Container> {
-    let observed = |(id, record): (&String, &ContainerRecord)| Container {
-        id: ContainerId(id.clone()),
-        name: record.spec.name.clone(),
-        state: match record.life {
-            Life::Created => ContainerState::Created,
-            Life::Running { .. } => ContainerState::Running,
-            Life::Stopped { code } => ContainerState::Stopped { exit_code: Some(code) },
-        },
-        labels: record.spec.labels.clone(),
-        image: record.spec.image.clone(),
-        network: Some(record.spec.network.clone()),
-        address: record.address,
-        mounts: record.spec.mounts.clone(),
-        ports: record.spec.ports.clone(),
-        resources: record.spec.resources,
-    };
-    let mut containers: Vec<Container> = state.containers.iter().map(observed).collect();
-    containers.sort_by(|left, right| left.name.cmp(&right.name));
-    containers
-}
-
-pub(super) fn networks(state: &State) -> Vec<Network> {
-    let observed = |network: &NetworkRecord| Network {
-        name: network.spec.name.clone(),
-        subnet: Some(network.spec.subnet.clone()),
-        labels: network.spec.labels.clone(),
-    };
-    let mut networks: Vec<Network> = state.networks.values().map(observed).collect();
-    networks.sort_by(|left, right| left.name.cmp(&right.name));
-    networks
-}
-
-pub(super) fn volumes(state: &State) -> Vec<Volume> {
-    let observed =
-        |(name, record): (&String, &VolumeRecord)| Volume { name: name.clone(), labels: record.labels.clone() };
-    state.volumes.iter().map(observed).collect()
 }
 
 /// What a container's first process wrote, its last lines.

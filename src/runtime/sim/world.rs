@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::core::Ticket;
 use super::etcd::EtcdCluster;
 use super::images::{self, ImageKind};
+use super::observed::Observed;
 use super::systemd::Unit;
 use super::time::At;
 use crate::runtime::{ContainerSpec, Labels, Mount, NetworkSpec};
@@ -199,6 +200,8 @@ pub(super) struct State {
     by_port: BTreeMap<u16, BTreeSet<String>>,
     /// The hosts that load balancers forward to, by container.
     backends: BTreeMap<String, Vec<String>>,
+    /// What a listing shows.
+    pub observed: Observed,
 }
 
 impl State {
@@ -324,9 +327,14 @@ impl State {
     pub fn apply(&mut self, change: Change) -> Change {
         match change {
             Change::Container { id, record } => self.apply_container(id, record),
-            Change::Network { id, record } => Change::Network { id, record: replace(&mut self.networks, id, record) },
+            Change::Network { id, record } => {
+                let old = replace(&mut self.networks, id, record);
+                self.observed.network(id, old.as_ref(), self.networks.get(&id));
+                Change::Network { id, record: old }
+            }
             Change::Volume { name, record } => {
                 let old = replace(&mut self.volumes, name.clone(), record);
+                self.observed.volume(&name, self.volumes.get(&name));
                 Change::Volume { name, record: old }
             }
             Change::File { owner, path, file } => self.apply_file(owner, path, file),
@@ -350,6 +358,7 @@ impl State {
 
     fn apply_container(&mut self, id: String, record: Option<Box<ContainerRecord>>) -> Change {
         let old = replace(&mut self.containers, id.clone(), record.map(|record| *record));
+        self.observed.container(&id, old.as_ref(), self.containers.get(&id));
         if let Some(old) = &old {
             self.by_name.remove(&old.spec.name);
             for port in &old.spec.ports {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::stream::BoxStream;
 use kina::kubeadm::commands;
+use kina::runtime::connect::{ApiService, service_of};
 use kina::runtime::sim::SimRuntime;
 use kina::runtime::{
     Capabilities, Cause, ClusterAccess, ClusterConnector, ConnectError, ContainerId, ContainerSpec, ExecOutput,
@@ -43,7 +44,7 @@ impl GatedRuntime {
     fn name_of(&self, id: &ContainerId) -> String {
         let listing = self.simulator.hands().listing();
         let found = listing.containers.into_iter().find(|container| container.id == *id);
-        found.map_or_else(|| "(gone)".to_owned(), |container| container.name)
+        found.map_or_else(|| "(gone)".to_owned(), |container| container.name.clone())
     }
 
     fn look(&self) -> Listing {
@@ -225,8 +226,8 @@ struct GatedConnector {
 
 #[async_trait]
 impl ClusterConnector for GatedConnector {
-    async fn connect(&self, access: &ClusterAccess) -> Result<kube::Client, ConnectError> {
+    async fn service(&self, access: &ClusterAccess) -> Result<ApiService, ConnectError> {
         let client = self.inner.connect(access).await?;
-        Ok(Gated::client(self.life.clone(), Side::Cluster, client))
+        Ok(service_of(Gated::client(self.life.clone(), Side::Cluster, client)))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -208,8 +209,8 @@ impl Run {
         })
     }
 
-    pub fn ours(&self) -> Vec<Container> {
-        let is_ours = |container: &Container| {
+    pub fn ours(&self) -> Vec<Arc<Container>> {
+        let is_ours = |container: &Arc<Container>| {
             let installation = container.owner().map(|owner| owner.installation.to_string());
             installation.is_some_and(|installation| installation != OTHERS && !self.is_neighbours(&installation))
         };

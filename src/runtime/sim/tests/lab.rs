@@ -132,7 +132,7 @@ impl Lab {
         spec.ports.iter_mut().for_each(|port| port.host_port = self.port);
         let there = self.sim.list().await.unwrap().containers.into_iter().find(|container| container.name == name);
         let id = match there {
-            Some(there) => there.id,
+            Some(there) => there.id.clone(),
             None => self.sim.create_container(&spec).await.unwrap(),
         };
         self.sim.start_container(&id).await.unwrap();
