@@ -8,6 +8,7 @@ pub mod class;
 pub mod cluster;
 pub mod conditions;
 pub mod defaults;
+pub mod inside;
 pub mod machine;
 pub mod names;
 pub mod quantity;

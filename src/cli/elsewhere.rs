@@ -23,7 +23,6 @@ fn verb(verb: &str) -> Option<&'static str> {
         "ls" | "list" => "`kina get clusters`",
         "start" => "`kina serve` keeps every cluster running",
         "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
-        "logs" => "`kina describe cluster NAME` shows its events; `kina serve -v` logs what is done",
         "load" | "build" => "this version has no images: simulated clusters run none",
         "patch" | "label" | "annotate" | "replace" | "scale" | "watch" => {
             "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"

@@ -4,27 +4,29 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// What was asked for is done. Also when the reader of the output went away.
-    Ok = 0,
+    Ok,
     /// It failed; the error says why.
-    Failure = 1,
+    Failure,
     /// The command line was not understood.
-    Usage = 2,
+    Usage,
     /// A manifest is not valid. Nothing was changed.
-    Invalid = 3,
+    Invalid,
     /// A rule forbids it: a file declares the object, it is protected, or a field cannot change in place.
-    Refused = 4,
+    Refused,
     /// What was named does not exist.
-    NotFound = 5,
+    NotFound,
     /// `--timeout` passed before everything asked for was there. Work goes on if Kina runs.
-    Timeout = 6,
+    Timeout,
     /// Another process holds the home and does not answer.
-    Busy = 7,
+    Busy,
     /// Ended by Ctrl-C or SIGTERM before it was done.
-    Interrupted = 130,
+    Interrupted,
+    /// A command that was run in a machine ended with this.
+    Command(u8),
 }
 
 impl Exit {
-    /// All of them, in order.
+    /// All of Kina's own, in order.
     pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failure,
@@ -40,7 +42,18 @@ impl Exit {
     /// As the shell sees it.
     #[must_use]
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Invalid => 3,
+            Self::Refused => 4,
+            Self::NotFound => 5,
+            Self::Timeout => 6,
+            Self::Busy => 7,
+            Self::Interrupted => 130,
+            Self::Command(code) => code,
+        }
     }
 }
 

@@ -275,7 +275,7 @@ pub async fn absent(client: &Client, name: &str) -> CliError {
 }
 
 /// The error with a hint at the nearest name, if there is one.
-async fn near(error: CliError, client: &Client, which: Which, name: &str) -> CliError {
+pub async fn near(error: CliError, client: &Client, which: Which, name: &str) -> CliError {
     let Ok(kind) = which.kind() else { return error };
     let Ok(list) = kinds::api(client, &kind).list_metadata(&ListParams::default()).await else { return error };
     let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();

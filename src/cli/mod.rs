@@ -17,6 +17,7 @@ mod edit;
 mod elsewhere;
 pub mod engine;
 pub mod error;
+mod exec;
 pub mod exit;
 mod explain;
 mod fetch;
@@ -119,6 +120,10 @@ enum Verb {
     History(history::Args),
     /// Show what differs from what is wanted, now and lately
     Drift(drift::Args),
+    /// Show the logs of machines
+    Logs(exec::LogsArgs),
+    /// Run a command in a machine
+    Exec(exec::ExecArgs),
     /// Wait until objects are as wished
     Wait(wait::Args),
     /// Write a cluster's context into a kubeconfig
@@ -218,6 +223,8 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Edit(args) => edit::run(args, context).await,
         Verb::History(args) => history::run(args, context).await,
         Verb::Drift(args) => drift::run(args, context).await,
+        Verb::Logs(args) => exec::logs(args, context).await,
+        Verb::Exec(args) => exec::exec(args, context).await,
         Verb::Explain(args) => explain::run(&args, context),
         Verb::Wait(args) => wait::run(args, context).await,
         Verb::Export(args) => kubeconfig::export(args, context).await,

@@ -73,8 +73,21 @@ impl Printer {
     /// # Errors
     /// When it cannot be written. A reader who went away is [`Exit::Ok`] without a word.
     pub fn data(&mut self, text: &str) -> Result<(), CliError> {
-        let written = self.out.stream.write_all(text.as_bytes()).and_then(|()| self.out.stream.flush());
+        self.data_bytes(text.as_bytes())
+    }
+
+    /// Writes data to stdout that need not be text.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn data_bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        let written = self.out.stream.write_all(bytes).and_then(|()| self.out.stream.flush());
         written.map_err(|source| Self::lost("stdout", source))
+    }
+
+    /// Hands on what another program said on its stderr.
+    pub fn talk_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.err.stream.write_all(bytes);
     }
 
     /// Writes one line of data to stdout.

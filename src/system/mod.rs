@@ -3,6 +3,7 @@
 
 pub mod admission;
 mod clients;
+mod inside;
 mod kinds;
 pub mod last_known;
 mod layers;
@@ -30,6 +31,7 @@ pub use layers::{Layers, NoLayers};
 pub use look::look;
 pub use serving::{Serving, ServingError};
 
+use inside::Inside;
 use metered::MeteredStore;
 
 use crate::api::cluster::RuntimeName;
@@ -313,6 +315,11 @@ impl Running {
             parallelism,
             metrics: metrics.clone(),
         };
+        let inside = Inside {
+            client: objects.client(users::CONTROLLERS),
+            runtimes: context.runtimes.clone(),
+            installation: context.installation.clone(),
+        };
         let mut running = Self {
             objects,
             simulator,
@@ -337,7 +344,7 @@ impl Running {
         let stop = running.stop.clone().cancelled_owned();
         spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
         if let Some(serving) = serving {
-            let served = serving.run(running.objects.clone(), running.serving.clone());
+            let served = serving.run(running.objects.clone(), inside, running.serving.clone());
             spawn(&mut running.answering, "API", served);
         }
         Ok(running)

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Objects;
+use super::inside::{Asked, Inside};
 use crate::api::users;
 use crate::apiserver::body::Body;
 use crate::apiserver::serve::{self, Limits, PkiError, RequestBody, TlsError};
@@ -85,10 +86,13 @@ impl Serving {
     }
 
     /// Answers for a tenant until `shutdown`; streams are ended by the server's own shutdown.
-    pub async fn run(self, objects: Objects, shutdown: CancellationToken) {
+    pub async fn run(self, objects: Objects, inside: Inside, shutdown: CancellationToken) {
         let answer = move |user: User, request: http::Request<RequestBody>| {
-            let objects = objects.clone();
+            let (objects, inside) = (objects.clone(), inside.clone());
             async move {
+                if let Some(asked) = Asked::of(request.uri().path()) {
+                    return Ok(inside.answer(asked, &user, request).await);
+                }
                 if request.uri().path() == STORE_PATH {
                     return Ok(store(objects, &user, request.method()).await);
                 }

@@ -4,6 +4,7 @@
 mod api_kubectl;
 mod cli_edit;
 mod cli_home;
+mod cli_inside;
 mod cli_manifests;
 mod cli_output;
 mod cli_web;
