@@ -52,6 +52,9 @@ pub trait Engine: Send + Sync {
     /// When one does, and cannot be reached.
     async fn connect(&self, home: &Home) -> Result<Option<Client>, CliError>;
 
+    /// A client of the process that serves the home, where one answers at once. Takes no lock, not even to look.
+    async fn peek(&self, home: &Home) -> Option<Client>;
+
     /// Takes the home's lock and runs everything in this process.
     ///
     /// # Errors

@@ -68,6 +68,25 @@ fn descend<'a>(root: &'a Value, kind: &str, words: &[&str]) -> Result<(Vec<Strin
     Ok((path, schema))
 }
 
+/// Paths that begin as one that is being written: its siblings, as long as it names one.
+#[must_use]
+pub fn fields(written: &str) -> Vec<String> {
+    let Some((before, _)) = written.rsplit_once('.') else {
+        return ["cluster", "machine", "source"].map(str::to_owned).to_vec();
+    };
+    let mut words = before.split('.');
+    let kind = words.next().unwrap_or_default();
+    let crd = match Which::parse(kind) {
+        Ok(Which::Clusters) => Cluster::crd(),
+        Ok(Which::Machines) => Machine::crd(),
+        Ok(Which::Sources) => Source::crd(),
+        Ok(Which::Events) | Err(_) => return Vec::new(),
+    };
+    let (root, words) = (schema::of(&crd), words.collect::<Vec<_>>());
+    let Ok((_, schema)) = descend(&root, kind, &words) else { return Vec::new() };
+    properties(schema).into_iter().map(|(name, _)| format!("{before}.{name}")).collect()
+}
+
 fn properties(schema: &Value) -> Vec<(String, &Value)> {
     let own = schema["properties"].as_object().or_else(|| schema["items"]["properties"].as_object());
     own.into_iter().flatten().map(|(name, schema)| (name.clone(), schema)).collect()

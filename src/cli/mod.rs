@@ -6,6 +6,8 @@
 
 mod apply;
 mod approve;
+mod complete;
+mod completion;
 pub mod context;
 mod create;
 mod delete;
@@ -29,10 +31,12 @@ pub mod interrupt;
 pub mod kinds;
 mod kubeconfig;
 pub mod local;
+mod man;
 mod marks;
 mod nodes;
 pub mod output;
 mod plan;
+mod plugin;
 pub mod printer;
 #[cfg(test)]
 mod reference;
@@ -146,14 +150,21 @@ enum Verb {
     Explain(explain::Args),
     /// Print or write the JSON Schemas of the kinds
     Schema(schema::Args),
+    /// Print a script that completes commands and live names in your shell
+    Completion(completion::Args),
+    /// Print or write manual pages
+    Man(man::Args),
     /// Print versions
     Version(version::Args),
+    /// What may stand at the cursor: for the scripts of `kina completion`
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Args),
 }
 
 /// Runs the command line of this process, over an engine.
 pub fn main(engine: Arc<dyn Engine>) -> ExitCode {
     let environment = Environment::of_process();
-    let cli = match Cli::try_parse() {
+    let cli = match plugin::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
@@ -241,7 +252,10 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Validate(args) => validate::run(&args, context).await,
         Verb::Store(args) => store::run(args, context).await,
         Verb::Schema(args) => schema::run(&args, context),
+        Verb::Completion(args) => completion::run(&args, context),
+        Verb::Man(args) => man::run(&args, context),
         Verb::Version(args) => version::run(args, context).await,
+        Verb::Complete(args) => complete::run(args, context).await,
     }
 }
 

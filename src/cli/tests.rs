@@ -96,6 +96,9 @@ impl Engine for Rig {
     async fn connect(&self, _: &Home) -> Result<Option<Client>, CliError> {
         Ok((self.serving == Serving::Daemon).then(|| self.client.clone()))
     }
+    async fn peek(&self, _: &Home) -> Option<Client> {
+        (self.serving == Serving::Daemon).then(|| self.client.clone())
+    }
     async fn start(&self, _: &Start) -> Result<Started, CliError> {
         Ok(self.started("start"))
     }
