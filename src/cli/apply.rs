@@ -16,6 +16,7 @@ use super::inputs::{self, Inputs, Origin};
 use super::kinds::{self, Which};
 use super::output::{self, Format, Headings};
 use super::printer::Stream;
+use super::progress;
 use super::session::{Need, Runs, Session};
 use crate::api::cluster::RuntimeName;
 use crate::api::{API_VERSION, Cluster};
@@ -30,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     inputs: inputs::Options,
     /// Change nothing: `server` asks the API what would come of it, `client` only prints what would be sent
-    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", conflicts_with_all = ["wait", "no_wait"])]
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", conflicts_with_all = ["wait", "no_wait", "progress"])]
     dry_run: Option<DryRun>,
     /// Wait until everything applied is Ready (without a running kina that is so anyway)
     #[arg(long, conflicts_with = "no_wait")]
@@ -44,8 +45,10 @@ pub struct Args {
     /// Where contexts go, if kina runs in this process [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    progress: progress::Flag,
     /// Print the objects that were applied instead of what was done, in a format of `kina get`
-    #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse)]
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "progress")]
     output: Option<Format>,
 }
 
@@ -72,6 +75,7 @@ pub struct Applied {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    context.progress = args.progress.progress;
     let inputs = read(&args.inputs, context).await?;
     match args.dry_run {
         None => {}
@@ -225,6 +229,13 @@ fn manifest(document: &Document) -> Value {
 /// Tells what was done, each line with a word more, or prints the objects.
 pub fn tell(context: &mut Context, applied: &[Applied], more: &str, format: Option<&Format>) -> Result<(), CliError> {
     let kind = Which::Clusters.kind()?;
+    if context.is_read_by_a_program() {
+        let event = |done: &Applied| {
+            json!({"type": "applied", "object": kinds::short(&kind, &done.name), "outcome": done.outcome,
+                "generation": done.generation})
+        };
+        return applied.iter().try_for_each(|done| context.tell(event(done)));
+    }
     match format {
         None => {
             let line = |done: &Applied| format!("{} {}{more}", kinds::short(&kind, &done.name), done.outcome);

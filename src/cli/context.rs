@@ -8,6 +8,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::interrupt::Interrupt;
 use super::printer::Printer;
+use super::progress::Progress;
 use crate::home::Home;
 use crate::world::World;
 
@@ -36,6 +37,8 @@ pub struct Environment {
 pub struct Context {
     /// Where output goes.
     pub printer: Printer,
+    /// For whom progress is shown; a verb sets it.
+    pub progress: Progress,
     /// Clock, files, randomness.
     pub world: World,
     /// What the process was started with.
@@ -55,6 +58,9 @@ impl Context {
             self.printer.talk(&format!("{block}\n"));
         }
         self.printer.talk_lines(&error.lines());
+        if let Some(event) = error.event() {
+            let _ = self.tell(event);
+        }
     }
 }
 

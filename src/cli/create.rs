@@ -15,6 +15,7 @@ use super::exit::Exit;
 use super::follow::{self, Follow, Goal};
 use super::inputs::{self, Inputs, Origin};
 use super::printer::Stream;
+use super::progress;
 use super::session::{Need, Runs, Session};
 use super::up;
 use crate::api::Cluster;
@@ -57,6 +58,8 @@ struct ClusterArgs {
     /// Wait this long until it is Ready; `0` does not wait, and keeps what fails
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = super::duration_or_zero)]
     wait: Duration,
+    #[command(flatten)]
+    progress: progress::Flag,
     /// Keep a cluster that failed to come up, to look into it
     #[arg(long)]
     retain: bool,
@@ -67,6 +70,7 @@ struct ClusterArgs {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let What::Cluster(args) = args.what;
+    context.progress = args.progress.progress;
     let inputs = wanted(&args, context).await?;
     let name = inputs.documents.first().map(|(_, document)| document.name.clone()).unwrap_or_default();
     let need = if args.wait.is_zero() { Need::Record } else { Need::Converge };
@@ -86,7 +90,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         }
         let simulated = apply::simulated(&client, &applied).await?;
         for done in &applied {
-            up::tell_ready(context, done, simulated.contains(&done.name));
+            up::tell_ready(context, done, simulated.contains(&done.name))?;
         }
         if runs == Runs::Here {
             apply::farewell(context, !simulated.is_empty());

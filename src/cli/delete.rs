@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 
 use super::context::{Context, Failures};
 use super::error::CliError;
@@ -15,6 +16,7 @@ use super::get;
 use super::inputs;
 use super::kinds::{self, Which};
 use super::printer::Stream;
+use super::progress;
 use super::session::{Need, Session};
 use crate::api::Cluster;
 
@@ -37,6 +39,8 @@ pub struct Args {
     /// Do not wait until everything is gone
     #[arg(long)]
     no_wait: bool,
+    #[command(flatten)]
+    progress: progress::Flag,
     /// Give up waiting after this long, such as `5m`
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     timeout: Option<Duration>,
@@ -46,6 +50,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    context.progress = args.progress.progress;
     let wanted = wanted(&args, context).await?;
     let need = if args.no_wait { Need::Record } else { Need::Converge };
     let session = Session::open(context, need, args.kubeconfig.as_deref()).await?;
@@ -72,6 +77,14 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             let follow =
                 Follow { goal, stream: Stream::Err, only: names.clone(), timeout: args.timeout, is_fresh: false };
             follow::follow(context, &client, &follow).await?.into_result().map_err(follow::left_off)?;
+        }
+        if context.is_read_by_a_program() {
+            let outcome = if args.no_wait { "recorded" } else { "gone" };
+            for name in &names {
+                let object = format!("cluster/{name}");
+                context.tell(json!({"type": "deleted", "object": object, "outcome": outcome}))?;
+            }
+            return failures.end();
         }
         context.printer.data(&names.iter().map(|name| format!("cluster/{name} {words}\n")).collect::<String>())?;
         failures.end()

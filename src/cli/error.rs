@@ -6,6 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use serde_json::{Value, json};
+
 use super::exit::Exit;
 use crate::apiserver::store::StoreError;
 use crate::backup::BackupError;
@@ -108,6 +110,22 @@ impl CliError {
     pub fn with_exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// For programs; `None` for an end without a word.
+    #[must_use]
+    pub fn event(&self) -> Option<Value> {
+        let mut causes = Vec::new();
+        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = cause.filter(|_| causes.len() < 20) {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        let said = !self.message.is_empty();
+        said.then(|| {
+            json!({"type": "error", "exitCode": self.exit.code(), "message": self.message, "details": self.details,
+                "faults": self.before, "causes": causes, "hints": self.hints})
+        })
     }
 
     /// The exit code.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::printer::{Printer, Stream};
+use super::progress;
 use crate::api::Cluster;
 use crate::api::conditions;
 use crate::ui::screen::{self, Screen};
@@ -181,7 +182,7 @@ pub async fn follow(context: &mut Context, client: &Client, follow: &Follow) -> 
     let mut feed = feed::feed(client);
     let mut frames = tokio::time::interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut drawing = Drawing::new(&context.printer, follow);
+    let mut drawing = Drawing::new(context, follow);
     let mut view = View::default();
     let (mut has_news, mut is_away, mut idle) = (false, false, 0);
     let mut verdict = Verdict::Pending(Vec::new());
@@ -238,10 +239,15 @@ async fn reach(deadline: Option<Instant>) {
 enum Drawing {
     Live(Screen, Stream, Vec<String>),
     Lines(Steps, Stream),
+    Events(Steps),
 }
 
 impl Drawing {
-    fn new(printer: &Printer, follow: &Follow) -> Self {
+    fn new(context: &Context, follow: &Follow) -> Self {
+        let printer = &context.printer;
+        if context.is_read_by_a_program() {
+            return Self::Events(Steps::of(follow.only.clone()));
+        }
         let is_terminal = match follow.stream {
             Stream::Out => printer.out_is_terminal(),
             Stream::Err => printer.err_is_terminal(),
@@ -278,6 +284,7 @@ impl Drawing {
                     .draw(context.printer.stream(*stream), &lines, size, style)
                     .map_err(|error| Printer::lost("the terminal", error))
             }
+            Self::Events(steps) => steps.news(view).iter().try_for_each(|step| context.tell(progress::step(step))),
             Self::Lines(steps, stream) => {
                 let lines = steps.observe(view);
                 match stream {

@@ -38,6 +38,7 @@ pub mod output;
 mod plan;
 mod plugin;
 pub mod printer;
+pub mod progress;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -60,6 +61,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use serde_json::json;
 
 use crate::home::Home;
 use crate::observability::logs;
@@ -70,6 +72,7 @@ use error::CliError;
 use exit::Exit;
 use interrupt::Interrupt;
 use printer::{Colour, Printer};
+use progress::Progress;
 
 /// Kubernetes clusters as files
 #[derive(Debug, Parser)]
@@ -207,7 +210,7 @@ async fn run(cli: Cli, printer: Printer, environment: Environment, engine: Arc<d
     let home = Home::at(std::path::absolute(&root).unwrap_or(root));
     let world = World::real();
     let abort = interrupt.clone();
-    let mut context = Context { printer, world, environment, home, interrupt, engine };
+    let mut context = Context { printer, progress: Progress::Auto, world, environment, home, interrupt, engine };
     tokio::select! {
         biased;
         () = abort.second() => Exit::Interrupted,
@@ -216,13 +219,16 @@ async fn run(cli: Cli, printer: Printer, environment: Environment, engine: Arc<d
 }
 
 async fn command(verb: Verb, context: &mut Context) -> Exit {
-    match dispatch(verb, context).await {
+    let exit = match dispatch(verb, context).await {
         Ok(()) => Exit::Ok,
         Err(error) => {
             context.report(&error);
             error.exit()
         }
-    }
+    };
+    // A reader who went away has read enough.
+    let _ = context.tell(json!({"type": "end", "exitCode": exit.code()}));
+    exit
 }
 
 async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {

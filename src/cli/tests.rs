@@ -175,6 +175,7 @@ impl House {
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
             printer: Printer::to(out.clone(), err.clone()),
+            progress: super::progress::Progress::Auto,
             world: self.world.clone(),
             environment: Environment { user_home: "/home/me".into(), ..Environment::default() },
             home: Home::at("/home/me/.kina"),

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::apply::{self, Applied};
 use super::context::{Context, Failures};
 use super::error::CliError;
 use super::inputs;
+use super::progress;
 use super::session::{Need, Runs, Session};
 use crate::api::names::ClusterName;
 
@@ -14,6 +17,8 @@ use crate::api::names::ClusterName;
 pub struct Args {
     #[command(flatten)]
     inputs: inputs::Options,
+    #[command(flatten)]
+    progress: progress::Flag,
     /// Leave once everything is Ready, also where that ends simulated clusters
     #[arg(long)]
     exit: bool,
@@ -26,6 +31,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    context.progress = args.progress.progress;
     let inputs = apply::read(&args.inputs, context).await?;
     let session = Session::open(context, Need::Converge, args.kubeconfig.as_deref()).await?;
     let (client, runs) = (session.client.clone(), session.runs());
@@ -36,7 +42,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         apply::settle(context, &client, &applied, (args.timeout, runs)).await?;
         let simulated = apply::simulated(&client, &applied).await?;
         for done in &applied {
-            tell_ready(context, done, simulated.contains(&done.name));
+            tell_ready(context, done, simulated.contains(&done.name))?;
         }
         if runs == Runs::Here && !applied.is_empty() {
             stay_or_leave(context, !simulated.is_empty(), args.exit).await;
@@ -47,10 +53,15 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 /// Says how a cluster is reached.
-pub fn tell_ready(context: &mut Context, done: &Applied, is_simulated: bool) {
+pub fn tell_ready(context: &mut Context, done: &Applied, is_simulated: bool) -> Result<(), CliError> {
     let marked = if is_simulated { " (simulated: no container of it is real)" } else { "" };
     let name = ClusterName::parse(&done.name).map(|name| name.context()).unwrap_or_default();
+    if context.is_read_by_a_program() {
+        let object = format!("cluster/{}", done.name);
+        return context.tell(json!({"type": "ready", "object": object, "context": name, "simulated": is_simulated}));
+    }
     context.printer.talk(&format!("cluster/{} is Ready{marked}: `kubectl --context {name} get nodes`", done.name));
+    Ok(())
 }
 
 /// Simulated clusters answer from within this process: it stays until it is told to go. Others live on by themselves.

@@ -25,21 +25,21 @@ impl Steps {
         Self { told: BTreeMap::new(), only }
     }
 
-    /// What is new.
+    /// What is new, as lines.
     pub fn observe(&mut self, view: &View) -> Vec<Line> {
+        self.news(view).iter().map(Step::line).collect()
+    }
+
+    /// What is new.
+    pub fn news(&mut self, view: &View) -> Vec<Step> {
         let current = self.current(view);
-        let mut lines = Vec::new();
-        for step in &current {
-            if self.told.get(&step.key) != Some(&step.text) {
-                lines.push(line(&step.name, &step.text, step.tone));
-            }
-        }
+        let is_news = |step: &&Step| self.told.get(&step.key) != Some(&step.text);
+        let mut news: Vec<Step> = current.iter().filter(is_news).cloned().collect();
         let present: BTreeSet<&str> = current.iter().map(|step| step.key.as_str()).collect();
         let gone = self.told.keys().filter(|key| !present.contains(key.as_str()));
-        // A key is `KIND/NAME`.
-        lines.extend(gone.map(|key| line(key.split_once('/').map_or(key, |(_, name)| name), "gone", Tone::Plain)));
+        news.extend(gone.map(|key| Step::of(key.clone(), ("gone".to_owned(), Tone::Plain, None))));
         self.told = current.into_iter().map(|step| (step.key, step.text)).collect();
-        lines
+        news
     }
 
     fn current(&self, view: &View) -> Vec<Step> {
@@ -49,37 +49,75 @@ impl Steps {
             if !self.only.is_empty() && !self.only.contains(&name) {
                 continue;
             }
-            let (text, tone) = cluster_step(cluster);
-            steps.push(Step { key: format!("cluster/{name}"), name: name.clone(), text, tone });
+            steps.push(Step::of(format!("cluster/{name}"), cluster_step(cluster)));
             for machine in view.machines_of(&name) {
-                let (text, tone) = machine_step(machine);
-                let name = machine.name_any();
-                steps.push(Step { key: format!("machine/{name}"), name, text, tone });
+                steps.push(Step::of(format!("machine/{}", machine.name_any()), machine_step(machine)));
             }
         }
         steps
     }
 }
 
-struct Step {
-    key: String,
-    name: String,
-    text: String,
+/// Something that an object has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// `KIND/NAME`.
+    pub key: String,
+    /// For a person.
+    pub text: String,
+    /// Why it waits or fails, in one word.
+    pub reason: Option<String>,
     tone: Tone,
 }
 
-fn line(name: &str, text: &str, tone: Tone) -> Line {
-    Line::new([Span::new(Tone::Strong, name), Span::new(Tone::Plain, ": "), Span::new(tone, text)])
+/// How an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is on its way.
+    Working,
+    /// It is as wanted.
+    Ready,
+    /// It does not get any further.
+    Failed,
+    /// It is not there any more.
+    Gone,
+}
+
+/// A text, how it is, and why.
+type Told = (String, Tone, Option<String>);
+
+impl Step {
+    fn of(key: String, (text, tone, reason): Told) -> Self {
+        Self { key, text, reason, tone }
+    }
+
+    /// How its object is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.tone {
+            Tone::Good => State::Ready,
+            Tone::Bad => State::Failed,
+            Tone::Plain => State::Gone,
+            _ => State::Working,
+        }
+    }
+
+    /// As a line.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        let name = self.key.split_once('/').map_or(self.key.as_str(), |(_, name)| name);
+        Line::new([Span::new(Tone::Strong, name), Span::new(Tone::Plain, ": "), Span::new(self.tone, &self.text)])
+    }
 }
 
 /// Without counts and durations, which change all the time, until it is Ready: then with how long it took.
-fn cluster_step(cluster: &Cluster) -> (String, Tone) {
+fn cluster_step(cluster: &Cluster) -> Told {
     let status = cluster.status.clone().unwrap_or_default();
     if cluster.metadata.deletion_timestamp.is_some() {
-        return ("Deleting".to_owned(), Tone::Busy);
+        return ("Deleting".to_owned(), Tone::Busy, None);
     }
     if let Some(stalled) = conditions::get(&status.conditions, conditions::STALLED).filter(|c| c.status == "True") {
-        return (format!("stalled, {}: {}", stalled.reason, stalled.message), Tone::Bad);
+        return (format!("stalled, {}: {}", stalled.reason, stalled.message), Tone::Bad, Some(stalled.reason.clone()));
     }
     let generation = cluster.metadata.generation;
     if let Some(ready) = conditions::get(&status.conditions, conditions::READY)
@@ -94,28 +132,28 @@ fn cluster_step(cluster: &Cluster) -> (String, Tone) {
             Some(ready) => format!(", {ready} machines"),
         };
         let simulated = if runtime(cluster.spec.runtime) == "simulated" { ", simulated" } else { "" };
-        return (format!("Ready after {}{machines}{simulated}", took.unwrap_or_default()), Tone::Good);
+        return (format!("Ready after {}{machines}{simulated}", took.unwrap_or_default()), Tone::Good, None);
     }
     let phase = status.phase.unwrap_or_else(|| "Pending".to_owned());
     match status.waiting {
-        Some(waiting) => (format!("{phase}, {}", waiting.reason), Tone::Busy),
-        None => (phase, Tone::Busy),
+        Some(waiting) => (format!("{phase}, {}", waiting.reason), Tone::Busy, Some(waiting.reason)),
+        None => (phase, Tone::Busy, None),
     }
 }
 
-fn machine_step(machine: &Machine) -> (String, Tone) {
+fn machine_step(machine: &Machine) -> Told {
     let status = machine.status.clone().unwrap_or_default();
     if machine.metadata.deletion_timestamp.is_some() {
-        return ("Deleting".to_owned(), Tone::Busy);
+        return ("Deleting".to_owned(), Tone::Busy, None);
     }
     if let Some(failure) = status.failure {
-        return (format!("failed, {}: {}", failure.reason, failure.message), Tone::Bad);
+        return (format!("failed, {}: {}", failure.reason, failure.message), Tone::Bad, Some(failure.reason));
     }
     let phase = status.phase.unwrap_or_else(|| "Pending".to_owned());
     match status.waiting {
-        Some(waiting) => (format!("{phase}, {}", waiting.reason), Tone::Busy),
-        None if phase == "Running" => (phase, Tone::Good),
-        None => (phase, Tone::Busy),
+        Some(waiting) => (format!("{phase}, {}", waiting.reason), Tone::Busy, Some(waiting.reason)),
+        None if phase == "Running" => (phase, Tone::Good, None),
+        None => (phase, Tone::Busy, None),
     }
 }
 

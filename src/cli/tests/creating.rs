@@ -188,3 +188,55 @@ async fn nodes_are_those_of_the_machines() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(house.kina("get nodes --name dev -o name").await.ok().lines().count(), 2);
 }
+
+/// The lines of stdout as objects, without their times.
+fn events(done: &Done) -> Vec<Value> {
+    let read = |line: &str| {
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        let time = event.as_object_mut().unwrap().remove("time").unwrap();
+        time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        event
+    };
+    done.out.lines().map(read).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_told_to_programs_as_events() {
+    let house = House::new(Serving::Daemon);
+    let controllers = house.play(ready);
+    let done = house.kina("create cluster dev --progress json").await;
+    assert_eq!(done.err, "");
+    assert_eq!(
+        events(&done),
+        [
+            json!({"type": "applied", "object": "cluster/dev", "outcome": "created", "generation": 1}),
+            json!({"type": "step", "object": "cluster/dev", "state": "ready", "reason": null, "message": "Ready after 0s, 1 machine"}),
+            json!({"type": "ready", "object": "cluster/dev", "context": "kina-dev", "simulated": false}),
+            json!({"type": "end", "exitCode": 0}),
+        ]
+    );
+    let gone = house.kina("delete cluster dev --progress json").await;
+    assert_eq!(
+        events(&gone).last_chunk(),
+        Some(&[
+            json!({"type": "deleted", "object": "cluster/dev", "outcome": "gone"}),
+            json!({"type": "end", "exitCode": 0})
+        ])
+    );
+    controllers.abort();
+    let _controllers = house.play(stalled);
+    house.write("/proj/two.yaml", &manifest("two", "docker"));
+    let failed = house.kina("up -f /proj/two.yaml --progress json").await;
+    let told = events(&failed);
+    assert_eq!(told[1]["reason"], "NameTaken");
+    assert_eq!(told[1]["state"], "failed");
+    let [error, end] = told.last_chunk().unwrap();
+    assert_eq!((&error["type"], &error["exitCode"], &end["exitCode"]), (&json!("error"), &json!(1), &json!(1)));
+    assert_eq!(error["details"], json!(["cluster/two: NameTaken: a container named x is not Kina's"]));
+    assert!(failed.err.contains("error: it does not get any further by itself"), "people are told, too");
+    house.write("/proj/bad.yaml", "kind: Cluster\n");
+    let bad = events(&house.kina("apply -f /proj/bad.yaml --progress json").await);
+    assert_eq!((bad[0]["type"].clone(), bad[0]["exitCode"].clone()), (json!("error"), json!(3)));
+    assert!(bad[0]["faults"][0].as_str().unwrap().contains("/proj/bad.yaml"), "{bad:?}");
+    assert!(Cli::try_parse_from(["kina", "apply", "-f", "x", "--progress", "json", "-o", "yaml"]).is_err());
+}
