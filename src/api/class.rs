@@ -6,7 +6,8 @@ use kube::CustomResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cluster::{Cluster, ClusterSpec, WorkerPool};
+use super::cluster::{Cluster, ClusterSpec, Networking, WorkerPool};
+use super::node::PortMapping;
 
 /// What it takes to change a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,10 +58,12 @@ pub fn changes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     control_plane(&mut found, old, new);
     workers(&mut found, &old.workers, &new.workers);
     networking(&mut found, old, new);
+    components(&mut found, old, new);
     found.always("spec.drift.mode", Class::Live, &old.drift.mode, &new.drift.mode);
     found.always("spec.drift.interval", Class::Live, &old.drift.interval, &new.drift.interval);
     found.always("spec.deletionPolicy", Class::Live, &old.deletion_policy, &new.deletion_policy);
     found.always("spec.paused", Class::Live, &old.paused, &new.paused);
+    found.always("spec.stopBeforeKubernetes", Class::Live, &old.stop_before_kubernetes, &new.stop_before_kubernetes);
     found.always("spec.protect", Class::Live, &old.protect, &new.protect);
     found.always("spec.allowRecreate", Class::Live, &old.allow_recreate, &new.allow_recreate);
     found.always("spec.ttl", Class::Live, &old.ttl, &new.ttl);
@@ -94,7 +97,22 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
     if new.networking.api_server.port.is_none_or(|port| port == 0) {
         new.networking.api_server.port = old.networking.api_server.port;
     }
+    keep_ports(&mut new.control_plane.extra_port_mappings, &old.control_plane.extra_port_mappings);
+    for pool in &mut new.workers {
+        if let Some(before) = old.workers.iter().find(|before| before.name == pool.name) {
+            keep_ports(&mut pool.extra_port_mappings, &before.extra_port_mappings);
+        }
+    }
     new
+}
+
+/// Ports of the host that were chosen stay with their ports of the node.
+fn keep_ports(new: &mut [PortMapping], old: &[PortMapping]) {
+    for mapping in new.iter_mut().filter(|mapping| mapping.host_port.is_none_or(|port| port == 0)) {
+        let key = (mapping.container_port, mapping.protocol);
+        let before = old.iter().find(|before| (before.container_port, before.protocol) == key);
+        mapping.host_port = before.and_then(|before| before.host_port).or(mapping.host_port);
+    }
 }
 
 /// What it takes to change a field, by its path below `spec` (`workers.resources.memory`): tried on an example that has
@@ -166,6 +184,13 @@ impl Found {
         }
     }
 
+    /// A port of the host that is left open is no difference to the one that was chosen for it.
+    fn ports(&mut self, field: &str, old: &[PortMapping], new: &[PortMapping]) {
+        let mut new = new.to_vec();
+        keep_ports(&mut new, old);
+        self.always(field, Class::Roll, &old, &new.as_slice());
+    }
+
     fn resolved<T: Serialize>(&mut self, field: &str, class: Class, old: &Option<T>, new: &Option<T>) {
         // Before resolution there is nothing on the host yet that a change could cost.
         if old.is_some() && new.is_some() {
@@ -174,12 +199,32 @@ impl Found {
     }
 }
 
+/// What kubeadm and containerd are told for the whole cluster.
+fn components(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
+    found.always("spec.featureGates", Class::Recreate, &old.feature_gates, &new.feature_gates);
+    found.always("spec.runtimeConfig", Class::Recreate, &old.runtime_config, &new.runtime_config);
+    let (merge, json) = (&old.kubeadm_config_patches, &old.kubeadm_config_patches_json6902);
+    found.always("spec.kubeadmConfigPatches", Class::Recreate, merge, &new.kubeadm_config_patches);
+    found.always("spec.kubeadmConfigPatchesJSON6902", Class::Recreate, json, &new.kubeadm_config_patches_json6902);
+    let (merge, json) = (&old.containerd_config_patches, &old.containerd_config_patches_json6902);
+    found.always("spec.containerdConfigPatches", Class::Roll, merge, &new.containerd_config_patches);
+    found.always("spec.containerdConfigPatchesJSON6902", Class::Roll, json, &new.containerd_config_patches_json6902);
+}
+
 fn control_plane(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
     let (old, new) = (&old.control_plane, &new.control_plane);
     found.always("spec.controlPlane.replicas", Class::Live, &old.replicas, &new.replicas);
+    found.always("spec.controlPlane.image", Class::Roll, &old.image, &new.image);
     found.always("spec.controlPlane.resources", Class::Roll, &old.resources, &new.resources);
     found.always("spec.controlPlane.labels", Class::Live, &old.labels, &new.labels);
     found.always("spec.controlPlane.taints", Class::Live, &old.taints, &new.taints);
+    let field = |rest: &str| format!("spec.controlPlane.{rest}");
+    found.always(&field("extraMounts"), Class::Roll, &old.extra_mounts, &new.extra_mounts);
+    found.ports(&field("extraPortMappings"), &old.extra_port_mappings, &new.extra_port_mappings);
+    let (merge, json) = (&old.kubeadm_config_patches, &old.kubeadm_config_patches_json6902);
+    found.always(&field("kubeadmConfigPatches"), Class::Recreate, merge, &new.kubeadm_config_patches);
+    let field = field("kubeadmConfigPatchesJSON6902");
+    found.always(&field, Class::Recreate, json, &new.kubeadm_config_patches_json6902);
 }
 
 fn workers(found: &mut Found, old: &[WorkerPool], new: &[WorkerPool]) {
@@ -194,9 +239,16 @@ fn workers(found: &mut Found, old: &[WorkerPool], new: &[WorkerPool]) {
         let replicas = |pool: Option<&WorkerPool>| pool.map(|pool| pool.replicas);
         found.always(&field("replicas"), Class::Live, &replicas(old), &replicas(new));
         if let (Some(old), Some(new)) = (old, new) {
+            found.always(&field("image"), Class::Roll, &old.image, &new.image);
             found.always(&field("resources"), Class::Roll, &old.resources, &new.resources);
             found.always(&field("labels"), Class::Live, &old.labels, &new.labels);
             found.always(&field("taints"), Class::Live, &old.taints, &new.taints);
+            found.always(&field("extraMounts"), Class::Roll, &old.extra_mounts, &new.extra_mounts);
+            found.ports(&field("extraPortMappings"), &old.extra_port_mappings, &new.extra_port_mappings);
+            let (merge, json) = (&old.kubeadm_config_patches, &old.kubeadm_config_patches_json6902);
+            found.always(&field("kubeadmConfigPatches"), Class::Recreate, merge, &new.kubeadm_config_patches);
+            let field = field("kubeadmConfigPatchesJSON6902");
+            found.always(&field, Class::Recreate, json, &new.kubeadm_config_patches_json6902);
         }
     }
 }
@@ -207,6 +259,11 @@ fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
     found.resolved("spec.networking.serviceSubnet", Class::Recreate, &old.service_subnet, &new.service_subnet);
     found.resolved("spec.networking.nodeSubnet", Class::Recreate, &old.node_subnet, &new.node_subnet);
     found.resolved("spec.networking.cni", Class::Recreate, &old.cni, &new.cni);
+    let family = |networking: &Networking| networking.ip_family.unwrap_or_default();
+    found.always("spec.networking.ipFamily", Class::Recreate, &family(old), &family(new));
+    let mode = |networking: &Networking| networking.kube_proxy_mode.unwrap_or_default();
+    found.always("spec.networking.kubeProxyMode", Class::Recreate, &mode(old), &mode(new));
+    found.always("spec.networking.dnsSearch", Class::Roll, &old.dns_search, &new.dns_search);
     let (old, new) = (&old.api_server, &new.api_server);
     found.resolved("spec.networking.apiServer.address", Class::Recreate, &old.address, &new.address);
     let named = |port: Option<u16>| port.filter(|&port| port != 0);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::annotations;
 use super::conditions::Waiting;
+use super::node::{HostMount, JsonPatch6902, PortMapping};
 
 /// A Kubernetes cluster of machines on this host.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +54,28 @@ pub struct ClusterSpec {
     /// Subnets, pod network and API endpoint.
     #[serde(default)]
     pub networking: Networking,
+    /// Feature gates of Kubernetes' components: `{ SomeFeature: true }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub feature_gates: BTreeMap<String, bool>,
+    /// APIs that the API server serves besides its own choice, or not: `{ "api/alpha": "false" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runtime_config: BTreeMap<String, String>,
+    /// Patches (RFC 7386) of kubeadm's documents, as YAML with the `kind` that each is for. One that fits nothing is an error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(max = 65536)), length(max = 64))]
+    pub kubeadm_config_patches: Vec<String>,
+    /// JSON patches (RFC 6902) of kubeadm's documents. One that fits nothing is an error.
+    #[serde(default, rename = "kubeadmConfigPatchesJSON6902", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kubeadm_config_patches_json6902: Vec<JsonPatch6902>,
+    /// Patches of containerd's configuration on every machine, as TOML.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(max = 65536)), length(max = 64))]
+    pub containerd_config_patches: Vec<String>,
+    /// JSON patches (RFC 6902) of containerd's configuration on every machine, each a list of operations as JSON.
+    #[serde(default, rename = "containerdConfigPatchesJSON6902", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(max = 65536)), length(max = 64))]
+    pub containerd_config_patches_json6902: Vec<String>,
     /// What to do about differences between what is wanted and what is.
     #[serde(default)]
     pub drift: DriftPolicy,
@@ -62,6 +85,9 @@ pub struct ClusterSpec {
     /// While true nothing is changed on the host; status goes on being reported.
     #[serde(default, skip_serializing_if = "is_false")]
     pub paused: bool,
+    /// While true machines are brought up, and kubeadm is not begun on those that are no nodes yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stop_before_kubernetes: bool,
     /// While true the Cluster can be neither deleted nor recreated.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protect: bool,
@@ -115,6 +141,9 @@ pub struct ControlPlane {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 7))]
     pub replicas: u32,
+    /// Node image of these machines. Default: the Cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Limits of each machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<MachineResources>,
@@ -125,11 +154,37 @@ pub struct ControlPlane {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,
+    /// Files and directories of the host in these machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["containerPath"]), length(max = 64))]
+    pub extra_mounts: Vec<HostMount>,
+    /// Ports of the machine, reachable through the host. Only where there is one machine: a port has one owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["containerPort", "protocol"]), length(max = 64))]
+    pub extra_port_mappings: Vec<PortMapping>,
+    /// Patches (RFC 7386) of kubeadm's documents for these machines, after the Cluster's, as YAML.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(max = 65536)), length(max = 64))]
+    pub kubeadm_config_patches: Vec<String>,
+    /// JSON patches (RFC 6902) of kubeadm's documents for these machines, after all merge patches.
+    #[serde(default, rename = "kubeadmConfigPatchesJSON6902", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kubeadm_config_patches_json6902: Vec<JsonPatch6902>,
 }
 
 impl Default for ControlPlane {
     fn default() -> Self {
-        Self { replicas: 1, resources: None, labels: BTreeMap::new(), taints: Vec::new() }
+        Self {
+            replicas: 1,
+            image: None,
+            resources: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            extra_mounts: Vec::new(),
+            extra_port_mappings: Vec::new(),
+            kubeadm_config_patches: Vec::new(),
+            kubeadm_config_patches_json6902: Vec::new(),
+        }
     }
 }
 
@@ -144,6 +199,9 @@ pub struct WorkerPool {
     #[serde(default = "one")]
     #[schemars(range(max = 1000))]
     pub replicas: u32,
+    /// Node image of these machines. Default: the Cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Limits of each machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<MachineResources>,
@@ -154,6 +212,22 @@ pub struct WorkerPool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,
+    /// Files and directories of the host in these machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["containerPath"]), length(max = 64))]
+    pub extra_mounts: Vec<HostMount>,
+    /// Ports of the machine, reachable through the host. Only where there is one machine: a port has one owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["containerPort", "protocol"]), length(max = 64))]
+    pub extra_port_mappings: Vec<PortMapping>,
+    /// Patches (RFC 7386) of kubeadm's documents for these machines, after the Cluster's, as YAML.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(max = 65536)), length(max = 64))]
+    pub kubeadm_config_patches: Vec<String>,
+    /// JSON patches (RFC 6902) of kubeadm's documents for these machines, after all merge patches.
+    #[serde(default, rename = "kubeadmConfigPatchesJSON6902", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kubeadm_config_patches_json6902: Vec<JsonPatch6902>,
 }
 
 /// Limits of a machine.
@@ -214,9 +288,60 @@ pub struct Networking {
     /// The pod network. Default `auto`: the one that comes with the node image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<Cni>,
+    /// Addresses of nodes, pods and services. Only `ipv4` as yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family: Option<IpFamily>,
+    /// How kube-proxy directs traffic to services. Default `iptables`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_proxy_mode: Option<KubeProxyMode>,
+    /// DNS search domains of the machines. Default: the host's; an empty list means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(length(min = 1, max = 253)), length(max = 32))]
+    pub dns_search: Option<Vec<String>>,
     /// Where the API server is reached from the host.
     #[serde(default)]
     pub api_server: ApiServerEndpoint,
+}
+
+/// Addresses of nodes, pods and services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IpFamily {
+    /// IPv4 alone.
+    #[default]
+    Ipv4,
+    /// IPv6 alone: not supported yet.
+    Ipv6,
+    /// Both: not supported yet.
+    Dual,
+}
+
+/// How kube-proxy directs traffic to services. Default `iptables`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KubeProxyMode {
+    /// By iptables.
+    #[default]
+    Iptables,
+    /// By ipvs.
+    Ipvs,
+    /// By nftables.
+    Nftables,
+    /// There is no kube-proxy.
+    None,
+}
+
+impl KubeProxyMode {
+    /// As manifests and kube-proxy spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Ipvs => "ipvs",
+            Self::Nftables => "nftables",
+            Self::None => "none",
+        }
+    }
 }
 
 /// The pod network. Default `auto`: the one that comes with the node image.

@@ -1,10 +1,12 @@
 //! Defaults that depend on the host or on Kina's version: resolved once, at creation, and stored in the spec.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, Cni, RuntimeName};
+use super::cluster::{ClusterSpec, Cni, KubeProxyMode, RuntimeName};
+use super::node::{JsonPatch6902, PortMapping};
 use super::quantity;
 use super::versions::{self, KubernetesVersion};
 
@@ -16,7 +18,7 @@ pub const SERVICE_SUBNET: &str = "10.96.0.0/16";
 pub const NODE_SUBNETS: &str = "10.160.0.0/11";
 
 /// What only the host can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostDefaults {
     /// The runtime that `auto` means here; never `auto`.
     pub runtime: RuntimeName,
@@ -24,19 +26,38 @@ pub struct HostDefaults {
     pub node_subnet: Cidr,
     /// A free port for the API endpoint.
     pub api_port: u16,
+    /// Free ports for the mappings that name none: as many as [`open_ports`] counts.
+    pub mapped_ports: Vec<u16>,
 }
 
 /// Whether a default is still to be resolved.
 #[must_use]
 pub fn is_resolved(spec: &ClusterSpec) -> bool {
-    Resolved::of(spec).is_some()
+    Resolved::of(spec).is_some() && open_ports(spec) == 0
+}
+
+/// How many port mappings leave the port of the host open.
+#[must_use]
+pub fn open_ports(spec: &ClusterSpec) -> usize {
+    mappings(spec).filter(|mapping| is_open(mapping)).count()
+}
+
+/// Every port mapping of a Cluster: control planes first.
+pub fn mappings(spec: &ClusterSpec) -> impl Iterator<Item = &PortMapping> {
+    let workers = spec.workers.iter().flat_map(|pool| &pool.extra_port_mappings);
+    spec.control_plane.extra_port_mappings.iter().chain(workers)
+}
+
+fn is_open(mapping: &PortMapping) -> bool {
+    mapping.host_port.is_none_or(|port| port == 0)
 }
 
 /// The spec with every default in place. What is already there stays as it is.
 #[must_use]
 pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
     let mut spec = spec.clone();
-    let version = spec.kubernetes_version.get_or_insert_with(|| versions::DEFAULT.to_string()).clone();
+    let named = spec.image.as_deref().or(spec.control_plane.image.as_deref()).and_then(KubernetesVersion::of_image);
+    let version = spec.kubernetes_version.get_or_insert_with(|| named.unwrap_or(versions::DEFAULT).to_string()).clone();
     if spec.image.is_none() {
         spec.image = KubernetesVersion::parse(&version).map(KubernetesVersion::node_image);
     }
@@ -52,7 +73,64 @@ pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
     if networking.api_server.port.is_none_or(|port| port == 0) {
         networking.api_server.port = Some(host.api_port);
     }
+    let workers = spec.workers.iter_mut().flat_map(|pool| &mut pool.extra_port_mappings);
+    let open = spec.control_plane.extra_port_mappings.iter_mut().chain(workers).filter(|mapping| is_open(mapping));
+    for (mapping, port) in open.zip(&host.mapped_ports) {
+        mapping.host_port = Some(*port);
+    }
     spec
+}
+
+/// What kubeadm is told besides subnets and addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Components {
+    /// Feature gates of all components.
+    pub feature_gates: BTreeMap<String, bool>,
+    /// APIs that the API server serves, or not.
+    pub runtime_config: BTreeMap<String, String>,
+    /// How kube-proxy works.
+    pub proxy_mode: KubeProxyMode,
+    /// Patches for every node.
+    pub patches: Patches,
+    /// Patches for control planes.
+    pub control_plane: Patches,
+    /// Patches for the workers of pools that have any.
+    pub workers: BTreeMap<String, Patches>,
+}
+
+/// Patches of kubeadm's documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patches {
+    /// RFC 7386, YAML.
+    pub merge: Vec<String>,
+    /// RFC 6902.
+    pub json: Vec<JsonPatch6902>,
+}
+
+impl Patches {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.merge.is_empty() && self.json.is_empty()
+    }
+}
+
+impl Components {
+    fn of(spec: &ClusterSpec) -> Self {
+        let patches = |merge: &[String], json: &[JsonPatch6902]| Patches { merge: merge.to_vec(), json: json.to_vec() };
+        let plane = &spec.control_plane;
+        let workers = spec.workers.iter().map(|pool| {
+            (pool.name.clone(), patches(&pool.kubeadm_config_patches, &pool.kubeadm_config_patches_json6902))
+        });
+        Self {
+            feature_gates: spec.feature_gates.clone(),
+            runtime_config: spec.runtime_config.clone(),
+            proxy_mode: spec.networking.kube_proxy_mode.unwrap_or_default(),
+            patches: patches(&spec.kubeadm_config_patches, &spec.kubeadm_config_patches_json6902),
+            control_plane: patches(&plane.kubeadm_config_patches, &plane.kubeadm_config_patches_json6902),
+            workers: workers.filter(|(_, patches)| !patches.is_empty()).collect(),
+        }
+    }
 }
 
 /// A spec whose defaults are all resolved, in types: what planners work with.
@@ -74,6 +152,8 @@ pub struct Resolved {
     pub cni: Cni,
     /// Where the API is reached from the host.
     pub endpoint: SocketAddr,
+    /// What kubeadm is told besides.
+    pub components: Components,
     /// Time between comparisons.
     pub drift_interval: Duration,
     /// Time until the Cluster is deleted by itself.
@@ -95,6 +175,7 @@ impl Resolved {
             node_subnet: networking.node_subnet.as_ref()?.parse().ok()?,
             cni: networking.cni?,
             endpoint: SocketAddr::new(address, networking.api_server.port.filter(|&port| port != 0)?),
+            components: Components::of(spec),
             drift_interval: quantity::duration(&spec.drift.interval)?,
             ttl: match &spec.ttl {
                 Some(ttl) => Some(quantity::duration(ttl)?),
@@ -115,7 +196,12 @@ mod tests {
     use super::*;
 
     fn host() -> HostDefaults {
-        HostDefaults { runtime: RuntimeName::Sim, node_subnet: "10.160.3.0/24".parse().unwrap(), api_port: 40_001 }
+        HostDefaults {
+            runtime: RuntimeName::Sim,
+            node_subnet: "10.160.3.0/24".parse().unwrap(),
+            api_port: 40_001,
+            mapped_ports: vec![40_002, 40_003],
+        }
     }
 
     #[test]
@@ -130,6 +216,12 @@ mod tests {
     }
 
     #[test]
+    fn the_version_is_that_of_the_image_where_only_the_image_is_named() {
+        let spec = ClusterSpec { image: Some("kindest/node:v1.33.1@sha256:00".into()), ..Default::default() };
+        assert_eq!(resolve(&spec, &host()).kubernetes_version.as_deref(), Some("v1.33.1"));
+    }
+
+    #[test]
     fn what_the_user_names_is_kept() {
         let mut spec = ClusterSpec { runtime: Some(RuntimeName::Auto), ..Default::default() };
         spec.networking.api_server.port = Some(7443);
@@ -138,6 +230,19 @@ mod tests {
         assert_eq!(resolved.endpoint.port(), 7443);
         assert_eq!(resolved.pod_subnet.to_string(), "10.1.0.0/16");
         assert_eq!(resolved.runtime, RuntimeName::Sim);
+    }
+
+    #[test]
+    fn ports_of_the_host_are_chosen_for_mappings_that_name_none() {
+        let mut spec = ClusterSpec::default();
+        let mapping = |container_port, host_port| PortMapping { container_port, host_port, ..Default::default() };
+        spec.control_plane.extra_port_mappings =
+            vec![mapping(80, None), mapping(443, Some(8443)), mapping(53, Some(0))];
+        assert_eq!(open_ports(&spec), 2);
+        let resolved = resolve(&spec, &host());
+        assert!(is_resolved(&resolved) && !is_resolved(&spec));
+        let ports: Vec<_> = mappings(&resolved).map(|mapping| mapping.host_port.unwrap()).collect();
+        assert_eq!(ports, [40_002, 8443, 40_003]);
     }
 
     #[test]

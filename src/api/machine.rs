@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{Drift, MachineResources, RuntimeName, Taint};
 use super::conditions::Waiting;
+use super::node::{HostMount, PortMapping};
 
 /// One node of a Cluster: its container, its volume and its Node. Made by Kina; not meant to be written by people.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +58,18 @@ pub struct MachineSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,
+    /// Files and directories of the host in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_mounts: Vec<HostMount>,
+    /// Its ports that the host publishes, each with its port of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_port_mappings: Vec<PortMapping>,
+    /// Its DNS search domains; the host's where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_search: Option<Vec<String>>,
+    /// What containerd's configuration is changed by.
+    #[serde(default, skip_serializing_if = "ContainerdPatches::is_empty")]
+    pub containerd: ContainerdPatches,
     /// Its address for life, inside the cluster's node subnet.
     pub address: String,
     /// How it becomes a node.
@@ -67,6 +80,26 @@ pub struct MachineSpec {
     /// Under which UIDs its things on the host are known, where those are not the present ones.
     #[serde(default, skip_serializing_if = "Identity::is_own")]
     pub identity: Identity,
+}
+
+/// Patches of containerd's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContainerdPatches {
+    /// TOML, merged in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merge: Vec<String>,
+    /// JSON patches (RFC 6902), applied after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub json: Vec<String>,
+}
+
+impl ContainerdPatches {
+    /// Whether the image's own configuration stays as it is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.merge.is_empty() && self.json.is_empty()
+    }
 }
 
 /// The UIDs that labels on the host carry. Labels cannot change once something is made: so what an earlier Cluster or

@@ -11,6 +11,8 @@ pub mod defaults;
 pub mod inside;
 pub mod machine;
 pub mod names;
+pub mod node;
+pub mod patch;
 pub mod quantity;
 pub mod source;
 pub mod users;

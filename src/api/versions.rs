@@ -38,6 +38,15 @@ impl KubernetesVersion {
         self.major == 1 && (OLDEST_MINOR..=NEWEST_MINOR).contains(&self.minor)
     }
 
+    /// The version that the name of a node image tells: of kind's own images, or those that Kina builds.
+    #[must_use]
+    pub fn of_image(image: &str) -> Option<Self> {
+        let image = image.split_once('@').map_or(image, |(name, _)| name);
+        let (repository, tag) = image.rsplit_once(':')?;
+        let is_node = repository == "kindest/node" || repository.ends_with("/kindest/node");
+        is_node.then(|| Self::parse(tag)).flatten()
+    }
+
     /// The node image that carries it.
     #[must_use]
     pub fn node_image(self) -> String {
@@ -54,6 +63,17 @@ impl fmt::Display for KubernetesVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_images_tell_their_version() {
+        let version = |image: &str| KubernetesVersion::of_image(image).map(|version| version.to_string());
+        assert_eq!(version("kindest/node:v1.33.1@sha256:0500").as_deref(), Some("v1.33.1"));
+        assert_eq!(version("docker.io/kindest/node:v1.34.0").as_deref(), Some("v1.34.0"));
+        for unknown in ["localhost:5000/node:v1.34.0", "kindest/node", "kindest/node:latest", "kindest/node@sha256:05"]
+        {
+            assert_eq!(version(unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn versions_are_read_and_written() {

@@ -134,13 +134,11 @@ pub async fn read(options: &inputs::Options, context: &mut Context) -> Result<In
             .hint("name files, directories, an `https://` address or `-` with `-f`"));
     }
     let inputs = options.read(context).await?;
-    for line in &inputs.foreign {
-        context.printer.talk(&format!("note: {line}"));
-    }
+    inputs.tell(&mut context.printer);
     if inputs.documents.is_empty() {
         let error = CliError::new(Exit::Invalid, "there is no Cluster in what was given");
         return Err(error.hint(
-            "a manifest begins with `apiVersion: kina.dev/v1alpha1` and `kind: Cluster`; kind's own configurations are not read",
+            "a manifest begins with `apiVersion: kina.dev/v1alpha1` and `kind: Cluster`; kind's configurations are read, too",
         ));
     }
     Ok(inputs)

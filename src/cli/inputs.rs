@@ -9,6 +9,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::fetch::{self, Url};
+use super::printer::Printer;
 use crate::sources::is_manifest;
 use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest};
 use crate::world::{FileKind, FileSystem};
@@ -53,6 +54,16 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Where relative paths of a manifest are meant from; `None` for what is no file.
+    fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => std::path::absolute(path).ok()?.parent().map(Path::to_owned),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,8 +82,22 @@ pub struct Inputs {
     pub documents: Vec<(Origin, Document)>,
     /// What is not Kina's, as a sentence each.
     pub foreign: Vec<String>,
+    /// What has no effect, each with the lines around it.
+    pub warnings: Vec<String>,
     /// How many Clusters each file declares, in the order read.
     pub files: Vec<(String, usize)>,
+}
+
+impl Inputs {
+    /// Says what is left alone, and what has no effect.
+    pub fn tell(&self, printer: &mut Printer) {
+        for warning in &self.warnings {
+            printer.talk(warning);
+        }
+        for line in &self.foreign {
+            printer.talk(&format!("note: {line}"));
+        }
+    }
 }
 
 impl Options {
@@ -87,7 +112,10 @@ impl Options {
         let mut first: BTreeMap<String, String> = BTreeMap::new();
         for (origin, bytes) in self.contents(context).await? {
             let label = origin.to_string();
-            let manifest = Manifest::parse(&label, &bytes);
+            let manifest = match origin.directory() {
+                Some(directory) => Manifest::parse_in(&directory, &label, &bytes),
+                None => Manifest::parse(&label, &bytes),
+            };
             let colour = if style.colour { Colour::On } else { Colour::Off };
             if !manifest.faults.is_empty() {
                 faults.push(manifest.render(colour));
@@ -96,6 +124,7 @@ impl Options {
             inputs
                 .foreign
                 .extend(manifest.foreign.iter().map(|what| format!("{label}: {what} is left alone: it is not Kina's")));
+            inputs.warnings.extend(manifest.warnings.iter().map(|warning| warning.render(colour)));
             inputs.files.push((label.clone(), manifest.documents.len()));
             for document in manifest.documents {
                 let place = format!("{label}:{}", document.line);

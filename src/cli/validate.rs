@@ -21,9 +21,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Usage, "no manifest is given").hint("name files, directories or `-`"));
     }
     let inputs = options.read(context).await?;
-    for line in &inputs.foreign {
-        context.printer.talk(&format!("note: {line}"));
-    }
+    inputs.tell(&mut context.printer);
     let line = |(file, clusters): &(String, usize)| match clusters {
         1 => format!("{file}: valid, 1 cluster\n"),
         clusters => format!("{file}: valid, {clusters} clusters\n"),

@@ -12,27 +12,35 @@ const NODE_SUBNET_LENGTH: u8 = 24;
 /// Reservations by the UID of the Cluster. One entry a Cluster whose defaults are just being stored.
 #[derive(Clone, Debug, Default)]
 pub struct Reservations {
-    held: Arc<Mutex<BTreeMap<String, (Cidr, u16)>>>,
+    held: Arc<Mutex<BTreeMap<String, (Cidr, Vec<u16>)>>>,
 }
 
 impl Reservations {
-    /// A subnet and a port that nobody has or has reserved, for this Cluster alone until [`Self::release`]. The same
+    /// A subnet and so many ports that nobody has or has reserved, for this Cluster alone until [`Self::release`]. The same
     /// answer for the same Cluster. `port` is asked for candidates.
     pub fn reserve<E>(
         &self,
         uid: &str,
         subnets_taken: &[Cidr],
+        count: usize,
         mut port: impl FnMut(&[u16]) -> Result<u16, E>,
-    ) -> Result<Option<(Cidr, u16)>, E> {
+    ) -> Result<Option<(Cidr, Vec<u16>)>, E> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = held.get(uid) {
-            return Ok(Some(*found));
+        if let Some(found) = held.get(uid).filter(|(_, ports)| ports.len() == count) {
+            return Ok(Some(found.clone()));
         }
+        held.remove(uid);
         let reserved: Vec<Cidr> = held.values().map(|(subnet, _)| *subnet).collect();
-        let ports: Vec<u16> = held.values().map(|(_, port)| *port).collect();
+        let mut taken: Vec<u16> = held.values().flat_map(|(_, ports)| ports.iter().copied()).collect();
         let Some(subnet) = free_subnet(subnets_taken.iter().chain(&reserved)) else { return Ok(None) };
-        let found = (subnet, port(&ports)?);
-        held.insert(uid.to_owned(), found);
+        let mut ports = Vec::with_capacity(count);
+        for _ in 0..count {
+            let free = port(&taken)?;
+            taken.push(free);
+            ports.push(free);
+        }
+        let found = (subnet, ports);
+        held.insert(uid.to_owned(), found.clone());
         Ok(Some(found))
     }
 
@@ -95,12 +103,13 @@ mod tests {
             next += 1;
             Ok(next)
         };
-        let first = reservations.reserve("a", &[], &mut port).unwrap().unwrap();
-        assert_eq!(reservations.reserve("a", &[], &mut port).unwrap().unwrap(), first);
-        let second = reservations.reserve("b", &[], &mut port).unwrap().unwrap();
+        let first = reservations.reserve("a", &[], 2, &mut port).unwrap().unwrap();
+        assert_eq!(reservations.reserve("a", &[], 2, &mut port).unwrap().unwrap(), first);
+        let second = reservations.reserve("b", &[], 1, &mut port).unwrap().unwrap();
         assert_ne!(first.0, second.0);
+        assert_eq!((&first.1[..], &second.1[..]), (&[40_001, 40_002][..], &[40_003][..]));
         reservations.release("a");
-        assert_eq!(reservations.reserve("c", &[], &mut port).unwrap().unwrap().0, first.0);
+        assert_eq!(reservations.reserve("c", &[], 1, &mut port).unwrap().unwrap().0, first.0);
     }
 
     proptest! {

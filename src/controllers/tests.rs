@@ -476,6 +476,8 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
         ports: vec![],
         resources: crate::runtime::Resources::default(),
         hosts: BTreeMap::new(),
+        dns_search: None,
+        host_mounts: Vec::new(),
         privileged: false,
         command: vec![],
     };

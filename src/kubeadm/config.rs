@@ -8,8 +8,11 @@ use super::documents::{
     JoinConfiguration, JoinControlPlane, KUBEADM, KubeProxyConfiguration, KubeletConfiguration, Networking,
     NodeRegistration, ProxyConntrack, ProxyIptables, Taint, TokenDiscovery,
 };
+use super::patches::{self, PatchError};
 use super::token::BootstrapToken;
 use super::{API_PORT, ETCD_PEER_PORT};
+use crate::api::cluster::KubeProxyMode;
+use crate::api::defaults::{Components, Patches};
 
 /// What holds for a whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct ClusterFacts {
     pub pod_subnet: String,
     /// Addresses of services, CIDR.
     pub service_subnet: String,
+    /// Feature gates, APIs, kube-proxy, and patches for every node.
+    pub components: Components,
 }
 
 /// A taint of a Node.
@@ -56,17 +61,33 @@ pub struct NodeFacts {
     pub taints: Vec<TaintFacts>,
     /// Where containers run, for the provider id.
     pub runtime: String,
+    /// Patches of its documents, after the cluster's.
+    pub patches: Patches,
 }
 
-/// The configuration could not be written as YAML.
+/// The configuration could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("could not write the kubeadm configuration of {node}")]
 pub struct ConfigError {
     /// The node it was for.
     pub node: String,
-    /// What the YAML library says.
+    /// Why.
     #[source]
-    pub source: serde_saphyr::ser_error::Error,
+    pub source: ConfigFault,
+}
+
+/// Why a configuration could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFault {
+    /// A patch does not fit.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// It could not be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] serde_saphyr::ser_error::Error),
+    /// It could not be written as JSON, which patches work on.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
 }
 
 /// `/kind/kubeadm.conf` of a control plane of the first day. `members` are the first members of etcd, names to
@@ -84,9 +105,9 @@ pub fn init_file(
         kind: "InitConfiguration",
         local_api_endpoint: api_endpoint(node),
         node_registration: registration(cluster, node),
-        skip_phases: skip_phases(),
+        skip_phases: skip_phases(cluster),
     };
-    file(node, &cluster_configuration(cluster, members), &init)
+    file(cluster, node, &cluster_configuration(cluster, members), &init)
 }
 
 /// `/kind/kubeadm.conf` of a node that joins.
@@ -110,26 +131,57 @@ pub fn join_file(
         discovery: Discovery { bootstrap_token },
         node_registration: registration(cluster, node),
         control_plane: node.control_plane.then(|| JoinControlPlane { local_api_endpoint: api_endpoint(node) }),
-        skip_phases: skip_phases(),
+        skip_phases: vec!["preflight"],
     };
-    file(node, &cluster_configuration(cluster, &BTreeMap::new()), &join)
+    file(cluster, node, &cluster_configuration(cluster, &BTreeMap::new()), &join)
 }
 
 /// Every node gets all documents: kind's entrypoint runs `kubeadm init phase certs apiserver` with them after an
 /// address moved, also on nodes that joined.
 fn file<T: serde::Serialize>(
+    facts: &ClusterFacts,
     node: &NodeFacts,
     cluster: &ClusterConfiguration,
     step: &T,
 ) -> Result<String, ConfigError> {
-    let wrap = |source| ConfigError { node: node.name.clone(), source };
-    let documents = [
-        serde_saphyr::to_string(cluster).map_err(wrap)?,
-        serde_saphyr::to_string(step).map_err(wrap)?,
-        serde_saphyr::to_string(&kubelet()).map_err(wrap)?,
-        serde_saphyr::to_string(&kube_proxy()).map_err(wrap)?,
-    ];
+    let components = &facts.components;
+    let proxy = (components.proxy_mode != KubeProxyMode::None).then(|| kube_proxy(components));
+    let documents = match (&components.patches, &node.patches) {
+        (all, own) if all.is_empty() && own.is_empty() => texts(cluster, step, &kubelet(components), proxy.as_ref()),
+        (all, own) => patched(cluster, step, &kubelet(components), proxy.as_ref(), &[all, own]),
+    };
+    let documents = documents.map_err(|source| ConfigError { node: node.name.clone(), source })?;
     Ok(documents.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect())
+}
+
+fn texts<T: serde::Serialize>(
+    cluster: &ClusterConfiguration,
+    step: &T,
+    kubelet: &KubeletConfiguration,
+    proxy: Option<&KubeProxyConfiguration>,
+) -> Result<Vec<String>, ConfigFault> {
+    let mut texts =
+        vec![serde_saphyr::to_string(cluster)?, serde_saphyr::to_string(step)?, serde_saphyr::to_string(kubelet)?];
+    if let Some(proxy) = proxy {
+        texts.push(serde_saphyr::to_string(proxy)?);
+    }
+    Ok(texts)
+}
+
+fn patched<T: serde::Serialize>(
+    cluster: &ClusterConfiguration,
+    step: &T,
+    kubelet: &KubeletConfiguration,
+    proxy: Option<&KubeProxyConfiguration>,
+    patches: &[&Patches],
+) -> Result<Vec<String>, ConfigFault> {
+    let mut documents =
+        vec![serde_json::to_value(cluster)?, serde_json::to_value(step)?, serde_json::to_value(kubelet)?];
+    if let Some(proxy) = proxy {
+        documents.push(serde_json::to_value(proxy)?);
+    }
+    patches::apply(&mut documents, patches)?;
+    Ok(documents.iter().map(serde_saphyr::to_string).collect::<Result<_, _>>()?)
 }
 
 fn endpoint(cluster: &ClusterFacts) -> String {
@@ -153,6 +205,14 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
             members.iter().map(|(name, address)| format!("{name}=https://{address}:{ETCD_PEER_PORT}")).collect();
         vec![Argument::new("initial-cluster", peers.join(",")), Argument::new("initial-cluster-state", "new")]
     };
+    let components = &cluster.components;
+    let gates = gates(components);
+    let served = (!components.runtime_config.is_empty()).then(|| {
+        let apis: Vec<String> = components.runtime_config.iter().map(|(api, value)| format!("{api}={value}")).collect();
+        Argument::new("runtime-config", apis.join(","))
+    });
+    // For the hostPath fallback of images without a storage manifest, as kind does.
+    let fallback = Argument::new("enable-hostpath-provisioner", "true");
     ClusterConfiguration {
         api_version: KUBEADM,
         kind: "ClusterConfiguration",
@@ -163,11 +223,17 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
             pod_subnet: cluster.pod_subnet.clone(),
             service_subnet: cluster.service_subnet.clone(),
         },
-        api_server: ApiServer { cert_sans: sans },
-        // For the hostPath fallback of images without a storage manifest, as kind does.
-        controller_manager: Component { extra_args: vec![Argument::new("enable-hostpath-provisioner", "true")] },
+        api_server: ApiServer { cert_sans: sans, extra_args: gates.iter().cloned().chain(served).collect() },
+        controller_manager: Component { extra_args: std::iter::once(fallback).chain(gates.clone()).collect() },
+        scheduler: Component { extra_args: gates.into_iter().collect() },
         etcd: Etcd { local: Component { extra_args: etcd } },
     }
+}
+
+/// As an argument of the control plane's components.
+fn gates(components: &Components) -> Option<Argument> {
+    let gates: Vec<String> = components.feature_gates.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
+    (!gates.is_empty()).then(|| Argument::new("feature-gates", gates.join(",")))
 }
 
 fn api_endpoint(node: &NodeFacts) -> ApiEndpoint {
@@ -207,11 +273,14 @@ fn is_kubelets(key: &str) -> bool {
 }
 
 /// Preflight would pull images and check the host, which is not ours to judge (as kind does).
-fn skip_phases() -> Vec<&'static str> {
-    vec!["preflight"]
+fn skip_phases(cluster: &ClusterFacts) -> Vec<&'static str> {
+    match cluster.components.proxy_mode {
+        KubeProxyMode::None => vec!["preflight", "addon/kube-proxy"],
+        _ => vec!["preflight"],
+    }
 }
 
-fn kubelet() -> KubeletConfiguration {
+fn kubelet(components: &Components) -> KubeletConfiguration {
     KubeletConfiguration {
         api_version: "kubelet.config.k8s.io/v1beta1",
         kind: "KubeletConfiguration",
@@ -224,16 +293,18 @@ fn kubelet() -> KubeletConfiguration {
             ("nodefs.available", "0%"),
             ("nodefs.inodesFree", "0%"),
         ]),
+        feature_gates: components.feature_gates.clone(),
     }
 }
 
-fn kube_proxy() -> KubeProxyConfiguration {
+fn kube_proxy(components: &Components) -> KubeProxyConfiguration {
     KubeProxyConfiguration {
         api_version: "kubeproxy.config.k8s.io/v1alpha1",
         kind: "KubeProxyConfiguration",
-        mode: "iptables",
+        mode: components.proxy_mode.as_str(),
         iptables: ProxyIptables { min_sync_period: "1s" },
-        conntrack: ProxyConntrack { max_per_core: 0 },
+        conntrack: ProxyConntrack { max_per_core: 0, tcp_be_liberal: components.proxy_mode == KubeProxyMode::Nftables },
+        feature_gates: components.feature_gates.clone(),
     }
 }
 
@@ -250,6 +321,7 @@ mod tests {
             host_address: "127.0.0.1".into(),
             pod_subnet: "10.244.0.0/16".into(),
             service_subnet: "10.96.0.0/16".into(),
+            components: Components::default(),
         }
     }
 
@@ -261,7 +333,31 @@ mod tests {
             labels: BTreeMap::from([("tier".into(), "apps".into()), ("zone".into(), "a".into())]),
             taints: vec![],
             runtime: "sim".into(),
+            patches: Patches::default(),
         }
+    }
+
+    #[test]
+    fn feature_gates_apis_and_patches_reach_every_document() {
+        let mut cluster = cluster();
+        cluster.components.feature_gates = BTreeMap::from([("SomeGate".to_owned(), true)]);
+        cluster.components.runtime_config = BTreeMap::from([("api/alpha".to_owned(), "false".to_owned())]);
+        cluster.components.proxy_mode = KubeProxyMode::Nftables;
+        cluster.components.patches.merge = vec!["kind: KubeletConfiguration\nmaxPods: 20\n".to_owned()];
+        let mut node = node("dev-control-plane-0", true);
+        node.patches.merge = vec![
+            "kind: InitConfiguration\nnodeRegistration: {kubeletExtraArgs: {node-labels: ingress=true}}\n".to_owned(),
+        ];
+        let members = BTreeMap::from([("dev-control-plane-0".to_owned(), "10.160.0.10".to_owned())]);
+        insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap());
+    }
+
+    #[test]
+    fn without_kube_proxy_its_phase_is_skipped() {
+        let mut cluster = cluster();
+        cluster.components.proxy_mode = KubeProxyMode::None;
+        let file = init_file(&cluster, &node("dev-control-plane-0", true), &BTreeMap::new()).unwrap();
+        assert!(file.contains("addon/kube-proxy") && !file.contains("KubeProxyConfiguration"), "{file}");
     }
 
     #[test]

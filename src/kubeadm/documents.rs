@@ -46,6 +46,9 @@ pub struct ClusterConfiguration {
     pub api_server: ApiServer,
     /// Controller manager.
     pub controller_manager: Component,
+    /// Scheduler.
+    #[serde(skip_serializing_if = "Component::is_empty")]
+    pub scheduler: Component,
     /// etcd.
     pub etcd: Etcd,
 }
@@ -67,6 +70,9 @@ pub struct ApiServer {
     /// Names and addresses in its certificate besides kubeadm's own.
     #[serde(rename = "certSANs")]
     pub cert_sans: Vec<String>,
+    /// Arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_args: Vec<Argument>,
 }
 
 /// Settings of a component.
@@ -75,6 +81,12 @@ pub struct ApiServer {
 pub struct Component {
     /// Arguments.
     pub extra_args: Vec<Argument>,
+}
+
+impl Component {
+    fn is_empty(&self) -> bool {
+        self.extra_args.is_empty()
+    }
 }
 
 /// Settings of etcd.
@@ -212,6 +224,9 @@ pub struct KubeletConfiguration {
     pub image_gc_high_threshold_percent: u8,
     /// For the same reason.
     pub eviction_hard: BTreeMap<&'static str, &'static str>,
+    /// Feature gates.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub feature_gates: BTreeMap<String, bool>,
 }
 
 /// Settings of kube-proxy, as kind has them.
@@ -222,12 +237,15 @@ pub struct KubeProxyConfiguration {
     pub api_version: &'static str,
     /// `KubeProxyConfiguration`.
     pub kind: &'static str,
-    /// `iptables`.
+    /// `iptables`, `ipvs` or `nftables`.
     pub mode: &'static str,
     /// iptables mode.
     pub iptables: ProxyIptables,
     /// Connection tracking.
     pub conntrack: ProxyConntrack,
+    /// Feature gates.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub feature_gates: BTreeMap<String, bool>,
 }
 
 /// iptables mode of kube-proxy.
@@ -244,4 +262,7 @@ pub struct ProxyIptables {
 pub struct ProxyConntrack {
     /// 0: the host-wide setting is not kube-proxy's to write.
     pub max_per_core: u32,
+    /// With nftables, as <https://github.com/kubernetes/kubernetes/issues/117924> asks for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tcp_be_liberal: bool,
 }

@@ -6,8 +6,10 @@
 
 pub mod commands;
 pub mod config;
+pub mod containerd;
 pub mod documents;
 pub mod envoy;
+pub mod patches;
 pub mod pki;
 pub mod token;
 pub mod units;

@@ -11,6 +11,7 @@ use super::{
     Cause, Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Labels, Listing, Mount,
     NetworkSpec, NodeFile, OwnerLabels, PublishedPort, Resources, Role, Runtime, RuntimeError, VolumeSpec,
 };
+use crate::api::node::Protocol;
 
 /// What the suite works with. All that it creates has names with `prefix`, and is removed at the end.
 #[derive(Clone, Debug)]
@@ -90,6 +91,8 @@ impl Suite<'_> {
             ports: Vec::new(),
             resources: Resources::default(),
             hosts: BTreeMap::new(),
+            dns_search: None,
+            host_mounts: Vec::new(),
             privileged: true,
             command: Vec::new(),
         }
@@ -228,7 +231,12 @@ impl Suite<'_> {
         let mut one = self.spec("one");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         one.address = self.address(10);
-        one.ports = vec![PublishedPort { host_address: loopback, host_port: self.setup.port, container_port: 6443 }];
+        one.ports = vec![PublishedPort {
+            host_address: loopback,
+            host_port: self.setup.port,
+            container_port: 6443,
+            protocol: Protocol::Tcp,
+        }];
         let first = self.started(&one).await;
         let listed = self.find("one").await.unwrap();
         assert_eq!(listed.ports, one.ports);

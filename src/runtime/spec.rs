@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::labels::{Labels, OwnerLabels};
+use crate::api::node::{HostMount, Protocol};
 
 /// What a runtime can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub struct PublishedPort {
     pub host_port: u16,
     /// Port in the container.
     pub container_port: u16,
+    /// Of the port.
+    #[serde(default)]
+    pub protocol: Protocol,
 }
 
 /// A container to create.
@@ -89,12 +93,18 @@ pub struct ContainerSpec {
     pub environment: BTreeMap<String, String>,
     /// Volumes.
     pub mounts: Vec<Mount>,
+    /// Files and directories of the host, by absolute paths.
+    #[serde(default)]
+    pub host_mounts: Vec<HostMount>,
     /// Published ports.
     pub ports: Vec<PublishedPort>,
     /// Limits.
     pub resources: Resources,
     /// Names resolved to addresses inside the container, besides its own.
     pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// DNS search domains; the runtime's own where it is `None`.
+    #[serde(default)]
+    pub dns_search: Option<Vec<String>>,
     /// Full privileges, as nodes need.
     pub privileged: bool,
     /// Command in place of the image's own; empty for the image's own.
@@ -165,6 +175,8 @@ pub struct Container {
     pub address: Option<Ipv4Addr>,
     /// Volumes mounted.
     pub mounts: Vec<Mount>,
+    /// Files and directories of the host mounted.
+    pub host_mounts: Vec<HostMount>,
     /// Ports published.
     pub ports: Vec<PublishedPort>,
     /// Limits.

@@ -151,7 +151,10 @@ impl Watched {
         for path in &self.settled.changed {
             let Some(seen) = scan.files.remove(path) else { continue };
             let manifest = match seen.content {
-                Content::New(bytes) => Manifest::parse(path, &bytes),
+                Content::New(bytes) => {
+                    let file = self.root.path.join(path);
+                    Manifest::parse_in(file.parent().unwrap_or(&self.root.path), path, &bytes)
+                }
                 Content::Unreadable(why) => {
                     Manifest { faults: vec![Fault::of_file(path, why)], mentions_kina: true, ..Manifest::default() }
                 }

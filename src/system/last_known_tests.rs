@@ -49,6 +49,7 @@ fn container(machine: &Machine, state: ContainerState) -> Container {
         network: None,
         address: None,
         mounts: Vec::new(),
+        host_mounts: Vec::new(),
         ports: Vec::new(),
         resources: Default::default(),
     }

@@ -18,6 +18,7 @@ mod drift;
 mod entropy;
 mod faults;
 mod faults_tests;
+mod node_settings;
 mod stories;
 mod world;
 

@@ -281,6 +281,11 @@ impl Simulation {
         self.world.files.remove_directory(&self.home.clusters()).unwrap();
     }
 
+    pub fn make_directory(&self, path: &Path) {
+        self.trace.note(format_args!("make {}", path.display()));
+        self.world.files.create_directories(path, 0o700).unwrap();
+    }
+
     /// The text of a file.
     pub fn read(&self, path: &Path) -> String {
         String::from_utf8(self.world.files.read(path, 1 << 20).unwrap()).unwrap()
@@ -530,6 +535,8 @@ pub fn others_container(name: &str, image: &str, network: &str, labels: Labels) 
         ports: vec![],
         resources: Resources::default(),
         hosts: BTreeMap::new(),
+        dns_search: None,
+        host_mounts: Vec::new(),
         privileged: false,
         command: vec![],
     }

@@ -106,7 +106,8 @@ async fn create_machine(
         (annotations::POOL_LABEL.to_owned(), spec.pool.clone()),
         (annotations::ROLE_LABEL.to_owned(), role.to_owned()),
     ]));
-    let fingerprint = subject.resolved.as_ref().map(identity::of_machines).unwrap_or_default();
+    let fingerprint =
+        subject.resolved.as_ref().map(|resolved| identity::of_pool(resolved, &spec.pool)).unwrap_or_default();
     machine.metadata.annotations = Some(BTreeMap::from([(identity::FINGERPRINT.to_owned(), fingerprint)]));
     machine.metadata.finalizers = Some(vec![annotations::MACHINE_FINALIZER.to_owned()]);
     machine.metadata.owner_references = Some(vec![OwnerReference {

@@ -95,7 +95,7 @@ impl Remains {
         let version = self.version.as_ref().filter(|version| **version != wanted.version.to_string());
         let what = match version {
             Some(version) => format!("it runs Kubernetes {version}, and {} is wanted", wanted.version),
-            None => "its subnets, its pod network or the address of its API server are not those wanted".to_owned(),
+            None => "its subnets, its pod network, its kubeadm settings or the address of its API server are not those wanted".to_owned(),
         };
         Err(Wait::NotAdopted(what))
     }
@@ -171,7 +171,7 @@ fn examine(things: &Things<'_>, name: &str, identities: &BTreeSet<String>) -> Re
     }
     let nodes: Vec<NodeLabels> =
         things.of_machines().filter_map(|(_, labels, _)| NodeLabels::from_labels(labels)).collect();
-    let fingerprints: BTreeSet<&str> = nodes.iter().map(|node| node.fingerprint.as_str()).collect();
+    let fingerprints: BTreeSet<&str> = nodes.iter().map(|node| identity::of_cluster(&node.fingerprint)).collect();
     if fingerprints.len() > 1 {
         return Err("its machines were made from different specs".to_owned());
     }
@@ -269,10 +269,13 @@ fn fits_cluster(things: &Things<'_>, name: &str, fingerprint: Option<&str>) -> R
     let of_slot = things.of_machines().filter(|(found, _, _)| *found == name);
     match of_slot
         .filter_map(|(_, labels, _)| NodeLabels::from_labels(labels))
-        .all(|node| node.fingerprint == fingerprint)
+        .all(|node| identity::of_cluster(&node.fingerprint) == fingerprint)
     {
         true => Ok(()),
-        false => Err("it was made for another version, other subnets or another pod network".to_owned()),
+        false => {
+            Err("it was made for another version, other subnets, another pod network or other kubeadm settings"
+                .to_owned())
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use crate::api::Machine;
 use crate::api::defaults::Resolved;
 use crate::api::machine::MachineRole;
+use crate::api::node::Protocol;
 use crate::controllers::identity;
 use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
 use crate::kubeadm::{API_PORT, envoy};
@@ -40,9 +41,12 @@ pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSp
             host_address: spec.endpoint.ip(),
             host_port: spec.endpoint.port(),
             container_port: API_PORT,
+            protocol: Protocol::Tcp,
         }],
         resources: Resources::default(),
         hosts: BTreeMap::new(),
+        dns_search: None,
+        host_mounts: Vec::new(),
         privileged: false,
         command: ["envoy", "-c", "/home/envoy/envoy.yaml"].map(str::to_owned).to_vec(),
     };

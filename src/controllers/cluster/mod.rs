@@ -42,6 +42,7 @@ use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
 use crate::api::cluster::{ClusterStatus, Drift, DriftLayer, DriftMode};
 use crate::api::conditions::{self, READY};
+use crate::api::defaults;
 use crate::api::machine::Turn;
 use crate::api::{Cluster, annotations};
 use crate::kubeadm::envoy;
@@ -71,8 +72,13 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
     }
     let Some(subject) = Subject::of(&shared, cluster) else { return Ok(Action::await_change()) };
     wake_machines(&shared, &subject, "purpose", &purpose(&subject));
-    if subject.resolved.is_none() && !subject.deleting() {
-        return match resolve::resolve(&shared, &subject).await? {
+    let has_open_ports = defaults::open_ports(&subject.cluster.spec) > 0;
+    if (subject.resolved.is_none() || has_open_ports) && !subject.deleting() {
+        let wait = match subject.resolved {
+            None => resolve::resolve(&shared, &subject).await?,
+            Some(_) => resolve::ports(&shared, &subject).await?,
+        };
+        return match wait {
             None => {
                 shared.waker.clusters.wake(&name);
                 Ok(Action::await_change())

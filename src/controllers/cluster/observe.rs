@@ -281,7 +281,7 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
     let status = machine.status.clone().unwrap_or_default();
     let owner = container::owner(&shared.context.installation, machine)?;
     let wanted = container::wanted_hash(&name, &machine.spec, &owner);
-    let fingerprint = subject.resolved.as_ref().map(identity::of_machines);
+    let fingerprint = subject.resolved.as_ref().map(|resolved| identity::of_pool(resolved, &machine.spec.pool));
     let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED).map(|condition| condition.status.as_str());
     let altered = status
         .drift

@@ -24,8 +24,12 @@ struct Model {
 }
 
 fn resolved(spec: &ClusterSpec) -> (ClusterSpec, Resolved) {
-    let host =
-        HostDefaults { runtime: RuntimeName::Sim, node_subnet: "10.160.0.0/24".parse().unwrap(), api_port: 40_000 };
+    let host = HostDefaults {
+        runtime: RuntimeName::Sim,
+        node_subnet: "10.160.0.0/24".parse().unwrap(),
+        api_port: 40_000,
+        mapped_ports: Vec::new(),
+    };
     let spec = defaults::resolve(spec, &host);
     let resolved = Resolved::of(&spec).unwrap();
     (spec, resolved)

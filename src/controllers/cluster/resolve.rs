@@ -54,6 +54,18 @@ pub async fn resolve(shared: &Shared, subject: &Subject) -> Result<Option<Wait>,
     store(shared, subject, json!({ "spec": stored }), remains.as_ref()).await
 }
 
+/// Chooses ports of the host for mappings that came to a Cluster that is there. `Some` where it cannot be done now.
+///
+/// # Errors
+/// Where Kina's own API refuses.
+pub async fn ports(shared: &Shared, subject: &Subject) -> Result<Option<Wait>, ReconcileError> {
+    let spec = &subject.cluster.spec;
+    match host_defaults(shared, subject, spec) {
+        Ok(host) => store(shared, subject, json!({ "spec": defaults::resolve(spec, &host) }), None).await,
+        Err(wait) => Ok(Some(wait)),
+    }
+}
+
 /// Adopts what an earlier Cluster of this name left, where this one has its defaults and nothing on the host: its record
 /// comes from an older store. `Some` where it cannot be done now.
 ///
@@ -135,8 +147,12 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
             found.filter(|port| !matches!(port, Ok(port) if ports.contains(port) || reserved.contains(port)));
         free.next().unwrap_or_else(|| Err(std::io::ErrorKind::AddrInUse.into()))
     };
-    match shared.reservations.reserve(&subject.uid, &subnets, draw) {
-        Ok(Some((node_subnet, api_port))) => Ok(HostDefaults { runtime, node_subnet, api_port }),
+    match shared.reservations.reserve(&subject.uid, &subnets, 1 + defaults::open_ports(spec), draw) {
+        Ok(Some((node_subnet, ports))) => {
+            let mut ports = ports.into_iter();
+            let api_port = ports.next().unwrap_or_default();
+            Ok(HostDefaults { runtime, node_subnet, api_port, mapped_ports: ports.collect() })
+        }
         Ok(None) => Err(Wait::Unresolved(format!("no /24 of {} is free on this host", defaults::NODE_SUBNETS))),
         Err(error) => Err(Wait::Unresolved(format!("no port of {address} is free: {error}"))),
     }
@@ -164,6 +180,7 @@ fn taken(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> (Vec<Cidr>, 
         let networking = &other.spec.networking;
         subnets.extend(networking.node_subnet.as_deref().and_then(|text| text.parse::<Cidr>().ok()));
         ports.extend(networking.api_server.port);
+        ports.extend(defaults::mappings(&other.spec).filter_map(|mapping| mapping.host_port));
     }
     (subnets, ports)
 }

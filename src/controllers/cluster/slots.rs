@@ -7,8 +7,9 @@ use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
 use super::wait::Wait;
 use crate::api::cluster::{MachineResources, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
-use crate::api::machine::{Bootstrap, BootstrapMethod, Identity, MachineRole, MachineSpec, Turn};
+use crate::api::machine::{Bootstrap, BootstrapMethod, ContainerdPatches, Identity, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
+use crate::api::node::{HostMount, PortMapping};
 use crate::controllers::machine::container::FIRST_MACHINE_INDEX;
 use crate::kubeadm::CONTROL_PLANE_TAINT;
 
@@ -17,9 +18,12 @@ struct Pool<'a> {
     name: &'a str,
     role: MachineRole,
     replicas: u32,
+    image: Option<&'a String>,
     resources: Option<&'a MachineResources>,
     labels: &'a BTreeMap<String, String>,
     taints: Vec<Taint>,
+    mounts: &'a [HostMount],
+    ports: &'a [PortMapping],
 }
 
 fn pools(facts: &Facts) -> Vec<Pool<'_>> {
@@ -36,19 +40,33 @@ fn pools(facts: &Facts) -> Vec<Pool<'_>> {
         name: CONTROL_PLANE_POOL,
         role: MachineRole::ControlPlane,
         replicas: control_plane.replicas,
+        image: control_plane.image.as_ref(),
         resources: control_plane.resources.as_ref(),
         labels: &control_plane.labels,
         taints,
+        mounts: &control_plane.extra_mounts,
+        ports: &control_plane.extra_port_mappings,
     };
     let workers = facts.spec.workers.iter().map(|pool| Pool {
         name: &pool.name,
         role: MachineRole::Worker,
         replicas: pool.replicas,
+        image: pool.image.as_ref(),
         resources: pool.resources.as_ref(),
         labels: &pool.labels,
         taints: pool.taints.clone(),
+        mounts: &pool.extra_mounts,
+        ports: &pool.extra_port_mappings,
     });
     std::iter::once(first).chain(workers).collect()
+}
+
+fn containerd(facts: &Facts) -> ContainerdPatches {
+    let spec = &facts.spec;
+    ContainerdPatches {
+        merge: spec.containerd_config_patches.clone(),
+        json: spec.containerd_config_patches_json6902.clone(),
+    }
 }
 
 /// How many machines are wanted in all.
@@ -175,11 +193,15 @@ fn spec(
         pool: pool.name.to_owned(),
         ordinal,
         runtime: resolved.runtime,
-        image: resolved.image.clone(),
+        image: pool.image.unwrap_or(&resolved.image).clone(),
         kubernetes_version: resolved.version.to_string(),
         resources: pool.resources.cloned(),
         labels: pool.labels.clone(),
         taints: pool.taints.clone(),
+        extra_mounts: pool.mounts.to_vec(),
+        extra_port_mappings: pool.ports.to_vec(),
+        dns_search: facts.spec.networking.dns_search.clone(),
+        containerd: containerd(facts),
         address,
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),
@@ -206,9 +228,12 @@ pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -
             name: &earlier.pool,
             role: earlier.role,
             replicas: 0,
+            image: known.and_then(|pool| pool.image),
             resources: known.and_then(|pool| pool.resources),
             labels: known.map_or(&labels, |pool| pool.labels),
             taints: known.map_or(&taints, |pool| &pool.taints).clone(),
+            mounts: known.map_or(&[], |pool| pool.mounts),
+            ports: known.map_or(&[], |pool| pool.ports),
         };
         let bootstrap = match is_plane(earlier) && first {
             true => Bootstrap { method: BootstrapMethod::Init, members: members.clone() },
@@ -226,8 +251,12 @@ pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -
 pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> MachineSpec {
     let mut wanted = now.clone();
     wanted.identity.cluster.clone_from(&facts.adoption.identity);
+    wanted.dns_search.clone_from(&facts.spec.networking.dns_search);
+    wanted.containerd = containerd(facts);
     if let Some(pool) = pools(facts).into_iter().find(|pool| pool.name == now.pool) {
-        wanted.image.clone_from(&resolved.image);
+        wanted.image.clone_from(pool.image.unwrap_or(&resolved.image));
+        wanted.extra_mounts = pool.mounts.to_vec();
+        wanted.extra_port_mappings = pool.ports.to_vec();
         wanted.resources = pool.resources.cloned();
         wanted.labels.clone_from(pool.labels);
         wanted.taints = pool.taints;

@@ -21,7 +21,7 @@ use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
 use crate::kubeadm::units::{self, Unit};
-use crate::kubeadm::{BootstrapToken, CONFIG_PATH, ClusterFacts, NodeFacts, TaintFacts, config};
+use crate::kubeadm::{BootstrapToken, CONFIG_PATH, ClusterFacts, NodeFacts, TaintFacts, config, containerd};
 use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, RuntimeError, VolumeSpec};
 
 /// Field manager of what Machines write into their clusters.
@@ -89,6 +89,7 @@ impl Act {
             Step::CreateVolume => self.create_volume(name).await,
             Step::CreateContainer => self.create_container(name).await,
             Step::StartContainer => self.start_container(name).await,
+            Step::ConfigureContainerd => self.configure_containerd(name).await,
             Step::WriteFiles => self.write_files(name).await,
             Step::StartBootstrap => {
                 let command = match self.subject.machine.spec.bootstrap.method {
@@ -164,6 +165,40 @@ impl Act {
         }
         let Seen::Known(listing) = self.subject.host.seen() else { return None };
         container(&listing, &self.subject.name, &self.subject.owner).ours().map(|container| container.id.clone())
+    }
+
+    /// Patches the image's configuration, restarts containerd, and says so in the node: whoever is stopped in between
+    /// begins again with the image's.
+    async fn configure_containerd(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        let (runtime, name) = (&self.subject.host.runtime, &self.subject.name);
+        let patches = &self.subject.machine.spec.containerd;
+        let read = async |path: &'static str| {
+            effect(&self.handle, name, step, || async { Ok(runtime.read_file(&id, path).await?) }).await
+        };
+        let write = async |files: Vec<NodeFile>| {
+            effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await
+        };
+        let file = |path: &str, content: Vec<u8>| vec![NodeFile { path: path.to_owned(), mode: 0o644, content }];
+        let local = |source: Box<dyn std::error::Error + Send + Sync>| EffectError::Local {
+            operation: "configure containerd of",
+            object: name.clone(),
+            source,
+        };
+        let original = match read(containerd::ORIGINAL_PATH).await? {
+            Some(original) => original,
+            None => {
+                let missing = || local(format!("the node image has no {}", containerd::CONFIG_PATH).into());
+                let original = read(containerd::CONFIG_PATH).await?.ok_or_else(missing)?;
+                write(file(containerd::ORIGINAL_PATH, original.clone())).await?;
+                original
+            }
+        };
+        let text = containerd::patched(&String::from_utf8_lossy(&original), patches);
+        write(file(containerd::CONFIG_PATH, text.map_err(|error| local(Box::new(error)))?.into_bytes())).await?;
+        self.run(step, commands::restart(&[containerd::SERVICE])).await?;
+        write(file(containerd::MARKER_PATH, super::container::containerd_hash(patches).into_bytes())).await?;
+        Ok(Next::Go)
     }
 
     async fn write_files(&self, step: &'static str) -> Result<Next, EffectError> {
@@ -378,6 +413,7 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
         version: spec.version.to_string(),
         pod_subnet: spec.pod_subnet.to_string(),
         service_subnet: spec.service_subnet.to_string(),
+        components: spec.components,
     };
     let taints = machine.spec.taints.iter().map(|taint| TaintFacts {
         key: taint.key.clone(),
@@ -391,6 +427,10 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
         labels: machine.spec.labels.clone(),
         taints: taints.collect(),
         runtime: machine.spec.runtime.as_str().to_owned(),
+        patches: match machine.spec.role {
+            MachineRole::ControlPlane => cluster.components.control_plane.clone(),
+            MachineRole::Worker => cluster.components.workers.get(&machine.spec.pool).cloned().unwrap_or_default(),
+        },
     };
     Some((cluster, node))
 }

@@ -1,17 +1,18 @@
 //! The container that a Machine asks for, as a function of the Machine alone.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
 use crate::api::cluster::MachineResources;
-use crate::api::machine::{MachineRole, MachineSpec};
+use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
+use crate::api::node::{HostMount, PortMapping};
 use crate::api::{Machine, quantity};
-use crate::controllers::identity::FINGERPRINT;
+use crate::controllers::identity::{self, FINGERPRINT};
 use crate::runtime::{
-    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Resources, Role,
+    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, PublishedPort, Resources, Role,
 };
 
 /// The load balancer's place in every cluster's subnet.
@@ -69,11 +70,13 @@ pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<Con
         labels: BTreeMap::new(),
         network: format!("kina-{}", spec.cluster),
         address: Some(address),
-        environment: BTreeMap::new(),
+        environment: environment(&spec.containerd),
         mounts: mounts(name, spec.role),
-        ports: Vec::new(),
+        host_mounts: spec.extra_mounts.clone(),
+        ports: ports(&spec.extra_port_mappings),
         resources: resources(spec.resources.as_ref()),
         hosts: BTreeMap::from([(format!("{}-lb", spec.cluster), Ipv4Addr::from(octets))]),
+        dns_search: spec.dns_search.clone(),
         privileged: true,
         command: Vec::new(),
     };
@@ -109,6 +112,8 @@ pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, S
     compare("image", wanted.image.clone(), seen.image.clone());
     compare("resources", limits(&wanted.resources), limits(&seen.resources));
     compare("mounts", targets(&wanted.mounts), targets(&seen.mounts));
+    compare("extraMounts", host_mounts(&wanted.host_mounts), host_mounts(&seen.host_mounts));
+    compare("ports", published(&wanted.ports), published(&seen.ports));
     compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_default());
     found
 }
@@ -129,6 +134,51 @@ fn targets(mounts: &[Mount]) -> String {
     let mut targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_str()).collect();
     targets.sort_unstable();
     targets.join(" ")
+}
+
+fn host_mounts(mounts: &[HostMount]) -> String {
+    let text = |mount: &HostMount| {
+        let HostMount { host_path, container_path, read_only, propagation, .. } = mount;
+        let mode = if *read_only { "ro" } else { "rw" };
+        format!("{host_path}:{container_path}:{mode}:{propagation:?}")
+    };
+    let mut mounts: Vec<String> = mounts.iter().map(text).collect();
+    mounts.sort_unstable();
+    mounts.join(" ")
+}
+
+fn published(ports: &[PublishedPort]) -> String {
+    let text = |port: &PublishedPort| {
+        let PublishedPort { host_address, host_port, container_port, protocol } = port;
+        format!("{}:{container_port}/{protocol:?}", SocketAddr::new(*host_address, *host_port))
+    };
+    let mut ports: Vec<String> = ports.iter().map(text).collect();
+    ports.sort_unstable();
+    ports.join(" ")
+}
+
+/// Those without a port of the host are none yet: it is being chosen.
+fn ports(mappings: &[PortMapping]) -> Vec<PublishedPort> {
+    let published = |mapping: &PortMapping| {
+        let (host_address, host_port) = mapping.listens_on()?;
+        let PortMapping { container_port, protocol, .. } = *mapping;
+        Some(PublishedPort { host_address, host_port, container_port, protocol })
+    };
+    mappings.iter().filter_map(published).collect()
+}
+
+/// The first process of a node has no use for it: a container whose configuration is to be another is made anew.
+fn environment(containerd: &ContainerdPatches) -> BTreeMap<String, String> {
+    match containerd.is_empty() {
+        true => BTreeMap::new(),
+        false => BTreeMap::from([("KINA_CONTAINERD".to_owned(), containerd_hash(containerd))]),
+    }
+}
+
+/// Of the patches that a node's containerd is started with.
+#[must_use]
+pub fn containerd_hash(patches: &ContainerdPatches) -> String {
+    identity::hash(&format!("{patches:?}"))
 }
 
 fn mounts(volume: &str, role: MachineRole) -> Vec<Mount> {

@@ -43,6 +43,24 @@ pub struct Facts {
     pub drain: Drain,
     /// It may use the host's processors now.
     pub has_place: bool,
+    /// How its containerd was started.
+    pub containerd: Containerd,
+    /// Its Cluster wants machines without Kubernetes.
+    pub stops_before_kubernetes: bool,
+    /// Paths of the host that it mounts and that are not there; looked at while it has no container.
+    pub missing_paths: Vec<String>,
+}
+
+/// How a node's containerd was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Containerd {
+    /// As wanted, or nobody can tell now.
+    #[default]
+    Current,
+    /// The node is booting still.
+    Booting,
+    /// With another configuration than its patches ask for.
+    Outdated,
 }
 
 /// What a Machine's Cluster is about.

@@ -1,6 +1,8 @@
 //! Control planes are members of etcd: how they begin again, and how they go.
 
-use super::facts::{Ailing, ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+};
 use super::plan::{Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -32,6 +34,9 @@ fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
         ailing: Ailing::default(),
         drain: Drain::NotAsked,
         has_place: true,
+        containerd: Containerd::Current,
+        stops_before_kubernetes: false,
+        missing_paths: Vec::new(),
     }
 }
 

@@ -238,7 +238,7 @@ fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
         | Wait::DisruptionBudget { .. }
         | Wait::LeaseNotRenewed => poll,
         Wait::NodeSilent(_) | Wait::BootBroken => poll.max(Duration::from_secs(1)),
-        Wait::Observing | Wait::Queued | Wait::Network => Duration::from_secs(5),
+        Wait::Observing | Wait::Queued | Wait::Network | Wait::HostPathMissing(_) => Duration::from_secs(5),
         Wait::RuntimeSilent(_) | Wait::ApiAway | Wait::BootstrapFailed(_) => Duration::from_secs(15),
         _ => NOW_AND_THEN,
     }

@@ -1,6 +1,8 @@
 //! What is: the host's listing, the node itself, and its cluster's API.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,9 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::container;
-use super::facts::{Ailing, ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+};
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
@@ -25,7 +29,7 @@ use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
 use crate::controllers::node_labels;
 use crate::kubeadm::units::{self, Boot, Unit, UnitState};
-use crate::kubeadm::{CONTROL_PLANE_TAINT, MARKER_PATH, commands};
+use crate::kubeadm::{CONTROL_PLANE_TAINT, MARKER_PATH, commands, containerd};
 use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
 
 /// Longest wait for a command that only asks.
@@ -91,7 +95,7 @@ impl Subject {
         if is_paused(cluster) {
             return ClusterState::Paused;
         }
-        let fingerprint = Resolved::of(&cluster.spec).map(|spec| identity::of_machines(&spec));
+        let fingerprint = Resolved::of(&cluster.spec).map(|spec| identity::of_pool(&spec, &self.machine.spec.pool));
         if self.machine.annotations().get(identity::FINGERPRINT) != fingerprint.as_ref() {
             return ClusterState::Recreating;
         }
@@ -178,7 +182,51 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         ailing,
         drain,
         has_place: true,
+        containerd: match &running {
+            Some(container) => containerd(shared, subject, container).await,
+            None => Containerd::Current,
+        },
+        stops_before_kubernetes: subject.cluster.as_ref().is_some_and(|cluster| cluster.spec.stop_before_kubernetes),
+        missing_paths: missing_paths(shared, subject, running.is_some()),
     }
+}
+
+/// How containerd was started in a container that runs. Where the node does not answer, nothing is known.
+async fn containerd(shared: &Shared, subject: &Subject, container: &Container) -> Containerd {
+    const KEY: &str = "containerd";
+    let patches = &subject.machine.spec.containerd;
+    if patches.is_empty() || subject.deleting() {
+        return Containerd::Current;
+    }
+    let wanted = container::containerd_hash(patches);
+    let proof = format!("{} {wanted}", container.id);
+    if shared.memory.text(&subject.uid, KEY).as_ref() == Some(&proof) {
+        return Containerd::Current;
+    }
+    let runtime = &*subject.host.runtime;
+    let Ok(boot) = ask(runtime, &container.id, commands::is_system_running()).await else { return Containerd::Current };
+    match units::parse_boot(&boot) {
+        Boot::Starting => return Containerd::Booting,
+        Boot::Broken => return Containerd::Current,
+        Boot::Done => {}
+    }
+    let Ok(found) = runtime.read_file(&container.id, containerd::MARKER_PATH).await else { return Containerd::Current };
+    if found.is_none_or(|found| found != wanted.as_bytes()) {
+        return Containerd::Outdated;
+    }
+    shared.memory.keep_text(&subject.uid, KEY, &proof);
+    Containerd::Current
+}
+
+fn missing_paths(shared: &Shared, subject: &Subject, is_running: bool) -> Vec<String> {
+    if is_running || subject.deleting() {
+        return Vec::new();
+    }
+    let files = &shared.context.world.files;
+    let paths = subject.machine.spec.extra_mounts.iter().map(|mount| mount.host_path.clone());
+    paths
+        .filter(|path| matches!(files.metadata(Path::new(path)), Err(error) if error.kind() == ErrorKind::NotFound))
+        .collect()
 }
 
 /// For how long the Node ails. What cannot be seen does not count.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::facts::{ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts};
 use super::removal;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -35,6 +35,8 @@ pub enum Step {
     CreateContainer,
     /// Starts it.
     StartContainer,
+    /// Restarts the node's containerd with the patches of its configuration.
+    ConfigureContainerd,
     /// Writes kubeadm's configuration, and keys where it is a control plane.
     WriteFiles,
     /// Starts kubeadm, as a unit.
@@ -78,6 +80,7 @@ impl Step {
             Self::CreateVolume => "CreatingVolume",
             Self::CreateContainer => "CreatingContainer",
             Self::StartContainer => "StartingContainer",
+            Self::ConfigureContainerd => "ConfiguringContainerd",
             Self::WriteFiles => "WritingFiles",
             Self::StartBootstrap => "StartingBootstrap",
             Self::StartReset => "StartingReset",
@@ -192,6 +195,8 @@ fn making(facts: &Facts, network: bool, volume: &Found<()>) -> Plan {
     }
     if !network {
         plan.wait = Some(Wait::Network);
+    } else if let Some(path) = facts.missing_paths.first() {
+        plan.wait = Some(Wait::HostPathMissing(path.clone()));
     } else if !facts.image_present {
         plan.steps = vec![Step::PullImage];
         plan.wait = Some(Wait::PullingImage);
@@ -245,6 +250,13 @@ fn stopped(facts: &Facts, outdated: bool) -> Plan {
 }
 
 fn running(facts: &Facts, outdated: bool) -> Plan {
+    let is_up = matches!(facts.inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { .. });
+    match facts.containerd {
+        // One that is to be made anew gets its configuration then.
+        Containerd::Outdated if is_up && !outdated => return Plan::steps(vec![Step::ConfigureContainerd]),
+        Containerd::Booting if is_up && !outdated => return Plan::wait(Wait::Booting),
+        _ => {}
+    }
     match &facts.inside {
         Inside::NotAsked { bootstrapped: true } => as_node(facts, outdated),
         Inside::NotAsked { bootstrapped: false } => Plan::wait(Wait::Observing),
@@ -273,6 +285,9 @@ fn running(facts: &Facts, outdated: bool) -> Plan {
 
 /// kubeadm has not succeeded yet.
 fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitState, log: &str) -> Plan {
+    if facts.stops_before_kubernetes && bootstrap == UnitState::Absent {
+        return Plan::wait(Wait::BeforeKubernetes);
+    }
     match (bootstrap, reset) {
         (UnitState::Running, _) => return Plan::wait(Wait::Bootstrapping),
         (_, UnitState::Running) => return Plan::wait(Wait::Resetting),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::facts::{Ailing, ApiFacts, ClusterState, ContainerFacts, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+};
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -45,6 +47,9 @@ struct Model {
     fresh: bool,
     gone: bool,
     destroyed_without_wish: bool,
+    /// Its containerd is to be patched.
+    patched: bool,
+    containerd: Containerd,
 }
 
 impl Model {
@@ -80,6 +85,9 @@ impl Model {
             ailing: Ailing { lasted: self.ailed, restarts: self.restarts },
             drain: Drain::Left { to_evict, count: self.pods, budgets: Vec::new(), overdue: false },
             has_place: true,
+            containerd: if running { self.containerd } else { Containerd::Current },
+            stops_before_kubernetes: false,
+            missing_paths: Vec::new(),
         }
     }
 
@@ -129,7 +137,9 @@ impl Model {
                 let state = ContainerState::Created;
                 self.container = Some(ContainerFacts { state, current: true, altered: Vec::new() });
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
+                self.containerd = if self.patched { Containerd::Outdated } else { Containerd::Current };
             }
+            Step::ConfigureContainerd => self.containerd = Containerd::Current,
             Step::StartContainer => {
                 if let Some(container) = &mut self.container {
                     container.state = ContainerState::Running;
@@ -219,7 +229,7 @@ prop_compose! {
         turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
         image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..5,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
-        fresh in any::<bool>(), ailing in 0_u8..3,
+        fresh in any::<bool>(), ailing in 0_u8..3, patched in any::<bool>(),
     ) -> Model {
         let was_node = stage >= 2;
         let mut node = node;
@@ -258,6 +268,8 @@ prop_compose! {
             fresh,
             gone: false,
             destroyed_without_wish: false,
+            patched,
+            containerd: if patched { Containerd::Outdated } else { Containerd::Current },
         }
     }
 }
@@ -357,6 +369,9 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         ailing: Ailing::default(),
         drain: Drain::NotAsked,
         has_place: true,
+        containerd: Containerd::Current,
+        stops_before_kubernetes: false,
+        missing_paths: Vec::new(),
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
@@ -397,6 +412,9 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         ailing: Ailing::default(),
         drain: Drain::NotAsked,
         has_place: true,
+        containerd: Containerd::Current,
+        stops_before_kubernetes: false,
+        missing_paths: Vec::new(),
     };
     let at = |facts: &mut Facts, seconds: u64, restarts: u32, turn: Option<Turn>| {
         facts.ailing = Ailing { lasted: Duration::from_secs(seconds), restarts };
@@ -443,6 +461,8 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
         fresh: true,
         gone: false,
         destroyed_without_wish: false,
+        patched: false,
+        containerd: Containerd::Current,
     };
     let planned = plan(&model.facts());
     assert_eq!(planned.wait, Some(Wait::Turn(Turn::Repair)));
@@ -480,6 +500,9 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         ailing: Ailing::default(),
         drain: Drain::NotAsked,
         has_place: true,
+        containerd: Containerd::Current,
+        stops_before_kubernetes: false,
+        missing_paths: Vec::new(),
     };
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
     facts.role = MachineRole::ControlPlane;

@@ -25,6 +25,8 @@ pub enum Wait {
     ContainerUnknown,
     /// The node does not answer.
     NodeSilent(String),
+    /// A path of the host that it mounts is not there.
+    HostPathMissing(String),
     /// systemd is starting.
     Booting,
     /// systemd gave up.
@@ -33,6 +35,8 @@ pub enum Wait {
     Queued,
     /// Its Cluster has not granted the turn.
     Turn(Turn),
+    /// Its Cluster wants machines without Kubernetes.
+    BeforeKubernetes,
     /// kubeadm is at work.
     Bootstrapping,
     /// kubeadm takes back what it did.
@@ -75,12 +79,14 @@ impl Wait {
             Self::PullingImage => "ImagePulling",
             Self::ContainerUnknown => "ContainerUnknown",
             Self::NodeSilent(_) => "NodeSilent",
+            Self::HostPathMissing(_) => "HostPathMissing",
             Self::Booting => "Booting",
             Self::BootBroken => "BootBroken",
             Self::Queued => "Queued",
             Self::Turn(Turn::Bootstrap) => "WaitingForTurn",
             Self::Turn(Turn::Roll) => "WaitingForRoll",
             Self::Turn(Turn::Repair) => "WaitingForRepair",
+            Self::BeforeKubernetes => "StoppedBeforeKubernetes",
             Self::Bootstrapping => "Bootstrapping",
             Self::Resetting => "Resetting",
             Self::BootstrapFailed(_) => "BootstrapFailed",
@@ -114,12 +120,16 @@ impl Wait {
             Self::PullingImage => "its image is being pulled".to_owned(),
             Self::ContainerUnknown => "the container runtime does not say what its container does".to_owned(),
             Self::NodeSilent(message) => format!("commands in the node fail: {message}"),
+            Self::HostPathMissing(path) => format!("it mounts `{path}` of this host, which is not there: make it"),
             Self::Booting => "the node is booting".to_owned(),
             Self::BootBroken => "the node's systemd has given up".to_owned(),
             Self::Queued => "other machines are in work on this host".to_owned(),
             Self::Turn(Turn::Bootstrap) => "its cluster has not granted its turn to become a node".to_owned(),
             Self::Turn(Turn::Roll) => "it was made from an older spec; its cluster has not granted the roll".to_owned(),
             Self::Turn(Turn::Repair) => "it needs repair; its cluster has not granted it".to_owned(),
+            Self::BeforeKubernetes => {
+                "it is up, without Kubernetes: its cluster has `stopBeforeKubernetes: true`".to_owned()
+            }
             Self::Bootstrapping => "kubeadm is at work".to_owned(),
             Self::Resetting => "kubeadm takes back what it did".to_owned(),
             Self::BootstrapFailed(log) => format!("kubeadm failed: {log}"),
@@ -141,6 +151,6 @@ impl Wait {
     /// Whether nothing gets better without a person or another spec.
     #[must_use]
     pub fn stalls(&self) -> bool {
-        matches!(self, Self::NameTaken(_) | Self::VolumeLost)
+        matches!(self, Self::NameTaken(_) | Self::VolumeLost | Self::HostPathMissing(_))
     }
 }

@@ -136,6 +136,13 @@ impl<'a> Hands<'a> {
         told(name, self.core.change(|tx, _| operations::remove_volume(tx, name)))
     }
 
+    /// A file of a container; `None` where there is no such file, or no such container.
+    #[must_use]
+    pub fn file(&self, name: &str, path: &str) -> Option<Vec<u8>> {
+        let id = self.id(name).ok()?;
+        self.core.read(|state| state.file(&id, path)).map(|content| content.to_vec())
+    }
+
     /// Removes a file of a container, or all files below a directory.
     ///
     /// # Errors

@@ -9,11 +9,15 @@ pub(super) fn of_image(image: &ImageKind, path: &str) -> Option<Bytes> {
     let ImageKind::Node(version) = image else { return None };
     match path {
         "/kind/version" => Some(Bytes::from(version.clone())),
+        "/etc/containerd/config.toml" => Some(Bytes::from_static(CONTAINERD.as_bytes())),
         "/kind/manifests/default-cni.yaml" => Some(Bytes::from_static(CNI.as_bytes())),
         "/kind/manifests/default-storage.yaml" => Some(Bytes::from_static(STORAGE.as_bytes())),
         _ => None,
     }
 }
+
+/// containerd's configuration, with the tables that patches of kind's users reach for.
+const CONTAINERD: &str = include_str!("node_files/containerd.toml");
 
 /// The network add-on, in the form in which kind's images bring it: a template over `.PodSubnet`. Roles are left out:
 /// simulated clusters authorise by certificate alone and serve no RBAC kinds.

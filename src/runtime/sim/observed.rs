@@ -79,6 +79,7 @@ fn container(id: &str, record: &ContainerRecord) -> Container {
         network: Some(record.spec.network.clone()),
         address: record.address,
         mounts: record.spec.mounts.clone(),
+        host_mounts: record.spec.host_mounts.clone(),
         ports: record.spec.ports.clone(),
         resources: record.spec.resources,
     }

@@ -211,7 +211,7 @@ fn ports_are_free(state: &State, ports: &[PublishedPort], except: Option<&str>) 
     let clash = |one: &PublishedPort, other: &PublishedPort| {
         let addresses = one.host_address == other.host_address;
         let any = one.host_address.is_unspecified() || other.host_address.is_unspecified();
-        one.host_port == other.host_port && (addresses || any)
+        one.host_port == other.host_port && one.protocol == other.protocol && (addresses || any)
     };
     for (id, record) in &state.containers {
         if Some(id.as_str()) == except || !record.runs() {

@@ -32,6 +32,7 @@ pub struct Fault {
     pub help: Option<String>,
     /// The text cannot be read as YAML: whether it is a manifest at all cannot be known.
     pub syntax: bool,
+    is_warning: bool,
     excerpt: Option<Excerpt>,
 }
 
@@ -59,7 +60,8 @@ impl Fault {
             Colour::On => Renderer::styled(),
             Colour::Off => Renderer::plain(),
         };
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let level = if self.is_warning { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(self.message.as_str());
         let group = match &self.excerpt {
             None if self.path.is_empty() => Group::with_title(title),
             None => title.element(annotate_snippets::Origin::path(self.path.as_str())),
@@ -83,6 +85,12 @@ impl Fault {
             None => group,
         };
         renderer.render(&[group])
+    }
+
+    /// The same, as something that only should be known.
+    pub(super) fn as_warning(mut self) -> Self {
+        self.is_warning = true;
+        self
     }
 
     /// As the API holds it.
@@ -175,6 +183,7 @@ impl<'t> Lines<'t> {
             message: found.message,
             help: found.help,
             syntax: found.syntax,
+            is_warning: false,
             excerpt: None,
         };
         let Some(span) = found.span else { return fault };

@@ -10,6 +10,8 @@
 //! parser serves `kina apply -f`, `kina validate` and the watched directories.
 
 mod faults;
+mod host_paths;
+mod kind;
 mod object;
 pub mod place;
 mod scalar;
@@ -20,6 +22,7 @@ mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,9 +46,11 @@ pub struct Manifest {
     pub documents: Vec<Document>,
     /// What is wrong, in order of place. With any fault, nothing of the file may be applied.
     pub faults: Vec<Fault>,
+    /// What of the documents has no effect, in order of place.
+    pub warnings: Vec<Fault>,
     /// Objects that are not Kina's, as `KIND (APIVERSION)`, at most ten: they are left alone.
     pub foreign: Vec<String>,
-    /// Whether the text names Kina's API group. A file that does not, and cannot be read as YAML, is somebody else's.
+    /// Whether the text names Kina's API group, or that of kind's configuration. A file that does not, and cannot be read as YAML, is somebody else's.
     pub mentions_kina: bool,
     /// Whether the text ends amid a line, as one does that was cut off while it was written.
     pub ends_amid_line: bool,
@@ -79,10 +84,21 @@ pub struct Document {
 }
 
 impl Manifest {
-    /// Reads a file. `path` is only shown in faults.
+    /// Reads a text that has no directory. `path` is only shown in faults.
     #[must_use]
     pub fn parse(path: &str, bytes: &[u8]) -> Self {
-        let mentions_kina = bytes.windows(crate::api::GROUP.len()).any(|window| window == crate::api::GROUP.as_bytes());
+        Self::read(path, None, bytes)
+    }
+
+    /// Reads a file, which lies in this directory.
+    #[must_use]
+    pub fn parse_in(directory: &Path, path: &str, bytes: &[u8]) -> Self {
+        Self::read(path, Some(directory), bytes)
+    }
+
+    fn read(path: &str, directory: Option<&Path>, bytes: &[u8]) -> Self {
+        let mentions = |group: &str| bytes.windows(group.len()).any(|window| window == group.as_bytes());
+        let mentions_kina = mentions(crate::api::GROUP) || mentions(kind::GROUP);
         let text = match text_of(bytes) {
             Ok(text) => text,
             Err(fault) => return Self { faults: vec![fault.placed(path, "")], mentions_kina, ..Self::default() },
@@ -91,10 +107,11 @@ impl Manifest {
         let mut found = Vec::new();
         let lines = Lines::new(path, text);
         for parsed in tree::documents(text) {
-            manifest.take(text, &lines, parsed, &mut found);
+            manifest.take(text, &lines, directory, parsed, &mut found);
         }
         found.extend(second_declarations(text, &manifest.documents));
         found.sort_by_key(faults::Found::start);
+        manifest.warnings.sort_by_key(|warning| (warning.line, warning.column));
         let more = found.len().saturating_sub(FAULTS_MAX);
         manifest.faults = found.into_iter().take(FAULTS_MAX).map(|fault| lines.place(fault)).collect();
         if more > 0
@@ -124,14 +141,21 @@ impl Manifest {
         self.faults.iter().map(|fault| fault.render(colour)).collect::<Vec<_>>().join("\n\n")
     }
 
-    fn take(&mut self, text: &str, lines: &Lines<'_>, parsed: tree::Parsed, found: &mut Vec<faults::Found>) {
+    fn take(
+        &mut self,
+        text: &str,
+        lines: &Lines<'_>,
+        directory: Option<&Path>,
+        parsed: tree::Parsed,
+        found: &mut Vec<faults::Found>,
+    ) {
         let source = text.get(parsed.text.start as usize..parsed.text.end as usize).unwrap_or_default();
         let Some(root) = parsed.root else {
             // What cannot be read as YAML may be a template of another tool: whose it is, is decided for the file.
             found.extend(parsed.faults);
             return;
         };
-        match object::read(&root) {
+        match object::read(&root, directory) {
             object::Object::Empty => {}
             object::Object::Foreign(name) => {
                 if self.foreign.len() < 10 {
@@ -142,12 +166,17 @@ impl Manifest {
                 found.extend(parsed.faults);
                 found.extend(faults);
             }
-            object::Object::Cluster(mut document, faults) => {
+            object::Object::Cluster(read, faults) => {
                 if faults.is_empty() && parsed.faults.is_empty() {
+                    let object::Read { mut document, origin, warnings } = *read;
                     document.line = lines.position(root.span.start).0;
-                    document.places = place::of(&root, lines);
+                    document.places = match origin {
+                        None => place::of(&root, lines),
+                        Some(origin) => place::of_converted(&root, &document.spec, &origin, lines),
+                    };
                     document.hash = hash(source.trim().as_bytes());
-                    self.documents.push(*document);
+                    self.documents.push(document);
+                    self.warnings.extend(warnings.into_iter().map(|warning| lines.place(warning).as_warning()));
                 }
                 found.extend(parsed.faults);
                 found.extend(faults);

@@ -1,13 +1,14 @@
 //! What a document is: nothing, another tool's object, or a Cluster.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::faults::Found;
 use super::schema::{self, join};
 use super::tree::{Entry, Node, Shape, Span};
-use super::{Document, suggest};
+use super::{Document, host_paths, kind, suggest};
 use crate::api::names::ClusterName;
 use crate::api::{API_VERSION, ClusterSpec, GROUP, annotations, validation};
 use crate::apiserver::schema::{is_label_value, is_qualified_name};
@@ -19,8 +20,16 @@ pub(super) enum Object {
     Foreign(String),
     /// Meant to be Kina's, but not a Cluster.
     Faulty(Vec<Found>),
-    /// A Cluster, with what is wrong with it. Line and hash are filled in by the caller.
-    Cluster(Box<Document>, Vec<Found>),
+    /// A Cluster, with what is wrong with it.
+    Cluster(Box<Read>, Vec<Found>),
+}
+
+/// A Cluster as it was read. Line, hash, places and warnings are filled in by the caller.
+pub(super) struct Read {
+    pub document: Document,
+    /// Where fields are written, for a document that was converted.
+    pub origin: Option<kind::Origin>,
+    pub warnings: Vec<Found>,
 }
 
 /// Annotations that only Kina writes, or that ask for something once: a file would ask for it again and again.
@@ -35,18 +44,22 @@ const REFUSED_ANNOTATIONS: [(&str, &str); 8] = [
     (annotations::RECREATE, "asks for something once, which a file cannot: use `spec.allowRecreate`"),
 ];
 
-pub(super) fn read(root: &Node) -> Object {
+/// `directory` is where relative paths are meant from.
+pub(super) fn read(root: &Node, directory: Option<&Path>) -> Object {
     match &root.shape {
         Shape::Null => return Object::Empty,
         Shape::Map(_) => {}
         _ => return Object::Foreign("a document that is no object".to_owned()),
     }
     let version = root.get("apiVersion").map(|entry| &entry.value);
-    let kind = root.get("kind").map(|entry| &entry.value);
-    let (version_text, kind_text) = (version.and_then(Node::text), kind.and_then(Node::text));
+    let kind_node = root.get("kind").map(|entry| &entry.value);
+    let (version_text, kind_text) = (version.and_then(Node::text), kind_node.and_then(Node::text));
     let group = version_text.map(|text| text.split_once('/').map_or(text, |(group, _)| group));
     if let Some(fault) = misspelt(root, version_text, group, kind_text) {
         return Object::Faulty(vec![fault]);
+    }
+    if group == Some(kind::GROUP) {
+        return of_kind(root, directory, version, kind_node);
     }
     if group != Some(GROUP) {
         if holds_clusters(root) {
@@ -64,9 +77,9 @@ pub(super) fn read(root: &Node) -> Object {
         faults.push(Found::at(span, format!("`apiVersion` must be `{API_VERSION}`")).labelled("unknown version"));
     }
     match kind_text {
-        Some("Cluster") => cluster(root, faults),
+        Some("Cluster") => cluster(root, directory, faults),
         _ => {
-            faults.push(wrong_kind(root, kind));
+            faults.push(wrong_kind(root, kind_node));
             Object::Faulty(faults)
         }
     }
@@ -110,7 +123,30 @@ fn wrong_kind(root: &Node, kind: Option<&Node>) -> Found {
     }
 }
 
-fn cluster(root: &Node, mut faults: Vec<Found>) -> Object {
+/// kind's configuration.
+fn of_kind(root: &Node, directory: Option<&Path>, version: Option<&Node>, kind_node: Option<&Node>) -> Object {
+    if version.and_then(Node::text) != Some(kind::API_VERSION) {
+        let span = version.map_or(root.span, |node| node.span);
+        let fault = Found::at(span, format!("`apiVersion` of a configuration of kind must be `{}`", kind::API_VERSION));
+        return Object::Faulty(vec![fault.labelled("unknown version")]);
+    }
+    if kind_node.and_then(Node::text) != Some("Cluster") {
+        return Object::Faulty(vec![wrong_kind(root, kind_node)]);
+    }
+    let mut faults = Vec::new();
+    let Some(kind::Converted { name, spec, origin, warnings }) = kind::convert(root, &mut faults) else {
+        return Object::Faulty(faults);
+    };
+    if let Err(error) = ClusterName::parse(&name) {
+        faults.push(Found::at(schema::locate(root, &["name".to_owned()]), format!("`name`: {error}")));
+    }
+    let metadata = Metadata { name: Some(name), ..Metadata::default() };
+    let place = |path: &[String]| schema::locate(root, &origin.of(path));
+    let document = document(metadata, spec, directory, place, &mut faults);
+    Object::Cluster(Box::new(Read { document, origin: Some(origin), warnings }), faults)
+}
+
+fn cluster(root: &Node, directory: Option<&Path>, mut faults: Vec<Found>) -> Object {
     let Shape::Map(entries) = &root.shape else { return Object::Empty };
     let mut metadata = Metadata::default();
     let mut spec = None;
@@ -135,13 +171,25 @@ fn cluster(root: &Node, mut faults: Vec<Found>) -> Object {
         faults.push(Found::at(span, "`metadata.name` is missing".to_owned()).helped("give the Cluster a name"));
     }
     let spec = spec.unwrap_or_else(|| Value::Object(Map::new()));
+    let document = document(metadata, spec, directory, |path| schema::locate(root, path), &mut faults);
+    Object::Cluster(Box::new(Read { document, origin: None, warnings: Vec::new() }), faults)
+}
+
+fn document(
+    metadata: Metadata,
+    mut spec: Value,
+    directory: Option<&Path>,
+    place: impl Fn(&[String]) -> Span,
+    faults: &mut Vec<Found>,
+) -> Document {
     let name = metadata.name.unwrap_or_default();
+    host_paths::resolve(&mut spec, directory, &place, faults);
     let typed = match serde_json::from_value::<ClusterSpec>(spec.clone()) {
         Ok(typed) => typed,
         Err(error) => {
             // Where the schema already said what is wrong, the type adds nothing.
             if faults.is_empty() {
-                let span = schema::locate(root, &["spec".to_owned()]);
+                let span = place(&["spec".to_owned()]);
                 faults.push(Found::at(span, format!("`spec` does not fit: {error}")));
             }
             ClusterSpec::default()
@@ -149,11 +197,10 @@ fn cluster(root: &Node, mut faults: Vec<Found>) -> Object {
     };
     if faults.is_empty() {
         let found = validation::cluster(&name, &typed).into_iter();
-        faults.extend(found.map(|fault| {
-            Found::at(schema::locate(root, &fault.path), fault.message).labelled(fault_label(&fault.path))
-        }));
+        faults
+            .extend(found.map(|fault| Found::at(place(&fault.path), fault.message).labelled(fault_label(&fault.path))));
     }
-    let document = Document {
+    Document {
         name,
         line: 0,
         hash: String::new(),
@@ -162,8 +209,7 @@ fn cluster(root: &Node, mut faults: Vec<Found>) -> Object {
         spec,
         typed,
         places: Vec::new(),
-    };
-    Object::Cluster(Box::new(document), faults)
+    }
 }
 
 /// What the place is, where the message does not say it: the last key of the path.

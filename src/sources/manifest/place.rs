@@ -1,11 +1,12 @@
 //! Where the fields of a document are written: for what the API refuses of it, by the name of a field.
 
 use kube::core::Status;
+use serde_json::Value;
 
-use super::Document;
 use super::faults::Lines;
-use super::schema::join;
+use super::schema::{self, join};
 use super::tree::{Node, Shape};
+use super::{Document, kind};
 
 /// Where a field is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,35 @@ pub(super) fn of(root: &Node, lines: &Lines<'_>) -> Vec<Place> {
         }
     }
     places
+}
+
+/// The places of the fields of a Cluster that was converted from another configuration.
+pub(super) fn of_converted(root: &Node, spec: &Value, origin: &kind::Origin, lines: &Lines<'_>) -> Vec<Place> {
+    let mut paths = vec![vec!["metadata".to_owned(), "name".to_owned()]];
+    paths_below(spec, &mut vec!["spec".to_owned()], &mut paths);
+    let place = |path: &Vec<String>| {
+        let (line, column) = lines.position(schema::locate(root, &origin.of(path)).start);
+        let field = path.iter().fold(String::new(), |field, key| match key.parse::<usize>() {
+            Ok(index) => format!("{field}[{index}]"),
+            Err(_) => join(&field, key),
+        });
+        Place { field, line, column }
+    };
+    paths.iter().map(place).collect()
+}
+
+fn paths_below(value: &Value, path: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, value) in children {
+        path.push(key);
+        paths.push(path.clone());
+        paths_below(value, path, paths);
+        path.pop();
+    }
 }
 
 fn below(node: &Node, path: &str, lines: &Lines<'_>, places: &mut Vec<Place>) {

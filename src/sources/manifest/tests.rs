@@ -176,7 +176,6 @@ fn other_tools_files_are_left_alone_whatever_they_hold() {
         "{{- if .Values.x }}\nkind: Service\n{{- end }}\n",
         "- just\n- a list\n",
         "apiVersion: ctlptl.dev/v1alpha1\nkind: Cluster\nproduct: kind\n",
-        "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\n",
     ] {
         let manifest = parse(text);
         assert!(manifest.is_foreign(), "{text}: {:?}", manifest.faults);
@@ -306,4 +305,146 @@ proptest! {
         }
         let _ = manifest.render(Colour::Off);
     }
+}
+
+fn kind(text: &str) -> String {
+    format!("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n{text}")
+}
+
+fn converted(text: &str) -> (serde_json::Value, Vec<String>) {
+    let manifest = Manifest::parse_in(std::path::Path::new("/home/me/project"), "kind.yaml", kind(text).as_bytes());
+    assert_eq!(manifest.faults, []);
+    let warnings = manifest.warnings.iter().map(|w| format!("{}:{}: {}", w.line, w.column, w.message)).collect();
+    (manifest.documents[0].spec.clone(), warnings)
+}
+
+#[test]
+fn an_empty_configuration_of_kind_is_a_cluster_of_one_node() {
+    let manifest = parse(&kind(""));
+    assert_eq!(manifest.faults, []);
+    assert_eq!(manifest.documents[0].name, "kind");
+    assert_eq!(manifest.documents[0].spec, serde_json::json!({"controlPlane": {"replicas": 1}}));
+}
+
+#[test]
+fn nodes_of_kind_become_a_control_plane_and_pools_of_workers_that_are_alike() {
+    let (spec, warnings) = converted(
+        "name: app\nnodes:\n- role: control-plane\n- role: worker\n  labels: {tier: apps}\n- role: worker\n  labels: {tier: apps}\n- role: worker\n",
+    );
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(
+        spec,
+        serde_json::json!({
+            "controlPlane": {"replicas": 1},
+            "workers": [
+                {"name": "worker", "replicas": 2, "labels": {"tier": "apps"}},
+                {"name": "worker-2", "replicas": 1},
+            ],
+        })
+    );
+}
+
+#[test]
+fn everything_that_kinds_users_write_has_its_place() {
+    let (spec, warnings) = converted(
+        r#"
+name: full
+featureGates: {SomeFeature: true}
+runtimeConfig: {"api/alpha": "false"}
+networking:
+  ipFamily: ipv4
+  apiServerAddress: 127.0.0.1
+  apiServerPort: 6443
+  podSubnet: 10.1.0.0/16
+  serviceSubnet: 10.2.0.0/16
+  disableDefaultCNI: true
+  kubeProxyMode: nftables
+  dnsSearch: [corp.example.com]
+kubeadmConfigPatches:
+- |
+  apiVersion: kubeadm.k8s.io/v1beta3
+  kind: ClusterConfiguration
+  metadata: {name: config}
+  networking: {serviceSubnet: 10.2.0.0/16}
+kubeadmConfigPatchesJSON6902:
+- group: kubeadm.k8s.io
+  version: v1beta3
+  kind: ClusterConfiguration
+  patch: |
+    - op: add
+      path: /apiServer/certSANs/-
+      value: my-hostname
+containerdConfigPatches:
+- |-
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+nodes:
+- role: control-plane
+  image: kindest/node:v1.33.1@sha256:050072256b9a903bd914c0b2866828150cb229cea0efe5892e2b644d5dd3b34f
+  extraMounts:
+  - hostPath: ./files
+    containerPath: /files
+    readOnly: true
+    propagation: HostToContainer
+  extraPortMappings:
+  - containerPort: 80
+    hostPort: 8080
+    listenAddress: "127.0.0.1"
+  - containerPort: 53
+    hostPort: -1
+    protocol: udp
+  kubeadmConfigPatches:
+  - |
+    kind: InitConfiguration
+    nodeRegistration: {kubeletExtraArgs: {node-labels: ingress-ready=true}}
+- role: worker
+  image: kindest/node:v1.33.1@sha256:050072256b9a903bd914c0b2866828150cb229cea0efe5892e2b644d5dd3b34f
+"#,
+    );
+    assert_eq!(warnings, [""; 0]);
+    insta::assert_json_snapshot!(spec);
+}
+
+#[test]
+fn what_kina_has_no_equivalent_for_is_named_with_its_line() {
+    let (spec, warnings) = converted(
+        "nodes:\n- role: control-plane\n  extraPortMappings:\n  - {containerPort: 80, hostPort: 80}\n- role: control-plane\n  labels: {a: b}\n- role: control-plane\n",
+    );
+    assert_eq!(spec, serde_json::json!({"controlPlane": {"replicas": 3}}));
+    insta::assert_snapshot!(warnings.join("\n"), @r"
+    8:3: control planes are all alike in Kina: `labels` is that of the first one
+    5:3: a port of the host cannot lead to one of several control planes: it is left out
+    ");
+}
+
+#[test]
+fn faults_of_a_configuration_of_kind_are_placed_where_kind_has_the_field() {
+    let text = "name: My.Cluster\nnodes:\n- role: control-plane\n- role: control-plane\n- role: worker\n  extraMounts: [{hostPath: /a, containerPath: kind}]\n  kubeadmConfigPatches: ['kind: JoinConfig']\nnetworking: {ipFamily: dual, podSubnet: many, apiServerAddress: localhost}\n";
+    insta::assert_snapshot!(messages(&kind(text)).join("\n"), @"3:7: `name`: `My.Cluster` must consist of lower case letters, digits and `-`, and start and end with a letter or digit (such as `dev` or `team-a`)");
+    let text = kind(&text.replace("My.Cluster", "mine"));
+    insta::assert_snapshot!(messages(&text).join("\n"), @r"
+    4:1: 2 control planes cannot keep a quorum: use 1, 3, 5 or 7
+    8:47: `kind` is not an absolute path in a node, such as `/data`
+    9:26: the patch is for the kind `JoinConfig`, which kubeadm's configuration does not have: ClusterConfiguration, InitConfiguration, JoinConfiguration, KubeletConfiguration, KubeProxyConfiguration
+    10:24: only `ipv4` is supported yet
+    10:41: `many` is not an IPv4 subnet such as `10.244.0.0/16`
+    10:65: `localhost` is not an address of this host such as `127.0.0.1`
+    ");
+    let misspelt = kind("nodes:\n- rol: worker\n  image: 5\nnetworking: {disableDefaultCni: true}\n");
+    insta::assert_snapshot!(messages(&misspelt).join("\n"), @r#"
+    4:3: `nodes[0].rol` is not a field (did you mean `role`?)
+    5:10: `nodes[0].image` must be a text (put it in quotes: "5")
+    6:14: `networking.disableDefaultCni` is not a field (did you mean `disableDefaultCNI`?)
+    "#);
+    let old = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha3\n";
+    insta::assert_snapshot!(messages(old).join("\n"), @"2:13: `apiVersion` of a configuration of kind must be `kind.x-k8s.io/v1alpha4`");
+}
+
+#[test]
+fn relative_paths_of_the_host_are_meant_from_the_manifests_directory() {
+    let text = cluster("  workers:\n  - name: a\n    extraMounts:\n    - {hostPath: ../data, containerPath: /data}\n");
+    let path = |manifest: &Manifest| manifest.documents[0].typed.workers[0].extra_mounts[0].host_path.clone();
+    let manifest = Manifest::parse_in(std::path::Path::new("/home/me/clusters"), "dev.yaml", text.as_bytes());
+    assert_eq!(path(&manifest), "/home/me/data");
+    insta::assert_snapshot!(messages(&text).join("\n"), @"9:18: `../data` is relative, and this manifest has no directory that it could be meant from (write an absolute path)");
 }

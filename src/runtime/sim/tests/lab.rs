@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::node::Protocol;
 use crate::runtime::sim::pki::{self, Pair, Request};
 use crate::runtime::sim::time::At;
 use crate::runtime::sim::{Latency, SimOptions, SimRuntime, SimStore};
@@ -104,7 +105,8 @@ impl Lab {
         ];
         let node = image != ENVOY;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let port = PublishedPort { host_address: loopback, host_port: 40_001, container_port: 6443 };
+        let port =
+            PublishedPort { host_address: loopback, host_port: 40_001, container_port: 6443, protocol: Protocol::Tcp };
         ContainerSpec {
             name: name.into(),
             image: image.into(),
@@ -116,6 +118,8 @@ impl Lab {
             ports: if node { Vec::new() } else { vec![port] },
             resources: Resources::default(),
             hosts: [("dev-lb".to_owned(), Ipv4Addr::new(10, 160, 0, 2))].into(),
+            dns_search: None,
+            host_mounts: Vec::new(),
             privileged: node,
             command: Vec::new(),
         }

@@ -1,10 +1,13 @@
 //! Rules of a Cluster that its schema cannot say. Every fault is found at once, each at its field.
 
+mod ports;
+mod settings;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, MachineResources, Taint, WorkerPool};
+use super::cluster::{ClusterSpec, IpFamily, MachineResources, Taint, WorkerPool};
 use super::names::{ClusterName, PoolName};
 use super::quantity;
 use super::versions::{KubernetesVersion, NEWEST_MINOR, OLDEST_MINOR};
@@ -19,6 +22,10 @@ pub struct Fault {
 }
 
 impl Fault {
+    fn new(path: &[&str], message: impl ToString) -> Self {
+        Self { path: path.iter().map(|&key| key.to_owned()).collect(), message: message.to_string() }
+    }
+
     /// Dotted path, `spec.workers[0].name`.
     #[must_use]
     pub fn field(&self) -> String {
@@ -51,9 +58,12 @@ pub fn cluster(name: &str, spec: &ClusterSpec) -> Vec<Fault> {
         faults.add(&["metadata", "name"], error);
     }
     version(&mut faults, spec);
+    images(&mut faults, spec);
     control_plane(&mut faults, spec);
     workers(&mut faults, &spec.workers);
     networking(&mut faults, spec);
+    ports::check(&mut faults, spec);
+    settings::components(&mut faults, spec);
     times(&mut faults, spec);
     faults.0
 }
@@ -63,8 +73,7 @@ struct Faults(Vec<Fault>);
 
 impl Faults {
     fn add(&mut self, path: &[&str], message: impl ToString) {
-        let path = path.iter().map(|&key| key.to_owned()).collect();
-        self.0.push(Fault { path, message: message.to_string() });
+        self.0.push(Fault::new(path, message));
     }
 }
 
@@ -81,6 +90,33 @@ fn version(faults: &mut Faults, spec: &ClusterSpec) {
     }
 }
 
+/// The image decides what runs: one whose name says another version is a mistake.
+fn images(faults: &mut Faults, spec: &ClusterSpec) {
+    let pools = spec.workers.iter().enumerate().map(|(index, pool)| {
+        (vec!["spec".to_owned(), "workers".to_owned(), index.to_string(), "image".to_owned()], &pool.image)
+    });
+    let path = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
+    let first = [
+        (path(&["spec", "image"]), &spec.image),
+        (path(&["spec", "controlPlane", "image"]), &spec.control_plane.image),
+    ];
+    let of_image = |image: &Option<String>| image.as_deref().and_then(KubernetesVersion::of_image);
+    let named = spec.kubernetes_version.as_deref().and_then(KubernetesVersion::parse);
+    let named = named.or_else(|| of_image(&spec.image)).or_else(|| of_image(&spec.control_plane.image));
+    for (path, image) in first.into_iter().chain(pools) {
+        let Some(image) = image else { continue };
+        let Some(version) = KubernetesVersion::of_image(image) else { continue };
+        let message = match named {
+            _ if !version.is_supported() => {
+                format!("Kubernetes {version} is not supported, only v1.{OLDEST_MINOR} to v1.{NEWEST_MINOR} are")
+            }
+            Some(wanted) if wanted != version => format!("the image is of {version}, and the cluster is of {wanted}"),
+            _ => continue,
+        };
+        faults.0.push(Fault { path, message });
+    }
+}
+
 fn control_plane(faults: &mut Faults, spec: &ClusterSpec) {
     let replicas = spec.control_plane.replicas;
     if replicas.is_multiple_of(2) || replicas > 7 {
@@ -92,6 +128,10 @@ fn control_plane(faults: &mut Faults, spec: &ClusterSpec) {
     resources(faults, &["spec", "controlPlane"], spec.control_plane.resources.as_ref());
     labels(faults, &["spec", "controlPlane"], spec.control_plane.labels.iter());
     taints(faults, &["spec", "controlPlane"], &spec.control_plane.taints);
+    let plane = &spec.control_plane;
+    settings::mounts(faults, &["spec", "controlPlane"], &plane.extra_mounts);
+    let (merge, json) = (&plane.kubeadm_config_patches, &plane.kubeadm_config_patches_json6902);
+    settings::kubeadm_patches(faults, &["spec", "controlPlane"], merge, json);
 }
 
 fn workers(faults: &mut Faults, pools: &[WorkerPool]) {
@@ -111,6 +151,8 @@ fn workers(faults: &mut Faults, pools: &[WorkerPool]) {
         resources(faults, &path, pool.resources.as_ref());
         labels(faults, &path, pool.labels.iter());
         taints(faults, &path, &pool.taints);
+        settings::mounts(faults, &path, &pool.extra_mounts);
+        settings::kubeadm_patches(faults, &path, &pool.kubeadm_config_patches, &pool.kubeadm_config_patches_json6902);
     }
 }
 
@@ -178,6 +220,15 @@ fn taints(faults: &mut Faults, path: &[&str], taints: &[Taint]) {
 
 fn networking(faults: &mut Faults, spec: &ClusterSpec) {
     let networking = &spec.networking;
+    if networking.ip_family.is_some_and(|family| family != IpFamily::Ipv4) {
+        faults.add(&["spec", "networking", "ipFamily"], "only `ipv4` is supported yet");
+    }
+    for (index, domain) in networking.dns_search.iter().flatten().enumerate() {
+        if !settings::is_domain(domain) {
+            let message = format!("`{domain}` is not a domain such as `corp.example.com`");
+            faults.add(&["spec", "networking", "dnsSearch", &index.to_string()], message);
+        }
+    }
     let mut known: Vec<(&str, Cidr)> = Vec::new();
     let subnets = [
         ("podSubnet", &networking.pod_subnet, 8..=24),

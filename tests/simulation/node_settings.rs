@@ -1,0 +1,198 @@
+//! What kind's users write about nodes, and what becomes of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use kina::runtime::Container;
+
+use crate::stories::{SOON, containers, manifest};
+use crate::world::{self, Simulation};
+
+/// kind's own way to say it.
+const KIND: &str = r#"
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+name: app
+featureGates: {SomeFeature: true}
+runtimeConfig: {"api/alpha": "true"}
+networking: {kubeProxyMode: nftables, dnsSearch: [corp.example.com]}
+kubeadmConfigPatches:
+- |
+  kind: ClusterConfiguration
+  apiServer: {extraArgs: {v: "4"}}
+containerdConfigPatches:
+- |
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors]
+    "docker.io" = ["http://cache:5000"]
+nodes:
+- role: control-plane
+  extraPortMappings: [{containerPort: 80}, {containerPort: 443, hostPort: 8443, listenAddress: 127.0.0.1}]
+  kubeadmConfigPatches:
+  - |
+    kind: InitConfiguration
+    nodeRegistration: {kubeletExtraArgs: {node-labels: ingress-ready=true}}
+- role: worker
+  labels: {tier: apps}
+  extraMounts: [{hostPath: data, containerPath: /data, readOnly: true}]
+- role: worker
+  labels: {tier: apps}
+  extraMounts: [{hostPath: data, containerPath: /data, readOnly: true}]
+"#;
+
+async fn container(simulation: &Simulation, name: &str) -> Container {
+    simulation.listing().await.containers.into_iter().find(|container| container.name == name).unwrap()
+}
+
+/// A file of a node, as text.
+fn file(simulation: &Simulation, node: &str, path: &str) -> String {
+    String::from_utf8(simulation.hands().file(node, path).unwrap_or_default()).unwrap()
+}
+
+#[test]
+fn a_configuration_of_kind_is_a_cluster_with_everything_it_says() {
+    world::run(61, |mut simulation: Simulation| async move {
+        simulation.make_directory(Path::new("/home/me/.kina/clusters/data"));
+        simulation.write("app.yaml", KIND);
+        simulation.until_ready("app", 3, SOON).await;
+
+        let plane = container(&simulation, "app-control-plane-0").await;
+        let ports: Vec<String> =
+            plane.ports.iter().map(|p| format!("{}:{}", p.host_address, p.container_port)).collect();
+        assert_eq!(ports, ["0.0.0.0:80", "127.0.0.1:443"]);
+        assert!(plane.ports[0].host_port > 0);
+        assert_eq!(plane.ports[1].host_port, 8443);
+        let worker = container(&simulation, "app-worker-1").await;
+        assert_eq!(worker.host_mounts[0].host_path, "/home/me/.kina/clusters/data");
+        assert!(worker.host_mounts[0].read_only);
+
+        let kubeadm = file(&simulation, "app-control-plane-0", "/kind/kubeadm.conf");
+        for wanted in [
+            "value: SomeFeature=true",
+            "value: api/alpha=true",
+            "mode: nftables",
+            "name: v\n    value: \"4\"",
+            "value: ingress-ready=true",
+        ] {
+            assert!(kubeadm.contains(wanted), "{wanted} is not in\n{kubeadm}");
+        }
+        let joined = file(&simulation, "app-worker-0", "/kind/kubeadm.conf");
+        assert!(!joined.contains("ingress-ready"), "{joined}");
+        let containerd = file(&simulation, "app-worker-0", "/etc/containerd/config.toml");
+        assert!(containerd.contains("http://cache:5000") && containerd.contains("sandbox_image"), "{containerd}");
+        let labels =
+            simulation.nodes("app").await.into_iter().filter(|node| node.labels().contains_key("tier")).count();
+        assert_eq!(labels, 2);
+        simulation
+    });
+}
+
+#[test]
+fn a_patch_of_containerd_is_rolled_out_machine_by_machine_with_data_kept() {
+    world::run(62, |mut simulation: Simulation| async move {
+        simulation.write("dev.yaml", &manifest("dev", 1, ""));
+        simulation.until_ready("dev", 2, SOON).await;
+        let before = containers(&simulation).await;
+        let patch = "  containerdConfigPatches: ['[debug]\n\n    level = \"debug\"']\n";
+        simulation.write("dev.yaml", &manifest("dev", 1, patch));
+        let rolled = |listing: &kina::runtime::Listing| {
+            listing.containers.iter().filter(|c| before.get(&c.name) != Some(&c.id.0)).count() == 2
+        };
+        simulation.until_listing(SOON, rolled).await;
+        simulation.until_ready("dev", 2, SOON).await;
+        for node in ["dev-control-plane-0", "dev-pool-0"] {
+            simulation.until_machine(node, SOON, |machine| !machine.spec.containerd.is_empty()).await;
+            assert!(file(&simulation, node, "/etc/containerd/config.toml").contains("level = \"debug\""), "{node}");
+        }
+        simulation
+    });
+}
+
+#[test]
+fn a_machine_waits_for_what_it_mounts() {
+    world::run(63, |mut simulation: Simulation| async move {
+        let mounts = "      extraMounts: [{hostPath: /srv/data, containerPath: /data}]\n";
+        simulation.write("dev.yaml", &manifest("dev", 1, mounts));
+        let waits = |machine: &kina::api::Machine| {
+            let waiting = machine.status.as_ref().and_then(|status| status.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.reason == "HostPathMissing" && waiting.message.contains("/srv/data"))
+        };
+        simulation.until_machine("dev-pool-0", SOON, waits).await;
+        simulation.make_directory(Path::new("/srv/data"));
+        simulation.until_ready("dev", 2, SOON).await;
+        simulation
+    });
+}
+
+#[test]
+fn a_port_that_was_chosen_stays_whatever_else_changes_in_the_file() {
+    world::run(64, |mut simulation: Simulation| async move {
+        let ports = "      extraPortMappings: [{containerPort: 80}]\n";
+        simulation.write("dev.yaml", &manifest("dev", 1, ports));
+        simulation.until_ready("dev", 2, SOON).await;
+        let chosen = container(&simulation, "dev-pool-0").await.ports[0].host_port;
+        let more = "      extraPortMappings: [{containerPort: 80}, {containerPort: 90}]\n";
+        simulation.write("dev.yaml", &manifest("dev", 1, more));
+        let two = |listing: &kina::runtime::Listing| {
+            listing.containers.iter().any(|container| container.name == "dev-pool-0" && container.ports.len() == 2)
+        };
+        simulation.until_listing(SOON, two).await;
+        simulation.until_ready("dev", 2, SOON).await;
+        let ports = container(&simulation, "dev-pool-0").await.ports;
+        assert_eq!(ports[0].host_port, chosen);
+        assert_ne!(ports[1].host_port, chosen);
+        let uid = simulation.cluster("dev").await.uid();
+        simulation.advance(Duration::from_secs(120)).await;
+        assert_eq!(container(&simulation, "dev-pool-0").await.ports, ports);
+        assert_eq!(simulation.cluster("dev").await.uid(), uid);
+        simulation
+    });
+}
+
+#[test]
+fn machines_without_kubernetes_get_it_when_the_file_says_so() {
+    world::run(65, |mut simulation: Simulation| async move {
+        simulation.write("dev.yaml", &manifest("dev", 1, "  stopBeforeKubernetes: true\n"));
+        let stopped = |machine: &kina::api::Machine| {
+            let waiting = machine.status.as_ref().and_then(|status| status.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.reason == "StoppedBeforeKubernetes")
+        };
+        simulation.until_machine("dev-control-plane-0", SOON, stopped).await;
+        simulation.until_machine("dev-pool-0", SOON, stopped).await;
+        simulation.write("dev.yaml", &manifest("dev", 1, ""));
+        simulation.until_ready("dev", 2, SOON).await;
+        simulation
+    });
+}
+
+#[test]
+fn patches_of_a_pool_that_change_make_that_pool_anew_and_only_where_that_is_allowed() {
+    world::run(66, |mut simulation: Simulation| async move {
+        let patched = |more: &str| {
+            let patch =
+                "      kubeadmConfigPatches: ['kind: JoinConfiguration\n\n          skipPhases: [preflight]']\n";
+            manifest("dev", 1, &format!("{patch}{more}"))
+        };
+        simulation.write("dev.yaml", &manifest("dev", 1, ""));
+        simulation.until_ready("dev", 2, SOON).await;
+        let before = containers(&simulation).await;
+        simulation.write("dev.yaml", &patched(""));
+        simulation
+            .until_source(SOON, |status| {
+                !status.held.is_empty() || status.files.iter().any(|file| !file.errors.is_empty())
+            })
+            .await;
+        simulation.advance(Duration::from_secs(60)).await;
+        assert_eq!(containers(&simulation).await, before);
+        simulation.write("dev.yaml", &patched("  allowRecreate: true\n"));
+        let anew = |listing: &kina::runtime::Listing| {
+            listing.containers.iter().any(|c| c.name == "dev-pool-0" && before.get(&c.name) != Some(&c.id.0))
+        };
+        simulation.until_listing(SOON, anew).await;
+        simulation.until_ready("dev", 2, SOON).await;
+        let after = containers(&simulation).await;
+        assert_eq!(after.get("dev-control-plane-0"), before.get("dev-control-plane-0"));
+        simulation
+    });
+}
