@@ -158,7 +158,10 @@ fn example(schema: &Value, variant: Variant) -> Value {
             (Value::Object(properties), _) => {
                 properties.iter().map(|(name, schema)| (name.clone(), example(schema, variant))).collect()
             }
-            (_, first) => serde_json::json!({ if first { "a" } else { "b" }: "c" }),
+            (_, first) => {
+                let value = example(&schema["additionalProperties"], Variant::First);
+                serde_json::json!({ if first { "a" } else { "b" }: value })
+            }
         },
         Some("array") if is_first => Value::Array(vec![example(&schema["items"], variant)]),
         Some("array") => Value::Array(Vec::new()),

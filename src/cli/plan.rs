@@ -164,7 +164,10 @@ async fn planned(
 fn resolved(spec: &ClusterSpec) -> Result<ClusterSpec, CliError> {
     let broken = || CliError::new(Exit::Failure, "cannot plan: a default is not valid");
     let node_subnet = "10.160.0.0/24".parse::<Cidr>().map_err(|_| broken())?;
-    Ok(defaults::resolve(spec, &HostDefaults { runtime: RuntimeName::Sim, node_subnet, api_port: 6443 }))
+    // Which ports are free is for the day of its creation.
+    let mapped_ports = (1..=u16::MAX).take(defaults::open_ports(spec)).collect();
+    let host = HostDefaults { runtime: RuntimeName::Sim, node_subnet, api_port: 6443, mapped_ports };
+    Ok(defaults::resolve(spec, &host))
 }
 
 impl Planned {

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Cli;
 use crate::api::class::{self, Class};
-use crate::api::{Cluster, ClusterSpec, Machine, Source};
+use crate::api::{Cluster, Machine, Source};
 use crate::observability::Metrics;
 
 /// Fields in the order in which manifests have them; what is not named here comes last, by name.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 42] = [
     "phase",
     "observedGeneration",
     "conditions",
@@ -26,6 +26,8 @@ const ORDER: [&str; 32] = [
     "controlPlane",
     "workers",
     "networking",
+    "featureGates",
+    "runtimeConfig",
     "drift",
     "deletionPolicy",
     "paused",
@@ -41,11 +43,19 @@ const ORDER: [&str; 32] = [
     "resources",
     "labels",
     "taints",
+    "extraMounts",
+    "extraPortMappings",
+    "kubeadmConfigPatches",
+    "kubeadmConfigPatchesJSON6902",
     "podSubnet",
     "serviceSubnet",
     "nodeSubnet",
     "cni",
     "apiServer",
+    "kubeProxyMode",
+    "dnsSearch",
+    "hostPath",
+    "containerPort",
     "mode",
     "interval",
     "key",
@@ -104,6 +114,9 @@ impl Field {
             ("boolean", ..) => "`true`, `false`".to_owned(),
             ("array", ..) if self.schema["items"]["type"] == "string" => "list of texts".to_owned(),
             ("array", ..) => "list".to_owned(),
+            ("object", ..) if self.schema["additionalProperties"]["type"] == "boolean" => {
+                "map of truth values".to_owned()
+            }
             ("object", ..) if self.schema["additionalProperties"].is_object() => "map of texts".to_owned(),
             _ => "map".to_owned(),
         }
@@ -146,36 +159,8 @@ fn crd<K: CustomResourceExt>() -> Value {
     serde_json::to_value(K::crd()).unwrap()
 }
 
-/// A spec with every field set.
-fn full_spec() -> Value {
-    let pool = json!({"replicas": 1, "resources": {"cpus": "1", "memory": "1Gi"}, "labels": {"a": "b"},
-        "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]});
-    let mut worker = pool.clone();
-    worker["name"] = json!("a");
-    json!({"kubernetesVersion": "v1.35.5", "image": "image", "runtime": "sim", "controlPlane": pool, "workers": [worker],
-        "networking": {"podSubnet": "a", "serviceSubnet": "b", "nodeSubnet": "c", "cni": "auto",
-            "apiServer": {"address": "d", "port": 1}},
-        "drift": {"mode": "Enforce", "interval": "30s"}, "deletionPolicy": "Delete", "paused": false, "protect": false,
-        "allowRecreate": false, "ttl": "1h"})
-}
-
-/// What it takes to change a field: changed in a full spec, and asked of [`class::changes`].
 fn class_of(field: &Field) -> Class {
-    let old = full_spec();
-    let mut new = old.clone();
-    let pointer = format!("/{}", field.path.replace("[]", ".0").replace('.', "/"));
-    let value = new.pointer_mut(&pointer).unwrap();
-    *value = match (&*value, field.schema["enum"].as_array()) {
-        (before, Some(words)) => words.iter().find(|word| *word != before && *word != "auto").unwrap().clone(),
-        (Value::String(text), None) => json!(format!("{text}0")),
-        (Value::Number(number), None) => json!(number.as_u64().unwrap() + 1),
-        (Value::Bool(flag), None) => json!(!flag),
-        (Value::Object(_), None) => json!({"c": "d"}),
-        (_, None) => json!([]),
-    };
-    let spec = |value: Value| serde_json::from_value::<ClusterSpec>(value).unwrap();
-    let found = class::changes(&spec(old), &spec(new));
-    class::heaviest(&found).unwrap_or_else(|| panic!("{} has no class", field.path))
+    class::of_field(&field.path.replace("[]", "")).unwrap_or_else(|| panic!("{} has no class", field.path))
 }
 
 fn row(cells: &[&str]) -> String {
@@ -203,8 +188,9 @@ fn plain(schema: &Value) -> String {
 fn classes() -> String {
     let mut by_class: BTreeMap<Class, Vec<String>> = BTreeMap::new();
     for field in fields(&schema_of(&crd::<Cluster>(), "spec")) {
-        // A limit or a taint is told with its parent.
-        let is_part = ["resources.", "taints[]."].iter().any(|part| field.path.contains(part));
+        // A limit, a taint, a mount, a mapping or a patch is told with its parent.
+        let parts = ["resources.", "taints[].", "extraMounts[].", "extraPortMappings[].", "JSON6902[]."];
+        let is_part = parts.iter().any(|part| field.path.contains(part));
         if !field.is_branch() && !is_part {
             by_class.entry(class_of(&field)).or_default().push(format!("`{}`", field.path));
         }

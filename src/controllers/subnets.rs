@@ -9,10 +9,13 @@ use crate::api::defaults::NODE_SUBNETS;
 /// Length of a cluster's subnet for machines.
 const NODE_SUBNET_LENGTH: u8 = 24;
 
+/// A subnet and ports.
+type Held = (Cidr, Vec<u16>);
+
 /// Reservations by the UID of the Cluster. One entry a Cluster whose defaults are just being stored.
 #[derive(Clone, Debug, Default)]
 pub struct Reservations {
-    held: Arc<Mutex<BTreeMap<String, (Cidr, Vec<u16>)>>>,
+    held: Arc<Mutex<BTreeMap<String, Held>>>,
 }
 
 impl Reservations {
@@ -24,7 +27,7 @@ impl Reservations {
         subnets_taken: &[Cidr],
         count: usize,
         mut port: impl FnMut(&[u16]) -> Result<u16, E>,
-    ) -> Result<Option<(Cidr, Vec<u16>)>, E> {
+    ) -> Result<Option<Held>, E> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = held.get(uid).filter(|(_, ports)| ports.len() == count) {
             return Ok(Some(found.clone()));

@@ -14,6 +14,7 @@ const EVENTS_MAX: usize = 100;
 
 /// News from one of the watch streams.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is taken apart where it arrives; none is kept")]
 pub enum Update {
     /// Of Clusters.
     Cluster(watcher::Event<Cluster>),

@@ -81,8 +81,9 @@ async fn a_plan_is_what_the_planner_will_do_and_what_that_disturbs() {
     assert!(house.clusters().get_opt("new").await.unwrap().is_none(), "nothing is carried out");
     running(&house, "dev").await;
     assert_eq!(house.kina("plan dev").await.ok(), "cluster/dev: nothing to do\n");
-    let rolled =
-        POOL.replace("replicas: 2", "replicas: 3, resources: {memory: 2Gi}").replace("node:v1.35.5", "node:v1.35.6");
+    let rolled = POOL
+        .replace("replicas: 2", "replicas: 3, resources: {memory: 2Gi}")
+        .replace("node:v1.35.5", "node:v1.35.5@sha256:06");
     house.write("/proj/dev.yaml", &(manifest("dev", "sim") + &rolled));
     insta::assert_snapshot!(house.kina("plan -f /proj/dev.yaml").await.ok(), @r"
     cluster/dev: would change, roll

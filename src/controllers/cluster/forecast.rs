@@ -303,6 +303,7 @@ mod tests {
             runtime: RuntimeName::Sim,
             node_subnet: "10.160.0.0/24".parse::<Cidr>().unwrap(),
             api_port: 40_001,
+            mapped_ports: Vec::new(),
         };
         defaults::resolve(&ClusterSpec { workers, ..ClusterSpec::default() }, &host)
     }

@@ -88,7 +88,7 @@ impl Fault {
     }
 
     /// The same, as something that only should be known.
-    pub(super) fn as_warning(mut self) -> Self {
+    pub(super) fn into_warning(mut self) -> Self {
         self.is_warning = true;
         self
     }

@@ -176,7 +176,7 @@ impl Manifest {
                     };
                     document.hash = hash(source.trim().as_bytes());
                     self.documents.push(document);
-                    self.warnings.extend(warnings.into_iter().map(|warning| lines.place(warning).as_warning()));
+                    self.warnings.extend(warnings.into_iter().map(|warning| lines.place(warning).into_warning()));
                 }
                 found.extend(parsed.faults);
                 found.extend(faults);

@@ -412,8 +412,8 @@ fn what_kina_has_no_equivalent_for_is_named_with_its_line() {
     );
     assert_eq!(spec, serde_json::json!({"controlPlane": {"replicas": 3}}));
     insta::assert_snapshot!(warnings.join("\n"), @r"
-    8:3: control planes are all alike in Kina: `labels` is that of the first one
     5:3: a port of the host cannot lead to one of several control planes: it is left out
+    8:3: control planes are all alike in Kina: `labels` is that of the first one
     ");
 }
 
