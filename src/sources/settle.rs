@@ -13,6 +13,8 @@ pub const QUIET: Duration = Duration::from_millis(100);
 /// How long one must stay the same that looks cut off: it ends amid a line, or has lost more than half of its length. A
 /// writer that pauses between emptying a file and filling it is not taken at its word at once.
 pub const SUSPICIOUS_QUIET: Duration = Duration::from_secs(1);
+/// What changed and cannot be seen is looked at again after so long at the latest.
+const UNSEEN_MAX: Duration = Duration::from_secs(30);
 /// A file that has been changing for this long is worth a word in status.
 pub const RESTLESS: Duration = Duration::from_secs(10);
 
@@ -92,7 +94,7 @@ impl Settler {
             // What this scan could not see is not taken over by it: its content is not at hand.
             let is_seen = is_seen(path);
             if !is_seen || now.saturating_sub(track.since) < track.quiet {
-                let wake = if is_seen { track.since + track.quiet } else { now + track.quiet };
+                let wake = if is_seen { track.since + track.quiet } else { now + track.unseen_for(now) };
                 settled.wake = Some(settled.wake.map_or(wake, |earlier| earlier.min(wake)));
                 settled.moving.push(path.clone());
                 if now.saturating_sub(track.restless_since) >= RESTLESS {
@@ -121,6 +123,11 @@ impl Settler {
 }
 
 impl Track {
+    /// How soon to look again at what could not be seen: ever less often, the longer it stays so.
+    fn unseen_for(&self, now: Duration) -> Duration {
+        (now.saturating_sub(self.since) / 4).clamp(self.quiet, UNSEEN_MAX)
+    }
+
     fn see(&mut self, state: Option<(String, Stamp)>, ends_whole: bool, now: Duration) {
         if self.last != state {
             let before = self.settled.as_ref().map_or(0, |(_, length)| *length);
@@ -190,6 +197,19 @@ mod tests {
         let new = files(&[("a", file("new", 2))]);
         assert_eq!(settler.observe(&new, true, millis(250)).removed, [""; 0]);
         assert_eq!(settler.observe(&new, true, millis(350)).changed, ["a"]);
+    }
+
+    #[test]
+    fn what_changed_and_cannot_be_seen_is_looked_at_ever_less_often() {
+        let mut settler = Settler::default();
+        settler.observe(&files(&[("a", file("old", 1))]), true, millis(0));
+        let mut now = millis(0);
+        let mut looks = 0;
+        while now < Duration::from_secs(300) {
+            now = settler.observe(&files(&[]), false, now).wake.unwrap();
+            looks += 1;
+        }
+        assert!((20..45).contains(&looks), "{looks}");
     }
 
     #[test]
