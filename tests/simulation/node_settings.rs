@@ -1,6 +1,7 @@
 //! What kind's users write about nodes, and what becomes of it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -41,7 +42,7 @@ nodes:
   extraMounts: [{hostPath: data, containerPath: /data, readOnly: true}]
 "#;
 
-async fn container(simulation: &Simulation, name: &str) -> Container {
+async fn container(simulation: &Simulation, name: &str) -> Arc<Container> {
     simulation.listing().await.containers.into_iter().find(|container| container.name == name).unwrap()
 }
 
@@ -139,7 +140,7 @@ fn a_port_that_was_chosen_stays_whatever_else_changes_in_the_file() {
         };
         simulation.until_listing(SOON, two).await;
         simulation.until_ready("dev", 2, SOON).await;
-        let ports = container(&simulation, "dev-pool-0").await.ports;
+        let ports = container(&simulation, "dev-pool-0").await.ports.clone();
         assert_eq!(ports[0].host_port, chosen);
         assert_ne!(ports[1].host_port, chosen);
         let uid = simulation.cluster("dev").await.uid();
