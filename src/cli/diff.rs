@@ -37,6 +37,10 @@ async fn all(args: Args, context: &mut Context) -> Result<bool, CliError> {
     if !args.clusters.is_empty() {
         return differing::all(&args.clusters, context).await;
     }
+    if args.inputs.filenames.is_empty() {
+        let error = CliError::new(Exit::Usage, "neither a manifest nor a cluster is given");
+        return Err(error.hint("`kina diff -f FILE`, or `kina diff CLUSTER`"));
+    }
     let inputs = apply::read(&args.inputs, context).await?;
     let session = Session::open(context, Need::Read, None).await?;
     let client = session.client.clone();

@@ -42,6 +42,9 @@ pub async fn all(names: &[String], context: &mut Context) -> Result<bool, CliErr
             let told = live(&cluster, context) + &declared(&cluster, &client, context).await?;
             differs |= !told.is_empty();
             context.printer.data(&told)?;
+            if let Some(error) = drift::unknown(&cluster) {
+                failures.add(context, error)?;
+            }
         }
         failures.end().map(|()| differs)
     };

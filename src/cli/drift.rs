@@ -16,7 +16,7 @@ use super::get;
 use super::output::{self, Document};
 use super::session::{Need, Session};
 use crate::api::cluster::{Drift, Severity};
-use crate::api::{Cluster, Machine};
+use crate::api::{Cluster, Machine, conditions};
 use crate::apiserver::table::age;
 use crate::ui::table;
 use crate::ui::view::Happening;
@@ -59,7 +59,11 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             Some(since) => lately(&clusters, since, context.world.clock.now(), &client).await?,
             None => Vec::new(),
         };
-        tell(&args, &clusters, &lately, context)
+        let differs = tell(&args, &clusters, &lately, context)?;
+        match clusters.iter().find_map(unknown) {
+            Some(error) if !differs => Err(error),
+            _ => Ok(differs),
+        }
     };
     match session.run(work).await {
         Ok(false) => Ok(()),
@@ -119,14 +123,13 @@ fn tell(
         output::document(&mut context.printer, &value, format)?;
         return Ok(differs);
     }
-    if !differs {
+    if !differs && !clusters.iter().any(|cluster| unknown(cluster).is_some()) {
         context.printer.talk("Nothing differs.");
-        return Ok(false);
     }
     if !found.is_empty() {
         let all: Vec<Drift> = found.iter().map(|(_, drift)| drift.clone()).collect();
         context.printer.data_line(&format!("Now: {}", summary(&all)))?;
-        output::lines(&mut context.printer, table::align(&rows(&found, now)))?;
+        context.printer.data(&found_now(&found, now))?;
     }
     if !lately.is_empty() {
         context.printer.data_line(if found.is_empty() { "Lately:" } else { "\nLately:" })?;
@@ -139,25 +142,18 @@ fn tell(
     Ok(differs)
 }
 
-fn rows(found: &[(String, Drift)], now: Timestamp) -> Vec<Vec<String>> {
-    let headings = ["CLUSTER", "LAYER", "SEVERITY", "OBJECT", "FIELD", "WANTED", "IS", "SINCE", "ACTION"];
-    // What matters most is read first.
+/// Two lines each, so that they fit everywhere. What matters most is read first.
+fn found_now(found: &[(String, Drift)], now: Timestamp) -> String {
     let mut found: Vec<&(String, Drift)> = found.iter().collect();
     found.sort_by_key(|(cluster, drift)| (std::cmp::Reverse(drift.severity), cluster.clone(), drift.layer));
-    let row = |(cluster, drift): &&(String, Drift)| {
-        vec![
-            cluster.clone(),
-            layer(drift),
-            severity(drift.severity).to_owned(),
-            drift.object.clone(),
-            drift.field.clone(),
-            drift.desired.clone(),
-            drift.observed.clone(),
-            age(drift.since.0, now),
-            drift.action.clone(),
-        ]
+    let text = |(cluster, drift): &&(String, Drift)| {
+        let Drift { object, field, desired, observed, action, .. } = drift;
+        let (layer, severity, since) = (layer(drift), severity(drift.severity), age(drift.since.0, now));
+        format!(
+            "  {cluster}  {severity}  {layer}  {object}\n      {field}: wanted {desired}, is {observed} (for {since}; {action})\n"
+        )
     };
-    std::iter::once(headings.map(str::to_owned).to_vec()).chain(found.iter().map(row)).collect()
+    found.iter().map(text).collect()
 }
 
 fn layer(drift: &Drift) -> String {
@@ -170,6 +166,16 @@ fn severity(severity: Severity) -> &'static str {
         Severity::Warning => "Warning",
         Severity::Critical => "Critical",
     }
+}
+
+/// Why nobody knows what differs about a Cluster, where nobody does.
+#[must_use]
+pub fn unknown(cluster: &Cluster) -> Option<CliError> {
+    let conditions = &cluster.status.as_ref()?.conditions;
+    let drifted = conditions::get(conditions, conditions::DRIFTED).filter(|condition| condition.status == "Unknown")?;
+    let why = if drifted.message.is_empty() { &drifted.reason } else { &drifted.message };
+    let message = format!("cannot tell what differs about cluster/{}: {why}", cluster.name_any());
+    Some(CliError::new(Exit::Failure, message).hint("`kina serve` looks, and goes on looking"))
 }
 
 /// `3 differences (2 critical, 1 info)`.

@@ -22,7 +22,10 @@ const FIELD_MANAGER: &str = "kina-edit";
 /// Where no variable names one.
 const DEFAULT_EDITOR: &str = "vi";
 /// What kubectl tells, too.
-const HEADER: &str = "# Edit the cluster below. Lines that begin with `#` are ignored, and an empty file gives up.\n# If what is saved cannot be applied, the file is opened again with the error above it.\n#\n";
+const HEADER: &str = "\
+# Edit the cluster below. Lines that begin with `#` are ignored, and an empty\n\
+# file gives up. If what is saved cannot be applied, the file is opened again\n\
+# with the error above it.\n#\n";
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {

@@ -176,7 +176,11 @@ fn type_of(schema: &Value) -> String {
         },
         Value::Array(types) => {
             let types: Vec<&str> = types.iter().filter_map(Value::as_str).filter(|type_| *type_ != "null").collect();
-            if types.len() > 1 { "integer-or-string".to_owned() } else { types.join("") }
+            match types.as_slice() {
+                ["object"] => "Object".to_owned(),
+                [type_] => (*type_).to_owned(),
+                _ => "integer-or-string".to_owned(),
+            }
         }
         _ if schema.get("const").is_some() => "string".to_owned(),
         _ => "Object".to_owned(),

@@ -29,8 +29,8 @@ impl Url {
     /// Whether a text is meant as an address of the web, and not as a path.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        matches!(scheme.as_deref(), Some("http" | "https"))
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 
     /// Reads one.
@@ -41,6 +41,9 @@ impl Url {
         let refused = |message: &str| CliError::new(Exit::Usage, format!("cannot read `{text}`: {message}"));
         let uri: Uri = text.parse().map_err(|error| refused("it is not a URL").because(error))?;
         let url = Self(uri);
+        if !matches!(url.0.scheme_str(), Some("http" | "https")) {
+            return Err(refused("manifests come by `https`"));
+        }
         if url.0.host().unwrap_or_default().is_empty() {
             return Err(refused("it names no host"));
         }
@@ -255,6 +258,7 @@ mod tests {
         assert_eq!(secure.follow("y?z").unwrap(), url("https://example.com/a/y?z"));
         assert_eq!(secure.follow("http://127.0.0.1/y").unwrap_err().exit(), Exit::Refused);
         assert!(url("http://localhost/x").follow("http://example.com/y").is_err());
-        assert!(Url::is_meant("HTTPS://x") && !Url::is_meant("./https:/x") && !Url::is_meant("ftp://x"));
+        assert!(Url::is_meant("HTTPS://x") && !Url::is_meant("./https:/x") && !Url::is_meant("C:/x"));
+        assert!(Url::is_meant("ftp://x/y") && refused("ftp://x/y"));
     }
 }

@@ -25,7 +25,7 @@ pub struct Args {
     /// At most so many entries, the newest
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     limit: usize,
-    /// Print it as a document for programs
+    /// Print it as a document for programs, with exact times
     #[arg(short, long, value_enum)]
     output: Option<Document>,
 }
@@ -57,11 +57,10 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         context.printer.talk(&format!("note: {skipped} older entries are not shown (`--limit`)"));
     }
     let now = context.world.clock.now();
-    let headings = ["TIME", "AGO", "OBJECT", "WHAT", "MESSAGE"].map(str::to_owned).to_vec();
+    let headings = ["AGO", "OBJECT", "WHAT", "MESSAGE"].map(str::to_owned).to_vec();
     let row = |entry: &Entry| {
         let mark = if entry.is_warning { "! " } else { "" };
-        let time = entry.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        vec![time, age(entry.at, now), entry.object.clone(), format!("{mark}{}", entry.what), entry.message.clone()]
+        vec![age(entry.at, now), entry.object.clone(), format!("{mark}{}", entry.what), entry.message.clone()]
     };
     let rows: Vec<Vec<String>> = std::iter::once(headings).chain(entries.iter().map(row)).collect();
     output::lines(&mut context.printer, table::align(&rows))

@@ -12,7 +12,7 @@ use super::exit::Exit;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Write all pages into this directory, such as `/usr/local/share/man/man1`; without it, `kina(1)` is printed
+    /// Write all pages into this directory, such as `/usr/local/share/man/man1`; without it, `kina(1)` is printed, for `man -l -`
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::get;
 use super::inputs::{self, Origin};
 use super::output::{self, Document as Format};
-use super::session::{Need, Session};
+use super::session::{Need, Runs, Session};
 use crate::api::cidr::Cidr;
 use crate::api::class::{self, Class};
 use crate::api::cluster::{ClusterSpec, RuntimeName};
@@ -54,6 +54,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         false => Some(apply::read(&args.inputs, context).await?),
     };
     let session = Session::open(context, Need::Read, None).await?;
+    if session.runs() == Runs::Nothing {
+        context.printer.talk("note: planned from what is recorded: what stopped or is gone since is seen to first");
+    }
     let client = session.client.clone();
     let work = async {
         let mut failures = Failures::default();
@@ -76,6 +79,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
                 }
             }
         }
+        if all.is_empty() && args.clusters.is_empty() && args.output.is_none() {
+            context.printer.talk("No clusters.");
+        }
         print(context, &all, args.output)?;
         failures.end()
     };
@@ -86,9 +92,6 @@ fn print(context: &mut Context, all: &[Planned], format: Option<Format>) -> Resu
     if let Some(format) = format {
         let value = json!({"clusters": all.iter().map(Planned::value).collect::<Vec<_>>()});
         return output::document(&mut context.printer, &value, format);
-    }
-    if all.is_empty() {
-        context.printer.talk("No clusters.");
     }
     context.printer.data(&all.iter().map(Planned::told).collect::<Vec<_>>().join("\n"))
 }
@@ -181,9 +184,9 @@ impl Planned {
             Action::Bootstrap(name) => ("bring up", machine(name), None),
             Action::Update(name) => ("set labels and taints of", machine(name), None),
             Action::Roll(name) if is_plane(name) && self.planes == 1 => {
-                ("roll", machine(name), Some("the cluster's API is away meanwhile; name, address and data stay"))
+                ("roll", machine(name), Some("the cluster's API is away for seconds"))
             }
-            Action::Roll(name) => ("roll", machine(name), Some("drained and made anew; name, address and data stay")),
+            Action::Roll(name) => ("roll", machine(name), Some("drained; name, address and data stay")),
             Action::Repair(name) => ("repair", machine(name), Some("restarted or made anew; its data stays")),
             Action::Delete(name) => ("delete", machine(name), Some("drained before; its data goes with it")),
             Action::Discard(name) => ("discard", machine(name), Some("ITS DATA IS LOST")),
@@ -212,7 +215,8 @@ impl Planned {
             text.push_str("      … and more\n");
         }
         if self.drift > 0 {
-            text.push_str(&format!("      besides, what differs is dealt with: `kina drift {name}`\n"));
+            let what = if self.drift == 1 { "1 difference was" } else { "differences were" };
+            text.push_str(&format!("      besides, {what} found: `kina drift {name}`\n"));
         }
         text
     }

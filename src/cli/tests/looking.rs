@@ -88,9 +88,9 @@ async fn a_plan_is_what_the_planner_will_do_and_what_that_disturbs() {
     insta::assert_snapshot!(house.kina("plan -f /proj/dev.yaml").await.ok(), @r"
     cluster/dev: would change, roll
        1. make machine/dev-default-2
-       2. roll machine/dev-control-plane-0  (the cluster's API is away meanwhile; name, address and data stay)
-       3. roll machine/dev-default-0  (drained and made anew; name, address and data stay)
-       4. roll machine/dev-default-1  (drained and made anew; name, address and data stay)
+       2. roll machine/dev-control-plane-0  (the cluster's API is away for seconds)
+       3. roll machine/dev-default-0  (drained; name, address and data stay)
+       4. roll machine/dev-default-1  (drained; name, address and data stay)
     ");
     house.write("/proj/dev.yaml", &(manifest("dev", "sim") + &POOL.replace("10.244", "10.8")));
     insta::assert_snapshot!(house.kina("plan -f /proj/dev.yaml").await.ok(), @r"
@@ -177,9 +177,10 @@ async fn what_differs_about_a_cluster_is_told_with_an_exit_code() {
     exit 1
     --- stdout
     Now: 2 differences (1 critical, 1 info)
-    CLUSTER   LAYER       SEVERITY   OBJECT                    FIELD   WANTED    IS                           SINCE   ACTION
-    dev       container   Critical   container dev-default-0   state   running   stopped with exit code 137   0s      restarting
-    dev       container   Info       network kina-dev          state   running   stopped with exit code 137   0s      reported
+      dev  Critical  container  container dev-default-0
+          state: wanted running, is stopped with exit code 137 (for 0s; restarting)
+      dev  Info  container  network kina-dev
+          state: wanted running, is stopped with exit code 137 (for 0s; reported)
     --- stderr
     ");
     house.set_status("dev", json!({"drift": null})).await;
@@ -195,6 +196,17 @@ async fn what_differs_about_a_cluster_is_told_with_an_exit_code() {
     assert_eq!(house.kina("drift --since 10m").await.ok(), "");
     let value: Value = serde_json::from_str(&house.kina("drift --since 1h -o json").await.out).unwrap();
     assert_eq!(value["lately"][0]["cluster"], "dev");
+    // Nobody looks while no kina runs: that nothing is recorded does not say that nothing differs.
+    house.set_status("dev", json!({"conditions": [condition("Drifted", "Unknown", "KinaNotRunning", "")]})).await;
+    insta::assert_snapshot!(house.kina("drift").await.shown(), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: cannot tell what differs about cluster/dev: KinaNotRunning
+
+    hint: `kina serve` looks, and goes on looking
+    ");
+    assert_eq!(house.kina("diff dev").await.exit, Exit::Usage);
     assert_eq!(house.kina("drift dve").await.exit, Exit::NotFound);
     assert_eq!(house.kina("diff dve").await.exit, Exit::NotFound);
 }
@@ -251,21 +263,21 @@ async fn what_happened_to_a_cluster_is_told_in_order() {
     event(&house, "Machine", "dev-default-8", "Removed", "of an earlier cluster", "2025-12-31T00:00:00Z").await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     insta::assert_snapshot!(house.kina("history dev").await.ok(), @r"
-    TIME                   AGO   OBJECT                        WHAT                MESSAGE
-    2026-01-01T00:00:00Z   60s   cluster/dev                   Created
-    2026-01-01T00:00:00Z   60s   machine/dev-control-plane-0   Created
-    2026-01-01T00:00:00Z   60s   machine/dev-default-0         Created
-    2026-01-01T00:00:00Z   60s   machine/dev-default-1         Created
-    2026-01-01T00:00:00Z   60s   cluster/dev                   Written by kina     apply, generation 1
-    2026-01-01T00:00:00Z   60s   cluster/dev                   Ready=True          AllReady
-    2026-01-01T00:00:00Z   60s   machine/dev-control-plane-0   Bootstrapped=True   Done
-    2026-01-01T00:00:00Z   60s   machine/dev-control-plane-0   Ready=True          Ready
-    2026-01-01T00:00:00Z   60s   machine/dev-default-0         Bootstrapped=True   Done
-    2026-01-01T00:00:00Z   60s   machine/dev-default-0         Ready=True          Ready
-    2026-01-01T00:00:00Z   60s   machine/dev-default-1         Bootstrapped=True   Done
-    2026-01-01T00:00:00Z   60s   machine/dev-default-1         Ready=True          Ready
-    2026-01-01T00:00:03Z   57s   machine/dev-default-7         ! Removed           its container is gone
-    2026-01-01T00:00:05Z   55s   cluster/dev                   ! Drifted           container dev-lb state: gone (replacing)
+    AGO   OBJECT                        WHAT                MESSAGE
+    60s   cluster/dev                   Created
+    60s   machine/dev-control-plane-0   Created
+    60s   machine/dev-default-0         Created
+    60s   machine/dev-default-1         Created
+    60s   cluster/dev                   Written by kina     apply, generation 1
+    60s   cluster/dev                   Ready=True          AllReady
+    60s   machine/dev-control-plane-0   Bootstrapped=True   Done
+    60s   machine/dev-control-plane-0   Ready=True          Ready
+    60s   machine/dev-default-0         Bootstrapped=True   Done
+    60s   machine/dev-default-0         Ready=True          Ready
+    60s   machine/dev-default-1         Bootstrapped=True   Done
+    60s   machine/dev-default-1         Ready=True          Ready
+    57s   machine/dev-default-7         ! Removed           its container is gone
+    55s   cluster/dev                   ! Drifted           container dev-lb state: gone (replacing)
     ");
     let newest = house.kina("history dev --limit 1").await;
     assert!(newest.err.contains("older entries are not shown"), "{}", newest.err);

@@ -124,7 +124,7 @@ pub fn forecast(facts: Facts) -> Forecast {
         for step in &planned.steps {
             world.carry_out(step);
         }
-        world.pass_time();
+        world.pass_time(planned.steps.is_empty());
         let is_still = planned.steps.is_empty() && before.as_ref() == Some(&planned.wait);
         if is_still || world.gone {
             world.forecast.wait = planned.wait.filter(|_| !world.gone);
@@ -241,22 +241,21 @@ impl World {
         self.tell(if is_discarded { Action::Discard(name.to_owned()) } else { Action::Delete(name.to_owned()) });
     }
 
-    /// Machines do what they were granted.
-    fn pass_time(&mut self) {
+    /// Machines do what they were granted. Where nothing else is to be done, what only takes its time gets there.
+    fn pass_time(&mut self, is_idle: bool) {
         self.facts.machines.retain(|machine| !machine.deleting);
         let answers = self.facts.api_answers == Some(true);
         for machine in &mut self.facts.machines {
             let may_begin = machine.spec.bootstrap.method == BootstrapMethod::Init || answers;
             match machine.spec.turn {
-                Some(Turn::Bootstrap) if machine.bootstrapped == Some(true) || may_begin => {
+                Some(Turn::Bootstrap) if machine.bootstrapped != Some(true) && may_begin => {
                     (machine.bootstrapped, machine.ready, machine.waiting) = (Some(true), true, String::new());
                 }
                 Some(Turn::Roll) if machine.outdated => {
                     (machine.outdated, machine.ready, machine.waiting) = (false, true, String::new());
                 }
                 Some(Turn::Repair) => (machine.ready, machine.waiting) = (true, String::new()),
-                // What only takes its time gets there.
-                _ if !machine.needs_repair() && machine.bootstrapped == Some(true) => machine.ready = true,
+                _ if is_idle && !machine.needs_repair() && machine.bootstrapped == Some(true) => machine.ready = true,
                 _ => {}
             }
         }
@@ -319,7 +318,7 @@ mod tests {
         for _ in 0..20 {
             let planned = plan::plan(&world.facts);
             planned.steps.iter().for_each(|step| world.carry_out(step));
-            world.pass_time();
+            world.pass_time(planned.steps.is_empty());
         }
         let fingerprint = identity::of_machines(&Resolved::of(spec).unwrap());
         let machine = |facts: &MachineFacts| {
@@ -381,6 +380,20 @@ mod tests {
         wanted.workers.clear();
         let going = told(&wanted, &machines(&spec()));
         assert!(going.contains(&Action::Delete("dev-default-1".into())), "{going:?}");
+    }
+
+    #[test]
+    fn what_does_not_work_is_rolled_first_and_what_only_takes_its_time_is_waited_for() {
+        let mut wanted = spec();
+        wanted.workers[0].resources = Some(MachineResources { cpus: Some(Quantity("2".into())), memory: None });
+        let mut machines = machines(&spec());
+        let last = machines.iter_mut().find(|machine| machine.name_any() == "dev-default-1").unwrap();
+        last.status.as_mut().unwrap().conditions.retain(|condition| condition.type_ != READY);
+        let roll = |name: &str| Action::Roll(format!("dev-{name}"));
+        assert_eq!(told(&wanted, &machines), [roll("default-1"), roll("default-0")]);
+        let plane = machines.iter_mut().find(|machine| machine.name_any() == "dev-control-plane-0").unwrap();
+        plane.status.as_mut().unwrap().conditions.retain(|condition| condition.type_ != READY);
+        assert_eq!(told(&wanted, &machines), [roll("default-1"), roll("default-0")]);
     }
 
     #[test]
