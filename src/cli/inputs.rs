@@ -232,6 +232,11 @@ async fn fetched(url: &str, context: &Context) -> Result<Vec<u8>, CliError> {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> CliError {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        let most = FILE_BYTES_MAX >> 20;
+        let message = format!("`{}` is larger than {most} MiB, the most that a manifest may have", path.display());
+        return CliError::new(Exit::Invalid, message).hint("several files may be given, and directories");
+    }
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failure };
     let hint = match error.kind() {
         // What a shell makes of `<(…)` is a pipe.

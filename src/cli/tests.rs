@@ -32,6 +32,7 @@ use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
 mod asking;
+mod bad_inputs;
 mod creating;
 mod looking;
 
