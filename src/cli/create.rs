@@ -58,6 +58,9 @@ struct ClusterArgs {
     /// Wait this long until it is Ready; `0` does not wait, and keeps what fails
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = super::duration_or_zero)]
     wait: Duration,
+    /// Bring its machines up, and leave Kubernetes out
+    #[arg(long)]
+    stop_before_kubernetes: bool,
     #[command(flatten)]
     progress: progress::Flag,
     /// Keep a cluster that failed to come up, to look into it
@@ -120,6 +123,9 @@ async fn wanted(args: &ClusterArgs, context: &mut Context) -> Result<Inputs, Cli
     }
     ClusterName::parse(&document.name)
         .map_err(|error| CliError::new(Exit::Usage, format!("a cluster cannot be called so: {error}")))?;
+    if args.stop_before_kubernetes {
+        set(document, "stopBeforeKubernetes", json!(true));
+    }
     if let Some(image) = &args.image {
         set_image(document, image)?;
     }
@@ -139,15 +145,20 @@ fn of_defaults() -> Document {
     }
 }
 
-/// Who names an image of kind's means the version in its tag, too.
-fn set_image(document: &mut Document, image: &str) -> Result<(), CliError> {
+/// Sets a field of the spec, as if it were written there.
+fn set(document: &mut Document, field: &str, value: Value) {
     if !document.spec.is_object() {
         document.spec = json!({});
     }
-    document.spec["image"] = json!(image);
+    document.spec[field] = value;
+}
+
+/// Who names an image of kind's means the version in its tag, too.
+fn set_image(document: &mut Document, image: &str) -> Result<(), CliError> {
+    set(document, "image", json!(image));
     let Some(version) = version_of(image) else { return Ok(()) };
     match document.spec["kubernetesVersion"].as_str() {
-        None => document.spec["kubernetesVersion"] = Value::String(version.to_string()),
+        None => set(document, "kubernetesVersion", Value::String(version.to_string())),
         Some(named) if KubernetesVersion::parse(named) == Some(version) => {}
         Some(named) => {
             let error = CliError::new(Exit::Usage, format!("the image is of {version}, the configuration of {named}"));

@@ -12,8 +12,8 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::printer::{Printer, Stream};
 use super::progress;
-use crate::api::Cluster;
 use crate::api::conditions;
+use crate::api::{Cluster, Machine};
 use crate::ui::screen::{self, Screen};
 use crate::ui::steps::Steps;
 use crate::ui::{View, feed, tree};
@@ -27,6 +27,8 @@ const FRAMES_IDLE: u32 = 20;
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// What was recorded when Kina ended may not hold any more: controllers get this long to say so.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// What a machine waits for that is up, and has no Kubernetes as its cluster wishes.
+const BEFORE_KUBERNETES: &str = "StoppedBeforeKubernetes";
 /// Events below the tree.
 const EVENTS: usize = 5;
 
@@ -89,6 +91,9 @@ impl Goal {
                 for (name, generation) in wanted {
                     match view.cluster(name) {
                         None => stuck.push(format!("cluster/{name} was deleted meanwhile")),
+                        Some(cluster) if cluster.spec.stop_before_kubernetes => {
+                            judge_up(cluster, *generation, &view.machines_of(name), (&mut pending, &mut stuck));
+                        }
                         Some(cluster) => judge_ready(cluster, *generation, &mut pending, &mut stuck),
                     }
                 }
@@ -110,6 +115,35 @@ impl Goal {
             (_, false) => Verdict::Pending(pending.into_iter().chain(stuck).collect()),
             (false, true) => Verdict::Stuck(stuck),
         }
+    }
+}
+
+/// A cluster that is to have machines and no Kubernetes: they are up.
+fn judge_up(
+    cluster: &Cluster,
+    generation: i64,
+    machines: &[&Machine],
+    (pending, stuck): (&mut Vec<String>, &mut Vec<String>),
+) {
+    let is_up = |machine: &&&Machine| {
+        let status = machine.status.as_ref();
+        let waits = status.and_then(|status| status.waiting.as_ref()).map(|waiting| waiting.reason.as_str());
+        waits == Some(BEFORE_KUBERNETES)
+            || status.is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY))
+    };
+    let up = machines.iter().filter(is_up).count();
+    let counts = cluster.status.as_ref().and_then(|status| status.machines.as_ref());
+    let desired = counts.map_or(0, |counts| counts.desired as usize);
+    let seen = cluster.status.as_ref().and_then(|status| status.observed_generation);
+    if seen.is_some_and(|seen| seen >= generation) && desired > 0 && up == desired && machines.len() == desired {
+        return;
+    }
+    let before = (pending.len(), stuck.len());
+    judge_ready(cluster, generation, pending, stuck);
+    // Why it is not Ready is no reason here.
+    if stuck.len() == before.1 {
+        pending.truncate(before.0);
+        pending.push(format!("cluster/{} is not up: {up} of {desired} machines are", cluster.name_any()));
     }
 }
 

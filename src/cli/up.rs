@@ -56,9 +56,16 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 pub fn tell_ready(context: &mut Context, done: &Applied, is_simulated: bool) -> Result<(), CliError> {
     let marked = if is_simulated { " (simulated: no container of it is real)" } else { "" };
     let name = ClusterName::parse(&done.name).map(|name| name.context()).unwrap_or_default();
+    let has_kubernetes = !done.object.spec.stop_before_kubernetes;
     if context.is_read_by_a_program() {
         let object = format!("cluster/{}", done.name);
-        return context.tell(json!({"type": "ready", "object": object, "context": name, "simulated": is_simulated}));
+        return context.tell(json!({"type": "ready", "object": object, "context": name, "simulated": is_simulated,
+            "kubernetes": has_kubernetes}));
+    }
+    if !has_kubernetes {
+        let machine = format!("`kina exec {}-control-plane-0 -- …`", done.name);
+        context.printer.talk(&format!("cluster/{} is up{marked}, without Kubernetes: {machine}", done.name));
+        return Ok(());
     }
     context.printer.talk(&format!("cluster/{} is Ready{marked}: `kubectl --context {name} get nodes`", done.name));
     Ok(())

@@ -189,6 +189,34 @@ async fn nodes_are_those_of_the_machines() {
     assert_eq!(house.kina("get nodes --name dev -o name").await.ok().lines().count(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_kubernetes_a_cluster_is_waited_for_until_its_machines_are_up() {
+    let house = House::new(Serving::Daemon);
+    let _controllers = house.play(|_| {
+        json!({"phase": "Provisioning", "machines": {"desired": 1, "ready": 0, "summary": "0/1"},
+            "conditions": [condition("Ready", "False", "MachinesNotReady", "not Ready: dev-control-plane-0")]})
+    });
+    let late = house.kina("create cluster dev --stop-before-kubernetes --wait 5s").await;
+    assert_eq!(late.exit, Exit::Timeout);
+    assert!(late.err.contains("cluster/dev is not up: 0 of 1 machines are"), "{}", late.err);
+    assert!(house.clusters().get("dev").await.unwrap().spec.stop_before_kubernetes);
+    let machines: Api<Machine> = Api::all(house.client.clone());
+    let machine: Machine = serde_json::from_value(json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Machine",
+        "metadata": {"name": "dev-control-plane-0"}, "spec": {"cluster": "dev", "pool": "control-plane",
+            "role": "control-plane", "ordinal": 0, "runtime": "sim", "image": "node", "kubernetesVersion": "v1.35.5",
+            "address": "10.160.0.2", "bootstrap": {"method": "Init"}}}))
+    .unwrap();
+    machines.create(&Default::default(), &machine).await.unwrap();
+    let status =
+        json!({"phase": "Pending", "waiting": {"reason": "StoppedBeforeKubernetes", "message": "", "since": NOW}});
+    let patch = Patch::Merge(json!({"status": status}));
+    machines.patch_status("dev-control-plane-0", &PatchParams::default(), &patch).await.unwrap();
+    house.write("/proj/dev.yaml", &(manifest("dev", "sim") + "  stopBeforeKubernetes: true\n"));
+    let done = house.kina("up -f /proj/dev.yaml").await;
+    assert!(done.err.contains("without Kubernetes: `kina exec dev-control-plane-0 -- …`"), "{}", done.err);
+    let _ = done.ok();
+}
+
 /// The lines of stdout as objects, without their times.
 fn events(done: &Done) -> Vec<Value> {
     let read = |line: &str| {
@@ -211,7 +239,7 @@ async fn what_happens_is_told_to_programs_as_events() {
         [
             json!({"type": "applied", "object": "cluster/dev", "outcome": "created", "generation": 1}),
             json!({"type": "step", "object": "cluster/dev", "state": "ready", "reason": null, "message": "Ready after 0s, 1 machine"}),
-            json!({"type": "ready", "object": "cluster/dev", "context": "kina-dev", "simulated": false}),
+            json!({"type": "ready", "object": "cluster/dev", "context": "kina-dev", "simulated": false, "kubernetes": true}),
             json!({"type": "end", "exitCode": 0}),
         ]
     );
