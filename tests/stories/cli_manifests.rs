@@ -11,6 +11,7 @@ fn every_example_is_valid() {
     insta::assert_snapshot!(environment.kina(&["validate", &examples]).success(), @r"
     $KINA/examples/dev.yaml: valid, 1 cluster
     $KINA/examples/ha.yaml: valid, 1 cluster
+    $KINA/examples/kind.yaml: valid, 1 cluster
     $KINA/examples/minimal.yaml: valid, 1 cluster
     ");
 }
