@@ -15,6 +15,7 @@ use super::session::{Need, Runs, Session};
 use crate::api::cidr::Cidr;
 use crate::api::class::{self, Class};
 use crate::api::cluster::{ClusterSpec, RuntimeName};
+use crate::api::conditions;
 use crate::api::defaults::{self, HostDefaults};
 use crate::api::machine::MachineRole;
 use crate::api::{Cluster, Machine, annotations};
@@ -45,7 +46,20 @@ struct Planned {
     planes: usize,
     /// Differences that were found and are dealt with besides.
     drift: usize,
+    /// Machines that are not Ready, each with why.
+    under_way: Vec<(String, String)>,
     forecast: Forecast,
+}
+
+/// What keeps a Machine from being Ready; `None` where it is.
+fn under_way(machine: &Machine) -> Option<(String, String)> {
+    let status = machine.status.clone().unwrap_or_default();
+    if conditions::is_true(&status.conditions, conditions::READY) {
+        return None;
+    }
+    let failure = status.failure.map(|failure| format!("{}: {}", failure.reason, failure.message));
+    let waiting = status.waiting.map(|waiting| format!("{}: {}", waiting.reason, waiting.message));
+    Some((machine.name_any(), failure.or(waiting).unwrap_or_else(|| "not begun".to_owned())))
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
@@ -159,6 +173,7 @@ async fn planned(
         is_there: cluster.is_some(),
         planes,
         drift: cluster.and_then(|cluster| cluster.status.as_ref()).map_or(0, |status| status.drift.len()),
+        under_way: machines.iter().filter_map(under_way).collect(),
         forecast: forecast::forecast(facts),
     })
 }
@@ -198,6 +213,7 @@ impl Planned {
         let summary = match (self.is_there, self.class, forecast.actions.is_empty()) {
             (false, ..) => "would be created".to_owned(),
             (true, Some(class), _) => format!("would change, {}", class.as_str()),
+            (true, None, true) if !self.under_way.is_empty() => "nothing new to do; under way".to_owned(),
             (true, None, true) => "nothing to do".to_owned(),
             (true, None, false) => "not as wanted yet".to_owned(),
         };
@@ -213,6 +229,9 @@ impl Planned {
         }
         if forecast.is_cut {
             text.push_str("      … and more\n");
+        }
+        for (machine, why) in &self.under_way {
+            text.push_str(&format!("      machine/{machine} is not Ready: {why}\n"));
         }
         if self.drift > 0 {
             let what = if self.drift == 1 { "1 difference was" } else { "differences were" };
@@ -235,6 +254,7 @@ impl Planned {
             "complete": !self.forecast.is_cut,
             "waiting": wait.map(|wait| json!({"reason": wait.reason(), "message": wait.message()})),
             "drift": self.drift,
+            "underWay": self.under_way.iter().map(|(name, why)| json!({"machine": name, "why": why})).collect::<Vec<_>>(),
         })
     }
 }

@@ -110,6 +110,21 @@ async fn a_plan_is_what_the_planner_will_do_and_what_that_disturbs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plan_with_nothing_new_tells_what_is_not_ready_yet() {
+    let house = House::new(Serving::Daemon);
+    running(&house, "dev").await;
+    let machines: Api<Machine> = Api::all(house.client.clone());
+    let failure = json!({"class": "Foreign", "reason": "AddressOrPortTaken", "attempts": 5, "since": NOW,
+        "message": "create container dev-default-1: port 127.0.0.1:8080 is already allocated"});
+    let status = json!({"status": {"failure": failure, "conditions": [condition(READY, "False", "Pending", "")]}});
+    machines.patch_status("dev-default-1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    insta::assert_snapshot!(house.kina("plan dev").await.ok(), @r"
+    cluster/dev: nothing new to do; under way
+          machine/dev-default-1 is not Ready: AddressOrPortTaken: create container dev-default-1: port 127.0.0.1:8080 is already allocated
+    ");
+}
+
+#[tokio::test(start_paused = true)]
 async fn fields_are_explained_with_what_it_takes_to_change_them() {
     let house = House::new(Serving::Daemon);
     insta::assert_snapshot!(house.kina("explain cluster.spec.networking.apiServer").await.ok(), @r"
