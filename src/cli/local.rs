@@ -100,7 +100,8 @@ impl Engine for LocalEngine {
             storage: Storage::Home(simulator),
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
-            parallelism: limit::parallelism(),
+            // No other runtime is there yet.
+            parallelism: limit::simulated(),
             layers: Arc::new(NoLayers),
         };
         let running = Running::start(options).await?;

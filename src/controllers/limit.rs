@@ -19,6 +19,13 @@ pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MACHINES_MAX)
 }
 
+/// How many simulated machines come up at once: they share nothing but this process, and their units take time without
+/// working.
+#[must_use]
+pub fn simulated() -> usize {
+    64
+}
+
 /// Places for those in work. The control planes of a cluster's first day share one place: they need each other.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -58,6 +65,15 @@ impl Places {
         true
     }
 
+    /// Whether [`Self::take`] would find a place.
+    #[must_use]
+    pub fn has_room(&self, holder: &str) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let held = || state.held.values().filter(|since| now.duration_since(**since) < HELD_MAX).count();
+        state.held.contains_key(holder) || held() < self.capacity
+    }
+
     /// Gives a place back, if one was held, and names those to be told.
     #[must_use]
     pub fn give_back(&self, holder: &str) -> Vec<String> {
@@ -78,7 +94,7 @@ mod tests {
     async fn places_are_limited_shared_and_given_back() {
         let places = Places::new(2);
         assert!(places.take("a", "a") && places.take("b", "b") && places.take("a", "a"));
-        assert!(!places.take("c", "c"));
+        assert!(!places.take("c", "c") && !places.has_room("c") && places.has_room("a"));
         assert_eq!(places.give_back("a"), ["c"]);
         assert!(places.give_back("a").is_empty());
         assert!(places.take("c", "c"));
@@ -89,6 +105,6 @@ mod tests {
         let places = Places::new(1);
         assert!(places.take("stuck", "stuck"));
         tokio::time::advance(HELD_MAX).await;
-        assert!(places.take("next", "next"));
+        assert!(places.has_room("next") && places.take("next", "next"));
     }
 }

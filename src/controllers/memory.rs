@@ -24,6 +24,7 @@ struct Seen {
     waiting: Option<(String, Instant)>,
     running: Option<(ContainerId, Timestamp)>,
     bootstrapped: Option<ContainerId>,
+    untouched: Option<(ContainerId, bool)>,
     ailing: Option<(&'static str, Instant, u32)>,
     noted: BTreeSet<&'static str>,
     texts: BTreeMap<&'static str, String>,
@@ -82,7 +83,18 @@ impl Memory {
 
     /// A container is seen not to run.
     pub fn stopped(&self, uid: &str) {
-        self.with(uid, |seen| seen.running = None);
+        self.with(uid, |seen| (seen.running, seen.untouched) = (None, None));
+    }
+
+    /// A container was seen to be up with nothing at work in it, and whether something is left of an earlier life.
+    pub fn untouched(&self, uid: &str, id: &ContainerId, leftovers: bool) {
+        self.with(uid, |seen| seen.untouched = Some((id.clone(), leftovers)));
+    }
+
+    /// What was left in a container when it was last seen to be up with nothing at work in it.
+    #[must_use]
+    pub fn is_untouched(&self, uid: &str, id: &ContainerId) -> Option<bool> {
+        self.with(uid, |seen| seen.untouched.as_ref().filter(|(known, _)| known == id).map(|(_, leftovers)| *leftovers))
     }
 
     /// kubeadm has succeeded in this container.

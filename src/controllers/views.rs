@@ -100,6 +100,13 @@ where
         }
     }
 
+    /// How many there are, without what the watch has not shown yet.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
     /// All objects of a group, in order of name.
     #[must_use]
     pub fn of(&self, group: &str) -> Vec<Arc<K>> {

@@ -57,7 +57,7 @@ const TENANT: &str = "kina";
 const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 /// Pages of the store kept in memory. A thousand Clusters with their machines are some 20 MB; what is read often (lists of
 /// one kind) is far less.
-const STORE_CACHE_BYTES: usize = 16 << 20;
+const STORE_CACHE_BYTES: usize = 8 << 20;
 /// How long a store may stay in use by a process that has let go of the home: it has nothing left to do but to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// Between two tries meanwhile.

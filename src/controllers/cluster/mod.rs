@@ -43,14 +43,16 @@ use super::retry::{EffectError, with_retries};
 use crate::api::cluster::{ClusterStatus, Drift, DriftLayer, DriftMode};
 use crate::api::conditions::{self, READY};
 use crate::api::defaults;
-use crate::api::machine::Turn;
-use crate::api::{Cluster, annotations};
+use crate::api::machine::{MachineRole, Turn};
+use crate::api::{Cluster, Machine, annotations};
 use crate::kubeadm::envoy;
 use crate::observability::metrics::LAYERS;
 use crate::runtime::ClusterAccess;
 
 /// How often a Cluster is compared in any case; a shorter wish of its own counts.
 const COMPARE: Duration = Duration::from_secs(30);
+/// All Clusters together are compared at most eight times a second, besides events: half a millisecond each.
+const APART: Duration = Duration::from_millis(125);
 
 /// One pass.
 ///
@@ -200,6 +202,19 @@ async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {
     if let Err(error) = shared.api.ensure(&subject.uid, &subject.name, access, &*connector).await {
         tracing::warn!(cluster = subject.name, error = %error.chain(), "no client");
     }
+    if shared.memory.keep_text(&subject.uid, "begun", &begun(subject)) {
+        shared.api.nudge(&subject.uid);
+    }
+}
+
+/// The control planes that are becoming nodes: where these change, an API server is about to come up.
+fn begun(subject: &Subject) -> String {
+    let is_at_work = |machine: &&Arc<Machine>| {
+        let status = machine.status.as_ref();
+        machine.spec.role == MachineRole::ControlPlane
+            && status.and_then(|status| status.waiting.as_ref()).is_some_and(|wait| wait.reason == "Bootstrapping")
+    };
+    subject.machines.iter().filter(is_at_work).map(|machine| machine.name_any() + " ").collect()
 }
 
 /// Reads how operations went; `Some` while the one on the host is under way, with what to tell of it.
@@ -334,6 +349,8 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, held_back: Option<Durat
     let interval = subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval);
     let mut pause = match plan.wait {
         Some(Wait::Observing | Wait::Working(_) | Wait::Kubeconfig) => Duration::from_secs(2).min(interval),
+        // One that is as it should be hears of what changes.
+        None if plan.steps.is_empty() => compared_every(interval, shared.clusters.len()),
         _ => interval,
     };
     if let Some(end) = observe::ends(&subject.cluster, &subject.cluster.spec) {
@@ -342,6 +359,11 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, held_back: Option<Durat
         pause = pause.min(left.max(Duration::from_millis(100)));
     }
     held_back.map_or(pause, |held_back| held_back.min(pause))
+}
+
+/// How often each of so many Clusters is compared that wishes to be so after `interval`.
+fn compared_every(interval: Duration, clusters: usize) -> Duration {
+    interval.max(APART * u32::try_from(clusters).unwrap_or(u32::MAX))
 }
 
 /// What a Machine takes from its Cluster is not in the Machine: it is told when it changed.
@@ -443,5 +465,19 @@ pub fn forget(shared: &Shared, name: &str, uid: &str) {
     shared.reservations.release(uid);
     for waiting in shared.places.give_back(&format!("cluster/{uid}")) {
         shared.waker.machines.wake(&waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_clusters_each_is_compared_less_often_and_of_few_as_often_as_it_wishes() {
+        let every = |seconds: u64, clusters: usize| compared_every(Duration::from_secs(seconds), clusters).as_secs();
+        assert_eq!(
+            [every(30, 1), every(30, 240), every(30, 1000), every(5, 1000), every(600, 1000)],
+            [30, 30, 125, 125, 600]
+        );
     }
 }

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::heard::Heard;
@@ -46,6 +47,7 @@ struct Entry {
     client: kube::Client,
     known: Arc<Mutex<Known>>,
     renewals: Renewals,
+    nudge: Arc<Notify>,
     _ends_watches: DropGuard,
 }
 
@@ -93,7 +95,7 @@ impl ClustersApi {
         })?;
         let (client, heard) = Heard::through(service);
         let end = CancellationToken::new();
-        let known = Arc::<Mutex<Known>>::default();
+        let (known, nudge) = (Arc::<Mutex<Known>>::default(), Arc::<Notify>::default());
         let watch = Watch {
             cluster: name.to_owned(),
             client: client.clone(),
@@ -101,6 +103,7 @@ impl ClustersApi {
             waker: self.waker.clone(),
             heard,
             crowd: Arc::clone(&self.crowd),
+            nudge: Arc::clone(&nudge),
         };
         tokio::spawn(watch.run(end.clone()));
         let entry = Entry {
@@ -108,10 +111,18 @@ impl ClustersApi {
             client,
             known,
             renewals: Renewals::default(),
+            nudge,
             _ends_watches: end.drop_guard(),
         };
         self.change(|entries| drop(entries.insert(uid.to_owned(), entry)));
         Ok(())
+    }
+
+    /// The API server of a cluster is about to come up: one that is away is tried again at once, and then often.
+    pub fn nudge(&self, uid: &str) {
+        if let Some(entry) = self.lock().get(uid) {
+            entry.nudge.notify_one();
+        }
     }
 
     /// Ends watches and client of a cluster.

@@ -78,6 +78,7 @@ impl Watched {
             waker: Waker::default(),
             heard,
             crowd: Arc::new(AtomicUsize::new(clusters)),
+            nudge: Arc::default(),
         };
         tokio::spawn(watch.run(end.clone()));
         Self { server, known, probes, silent, end }

@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::runtime::watcher;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,9 +19,12 @@ use super::view::{ApiView, Known, Listing, Unwell};
 use crate::controllers::wake::Waker;
 
 /// The first wait after an API server did not answer, and the longest: a cluster that comes up is seen soon, one that is
-/// away costs little.
+/// away costs little. Of many clusters each is tried less often, fifty a second in all; one that is about to come up is
+/// tried at once.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+const AGAIN_EACH: Duration = Duration::from_millis(20);
+const AGAIN_MOST: Duration = Duration::from_secs(30);
 /// How long an API server may say nothing before it is asked whether it is there, and how long it may take to say so: one
 /// that hangs is told after 23 s. Of many clusters each is asked less often, so that all together are asked eleven times a
 /// second at most; and none that sends bookmarks once a minute, as Kubernetes does, is asked once there are 800 of them.
@@ -38,11 +42,18 @@ pub(super) struct Watch {
     pub heard: Heard,
     /// How many clusters are watched in all.
     pub crowd: Arc<AtomicUsize>,
+    /// Told when the API server is about to come up.
+    pub nudge: Arc<Notify>,
 }
 
 /// How long each of so many API servers may say nothing.
 fn quiet(clusters: usize) -> Duration {
     (QUIET_EACH * u32::try_from(clusters).unwrap_or(u32::MAX)).clamp(QUIET, QUIET_MAX)
+}
+
+/// The longest pause between two tries of one of so many API servers.
+fn longest_pause(clusters: usize) -> Duration {
+    (AGAIN_EACH * u32::try_from(clusters).unwrap_or(u32::MAX)).clamp(AGAIN_MAX, AGAIN_MOST)
 }
 
 /// What a probe tells.
@@ -72,6 +83,7 @@ impl Watch {
             tokio::select! {
                 biased;
                 () = end.cancelled() => return,
+                () = self.nudge.notified() => again = AGAIN_FIRST,
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -80,6 +92,10 @@ impl Watch {
     /// Follows until the first failure; tells how long to pause after it.
     async fn follow(&self, again: &mut Duration) -> Duration {
         let began = Instant::now();
+        // One that was away is asked once, not by each list.
+        if self.lock().view.answers == Some(false) && matches!(self.probe().await, Health::Away) {
+            return self.next_pause(again);
+        }
         let mut news = self.streams();
         let mut listing = Listing::default();
         let mut last = began;
@@ -124,11 +140,19 @@ impl Watch {
             });
             if failed {
                 // Only what has lasted is forgotten: a server that lists and then fails is as good as away.
-                let pause = if began.elapsed() > AGAIN_MAX { AGAIN_FIRST } else { *again };
-                *again = (pause * 3 / 2).min(AGAIN_MAX);
-                return pause;
+                if began.elapsed() > AGAIN_MAX {
+                    *again = AGAIN_FIRST;
+                }
+                return self.next_pause(again);
             }
         }
+    }
+
+    /// How long to pause now; the next pause is longer.
+    fn next_pause(&self, again: &mut Duration) -> Duration {
+        let pause = *again;
+        *again = (pause * 3 / 2).min(longest_pause(self.crowd.load(Ordering::Relaxed)));
+        pause
     }
 
     /// Until when nothing needs to be heard, where the last news came at `last`.

@@ -21,7 +21,7 @@ use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
 use crate::api::defaults::Resolved;
-use crate::api::machine::{MachineRole, Turn};
+use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{self, NodeView, SeenTaint};
 use crate::controllers::context::Shared;
@@ -348,8 +348,19 @@ async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> I
     if !parting && shared.memory.is_bootstrapped(&subject.uid, &container.id) {
         return Inside::NotAsked { bootstrapped: true };
     }
+    // Only Kina begins something in it: while it may not, nothing changes there.
+    if let Some(leftovers) =
+        shared.memory.is_untouched(&subject.uid, &container.id).filter(|_| !may_begin(shared, subject))
+    {
+        return untouched(leftovers);
+    }
     match look_inside(runtime, &container.id, parting).await {
         Ok(inside) => {
+            if let Inside::Up { leftovers, .. } = &inside
+                && inside == untouched(*leftovers)
+            {
+                shared.memory.untouched(&subject.uid, &container.id, *leftovers);
+            }
             if matches!(inside, Inside::Up { marker: true, .. } | Inside::Up { bootstrap: UnitState::Succeeded, .. }) {
                 shared.memory.bootstrapped(&subject.uid, &container.id);
             }
@@ -357,6 +368,22 @@ async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> I
         }
         Err(message) => Inside::Silent(message),
     }
+}
+
+/// A node that is up, in which nothing is at work, and nothing was.
+fn untouched(leftovers: bool) -> Inside {
+    let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
+    Inside::Up { marker: false, leftovers, bootstrap, reset, log: String::new() }
+}
+
+/// Whether something could be begun in the node now: it has its turn, what it joins answers, and there is a place.
+fn may_begin(shared: &Shared, subject: &Subject) -> bool {
+    let spec = &subject.machine.spec;
+    let answers = || shared.api.with(&subject.cluster_uid, |view| view.answers).flatten() == Some(true);
+    subject.deleting()
+        || spec.turn.is_some()
+            && (spec.bootstrap.method == BootstrapMethod::Init || answers())
+            && shared.places.has_room(&super::place_holder(subject))
 }
 
 async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, parting: bool) -> Result<Inside, String> {

@@ -80,7 +80,7 @@ pub struct SimRuntime {
 /// The shortest wait of the world's own clock: what is due never keeps it from letting others run.
 const TICK: Duration = Duration::from_millis(1);
 /// Page cache of the store of all clusters' objects: a few thousand of 2 KB, twice.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The largest file that [`Runtime::read_file`] returns.
 const READ_LIMIT: usize = 1024 * 1024;

@@ -10,6 +10,7 @@ mod join;
 mod reset;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::exec;
@@ -113,7 +114,7 @@ struct Run<'a, 't> {
     context: Context<'a>,
     /// The container.
     id: &'a str,
-    documents: Documents,
+    documents: Arc<Documents>,
     /// The answer to what the phase asked.
     answer: Option<Answer>,
     lines: Vec<String>,
@@ -210,6 +211,8 @@ pub(super) fn resume(
     name: &str,
     mut answer: Option<Answer>,
 ) -> Option<Ask> {
+    // Every phase of a real kubeadm has what was read at first.
+    let mut read: Option<(String, Result<Arc<Documents>, String>)> = None;
     loop {
         let mut unit = tx.state.containers.get(id)?.inside.units.get(name)?.clone();
         if unit.outcome.is_some() || (unit.asked && answer.is_none()) {
@@ -218,14 +221,16 @@ pub(super) fn resume(
         unit.asked = false;
         let (verb, text) = (Verb::of(&unit.command)?, tx.state.text(id, CONFIG_FILE));
         let documents = match (verb, &text) {
-            (Verb::Reset, _) => Ok(Documents::default()),
+            (Verb::Reset, _) => Ok(Arc::default()),
             (_, None) => Err(format!(
                 "unable to read config from \"{CONFIG_FILE}\": open {CONFIG_FILE}: no such file or directory"
             )),
-            (_, Some(text)) => Documents::parse(text),
+            (_, Some(text)) => match read.take().filter(|(known, _)| known == text) {
+                Some((text, parsed)) => read.insert((text, parsed)).1.clone(),
+                None => read.insert((text.clone(), Documents::parse(text).map(Arc::new))).1.clone(),
+            },
         };
-        let mut run =
-            Run { tx, context, id, documents: Documents::default(), answer: answer.take(), lines: Vec::new() };
+        let mut run = Run { tx, context, id, documents: Arc::default(), answer: answer.take(), lines: Vec::new() };
         let progress = match documents {
             Err(error) => Progress::Fail(error),
             Ok(documents) => {
