@@ -158,7 +158,12 @@ async fn list(args: &Args, serving: &Serving, connection: &Connection) {
 
 /// One change, seen by everyone who watches.
 async fn fan_out(args: &Args, serving: &Serving, kubeconfig: &std::path::Path) {
-    let watch = format!("{LEASES}?watch=true&resourceVersion=0&labelSelector=fan%3Dout");
+    // From now on: what there is already has been listed by whoever watches.
+    let first =
+        Connection::of_kubeconfig(kubeconfig).await.call("GET", &format!("{LEASES}?limit=1"), Bytes::new()).await;
+    let first: serde_json::Value = serde_json::from_slice(&first).expect("a list");
+    let revision = first["metadata"]["resourceVersion"].as_str().expect("a revision");
+    let watch = format!("{LEASES}?watch=true&resourceVersion={revision}&labelSelector=fan%3Dout");
     let (told, mut heard) = mpsc::unbounded_channel();
     let before = serving.usage();
     let mut connections = Vec::new();
