@@ -29,7 +29,7 @@ impl Etcd {
         let mut child = Command::new(&binary)
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--log-level", "error", "--name", "bench"])
+            .args(["--logger", "zap", "--log-level", "error", "--name", "bench"])
             .args(["--listen-client-urls", &format!("http://{client}"), "--advertise-client-urls"])
             .arg(format!("http://{client}"))
             .args(["--listen-peer-urls", &format!("http://{peer}"), "--initial-advertise-peer-urls"])
