@@ -258,7 +258,8 @@ prop_compose! {
                 _ if stage == 4 => UnitState::Absent,
                 _ => bootstrap,
             },
-            reset: if was_node { UnitState::Absent } else { reset },
+            // Neither of the two units is begun while the other runs.
+            reset: if was_node || bootstrap == UnitState::Running { UnitState::Absent } else { reset },
             failures,
             node: (was_node && ailing != 1).then_some(node),
             hangs: was_node && ailing == 2,
