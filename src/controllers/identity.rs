@@ -1,9 +1,9 @@
 //! What makes a cluster the one that it is: everything that cannot change without making it anew.
 
-use std::collections::BTreeMap;
-
+use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+use crate::api::Machine;
 use crate::api::defaults::{Components, Resolved};
 
 /// Annotation on a Machine: the fingerprint of the cluster that it was made for.
@@ -13,9 +13,12 @@ pub const FINGERPRINT: &str = "kina.dev/fingerprint";
 #[must_use]
 pub fn of_machines(spec: &Resolved) -> String {
     // Pools come and go without the rest.
-    let components = Components { workers: BTreeMap::new(), ..spec.components.clone() };
-    hash(&format!(
-        "{} {} {} {} {} {:?} {} {components:?}",
+    let own = |components: &Components| {
+        let Components { feature_gates, runtime_config, proxy_mode, patches, control_plane, workers: _ } = components;
+        format!("{feature_gates:?} {runtime_config:?} {proxy_mode:?} {patches:?} {control_plane:?}")
+    };
+    let mut text = format!(
+        "{} {} {} {} {} {:?} {}",
         spec.version,
         spec.runtime.as_str(),
         spec.pod_subnet,
@@ -23,7 +26,13 @@ pub fn of_machines(spec: &Resolved) -> String {
         spec.node_subnet,
         spec.cni,
         spec.endpoint.ip(),
-    ))
+    );
+    let components = own(&spec.components);
+    // What nobody sets is no part of it: clusters from before there was such a setting stay the same.
+    if components != own(&Components::default()) {
+        text.push_str(&components);
+    }
+    hash(&text)
 }
 
 /// Of everything that the machines of one pool cannot change in place: the cluster's, and a part of its own where the
@@ -35,6 +44,12 @@ pub fn of_pool(spec: &Resolved, pool: &str) -> String {
         None => cluster,
         Some(patches) => format!("{cluster}-{}", hash(&format!("{patches:?}"))),
     }
+}
+
+/// Whether a Machine was made for the cluster, and the pool, as they are wanted now.
+#[must_use]
+pub fn fits(machine: &Machine, spec: &Resolved) -> bool {
+    machine.annotations().get(FINGERPRINT) == Some(&of_pool(spec, &machine.spec.pool))
 }
 
 /// The part of a machine's fingerprint that all machines of its cluster share.
@@ -53,4 +68,36 @@ pub fn of_network(spec: &Resolved) -> String {
 #[must_use]
 pub fn hash(text: &str) -> String {
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ClusterSpec;
+    use crate::api::cluster::RuntimeName;
+    use crate::api::defaults::{HostDefaults, resolve};
+
+    fn resolved(spec: &ClusterSpec) -> Resolved {
+        let node_subnet = "10.160.0.0/24".parse().unwrap();
+        let host = HostDefaults { runtime: RuntimeName::Sim, node_subnet, api_port: 40_000, mapped_ports: Vec::new() };
+        Resolved::of(&resolve(spec, &host)).unwrap()
+    }
+
+    #[test]
+    fn settings_that_nobody_uses_are_no_part_of_a_cluster_and_those_of_a_pool_are_the_pools() {
+        let mut spec = ClusterSpec::default();
+        let plain = of_machines(&resolved(&spec));
+        assert_eq!(plain, hash("v1.35.5 sim 10.244.0.0/16 10.96.0.0/16 10.160.0.0/24 Auto 127.0.0.1"));
+        let patch = vec!["kind: JoinConfiguration".to_owned()];
+        spec.workers.push(crate::api::cluster::WorkerPool {
+            name: "a".into(),
+            kubeadm_config_patches: patch.clone(),
+            ..Default::default()
+        });
+        assert_eq!(of_machines(&resolved(&spec)), plain);
+        assert_eq!(of_cluster(&of_pool(&resolved(&spec), "a")), plain);
+        assert_ne!(of_pool(&resolved(&spec), "a"), plain);
+        spec.kubeadm_config_patches = patch;
+        assert_ne!(of_machines(&resolved(&spec)), plain);
+    }
 }

@@ -133,6 +133,23 @@ pub struct MachineFacts {
 }
 
 impl MachineFacts {
+    /// A machine that was just recorded.
+    #[must_use]
+    pub fn recorded(name: &str, uid: &str, spec: &MachineSpec) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            spec: spec.clone(),
+            deleting: false,
+            of_this_cluster: true,
+            ready: false,
+            bootstrapped: Some(false),
+            outdated: false,
+            just_adopted: false,
+            waiting: "WaitingForTurn".to_owned(),
+        }
+    }
+
     /// Whether it runs the control plane.
     #[must_use]
     pub fn is_control_plane(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::api::machine::{BootstrapMethod, MachineSpec, Turn};
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::host::Found;
 use crate::controllers::identity;
+use crate::controllers::machine::container;
 use crate::controllers::machine::observe::is_paused;
 use crate::runtime::ContainerState;
 
@@ -59,9 +60,8 @@ pub struct Forecast {
 #[must_use]
 pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machines: &[Machine]) -> Facts {
     let resolved = Resolved::of(spec);
-    let fingerprint = resolved.as_ref().map(identity::of_machines);
     let facts: Vec<MachineFacts> =
-        machines.iter().filter_map(|machine| machine_facts(machine, fingerprint.as_ref())).collect();
+        machines.iter().filter_map(|machine| machine_facts(machine, resolved.as_ref())).collect();
     let is_there = !facts.is_empty();
     let subnet = spec.networking.node_subnet.clone().unwrap_or_default();
     let current = facts.iter().all(|machine| machine.of_this_cluster);
@@ -96,7 +96,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
     }
 }
 
-fn machine_facts(machine: &Machine, fingerprint: Option<&String>) -> Option<MachineFacts> {
+fn machine_facts(machine: &Machine, resolved: Option<&Resolved>) -> Option<MachineFacts> {
     let status = machine.status.clone().unwrap_or_default();
     let waiting = status.waiting.map(|waiting| waiting.reason).unwrap_or_default();
     let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED);
@@ -105,7 +105,7 @@ fn machine_facts(machine: &Machine, fingerprint: Option<&String>) -> Option<Mach
         uid: machine.uid()?,
         spec: machine.spec.clone(),
         deleting: machine.metadata.deletion_timestamp.is_some(),
-        of_this_cluster: fingerprint.is_none() || machine.annotations().get(identity::FINGERPRINT) == fingerprint,
+        of_this_cluster: resolved.is_none_or(|resolved| identity::fits(machine, resolved)),
         ready: conditions::is_true(&status.conditions, READY),
         bootstrapped: bootstrapped.map(|condition| condition.status == "True"),
         outdated: waiting == "WaitingForRoll" || machine.spec.turn == Some(Turn::Roll),
@@ -200,18 +200,7 @@ impl World {
 
     fn create(&mut self, name: &str, spec: &MachineSpec) {
         self.made.insert(name.to_owned());
-        self.facts.machines.push(MachineFacts {
-            name: name.to_owned(),
-            uid: name.to_owned(),
-            spec: spec.clone(),
-            deleting: false,
-            of_this_cluster: true,
-            ready: false,
-            bootstrapped: Some(false),
-            outdated: false,
-            just_adopted: false,
-            waiting: "WaitingForTurn".to_owned(),
-        });
+        self.facts.machines.push(MachineFacts::recorded(name, name, spec));
         self.facts.machines.sort_by(|left, right| left.name.cmp(&right.name));
         self.tell(Action::Create(name.to_owned()));
     }
@@ -219,7 +208,7 @@ impl World {
     fn update(&mut self, name: &str, spec: &MachineSpec) {
         let Some(machine) = self.facts.machines.iter_mut().find(|machine| machine.name == name) else { return };
         let before = std::mem::replace(&mut machine.spec, spec.clone());
-        machine.outdated |= before.image != spec.image || before.resources != spec.resources;
+        machine.outdated |= container::wanted_hash(name, &before) != container::wanted_hash(name, spec);
         let is_live = before.labels != spec.labels || before.taints != spec.taints;
         let granted = spec.turn.filter(|_| spec.turn != before.turn);
         let is_new = self.made.contains(name);
@@ -295,6 +284,7 @@ mod tests {
     use crate::api::cidr::Cidr;
     use crate::api::cluster::{MachineResources, Quantity, RuntimeName, WorkerPool};
     use crate::api::defaults::{self, HostDefaults};
+    use crate::api::node::HostMount;
 
     fn spec() -> ClusterSpec {
         let workers = vec![WorkerPool { name: "default".into(), replicas: 2, ..WorkerPool::default() }];
@@ -320,11 +310,12 @@ mod tests {
             planned.steps.iter().for_each(|step| world.carry_out(step));
             world.pass_time(planned.steps.is_empty());
         }
-        let fingerprint = identity::of_machines(&Resolved::of(spec).unwrap());
+        let resolved = Resolved::of(spec).unwrap();
         let machine = |facts: &MachineFacts| {
             let mut machine = Machine::new(&facts.name, facts.spec.clone());
             machine.metadata.uid = Some(facts.uid.clone());
-            machine.annotations_mut().insert(identity::FINGERPRINT.to_owned(), fingerprint.clone());
+            let fingerprint = identity::of_pool(&resolved, &facts.spec.pool);
+            machine.annotations_mut().insert(identity::FINGERPRINT.to_owned(), fingerprint);
             let condition = |type_: &str| {
                 json!({"type": type_, "status": "True", "reason": type_, "message": "",
                     "lastTransitionTime": "2026-01-01T00:00:00Z"})
@@ -380,6 +371,27 @@ mod tests {
         wanted.workers.clear();
         let going = told(&wanted, &machines(&spec()));
         assert!(going.contains(&Action::Delete("dev-default-1".into())), "{going:?}");
+    }
+
+    #[test]
+    fn everything_that_a_container_is_made_from_rolls() {
+        let roll = |name: &str| Action::Roll(format!("dev-{name}"));
+        let mut mounted = spec();
+        mounted.workers[0].extra_mounts =
+            vec![HostMount { host_path: "/srv".into(), container_path: "/data".into(), ..HostMount::default() }];
+        assert_eq!(told(&mounted, &machines(&spec())), [roll("default-0"), roll("default-1")]);
+        let mut patched = spec();
+        patched.containerd_config_patches = vec!["[debug]".into()];
+        let all = told(&patched, &machines(&spec()));
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all.iter().all(|action| matches!(action, Action::Roll(_))), "{all:?}");
+    }
+
+    #[test]
+    fn a_pool_with_patches_of_its_own_is_of_the_cluster() {
+        let mut spec = spec();
+        spec.workers[0].kubeadm_config_patches = vec!["kind: JoinConfiguration".into()];
+        assert_eq!(told(&spec, &machines(&spec)), []);
     }
 
     #[test]

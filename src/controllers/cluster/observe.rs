@@ -279,9 +279,9 @@ fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
 fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Option<MachineFacts> {
     let name = machine.name_any();
     let status = machine.status.clone().unwrap_or_default();
-    let owner = container::owner(&shared.context.installation, machine)?;
-    let wanted = container::wanted_hash(&name, &machine.spec, &owner);
-    let fingerprint = subject.resolved.as_ref().map(|resolved| identity::of_pool(resolved, &machine.spec.pool));
+    // One that no Kina could have made is none of the cluster's.
+    container::owner(&shared.context.installation, machine)?;
+    let wanted = container::wanted_hash(&name, &machine.spec);
     let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED).map(|condition| condition.status.as_str());
     let altered = status
         .drift
@@ -291,8 +291,7 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
         name,
         uid: machine.uid()?,
         deleting: machine.metadata.deletion_timestamp.is_some(),
-        of_this_cluster: fingerprint.is_none()
-            || machine.annotations().get(identity::FINGERPRINT) == fingerprint.as_ref(),
+        of_this_cluster: subject.resolved.as_ref().is_none_or(|resolved| identity::fits(machine, resolved)),
         ready: conditions::is_true(&status.conditions, READY),
         bootstrapped: match bootstrapped {
             Some("True") => Some(true),

@@ -134,18 +134,7 @@ impl Model {
         let address: Ipv4Addr = spec.address.parse().unwrap();
         assert!((10..255).contains(&address.octets()[3]));
         self.facts.backends_current = false;
-        self.facts.machines.push(MachineFacts {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            spec: spec.clone(),
-            deleting: false,
-            of_this_cluster: true,
-            ready: false,
-            bootstrapped: Some(false),
-            outdated: false,
-            just_adopted: false,
-            waiting: "WaitingForTurn".into(),
-        });
+        self.facts.machines.push(MachineFacts::recorded(name, &format!("uid-{name}"), spec));
         self.facts.machines.sort_by(|left, right| left.name.cmp(&right.name));
     }
 

@@ -61,10 +61,16 @@ pub fn node_labels(machine: &Machine) -> Labels {
 /// The container, its labels with the hash among them. `None` for an address that is none.
 #[must_use]
 pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<ContainerSpec> {
+    let mut container = unlabelled(name, spec)?;
+    container.labels = OwnerLabels { spec_hash: Some(hash(&container)), ..owner.clone() }.to_labels();
+    Some(container)
+}
+
+fn unlabelled(name: &str, spec: &MachineSpec) -> Option<ContainerSpec> {
     let address: Ipv4Addr = spec.address.parse().ok()?;
     let mut octets = address.octets();
     octets[3] = LOAD_BALANCER_INDEX;
-    let mut container = ContainerSpec {
+    Some(ContainerSpec {
         name: name.to_owned(),
         image: spec.image.clone(),
         labels: BTreeMap::new(),
@@ -79,9 +85,7 @@ pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<Con
         dns_search: spec.dns_search.clone(),
         privileged: true,
         command: Vec::new(),
-    };
-    container.labels = OwnerLabels { spec_hash: Some(hash(&container)), ..owner.clone() }.to_labels();
-    Some(container)
+    })
 }
 
 /// Hash of what a container is made from, its labels apart.
@@ -96,8 +100,8 @@ pub fn hash(spec: &ContainerSpec) -> String {
 
 /// The hash that the container of a spec would carry.
 #[must_use]
-pub fn wanted_hash(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<String> {
-    wanted(name, spec, owner).map(|container| hash(&container))
+pub fn wanted_hash(name: &str, spec: &MachineSpec) -> Option<String> {
+    unlabelled(name, spec).map(|container| hash(&container))
 }
 
 /// What a runtime shows otherwise than it was asked for: `(field, wanted, seen)`.

@@ -95,8 +95,7 @@ impl Subject {
         if is_paused(cluster) {
             return ClusterState::Paused;
         }
-        let fingerprint = Resolved::of(&cluster.spec).map(|spec| identity::of_pool(&spec, &self.machine.spec.pool));
-        if self.machine.annotations().get(identity::FINGERPRINT) != fingerprint.as_ref() {
+        if !Resolved::of(&cluster.spec).is_some_and(|spec| identity::fits(&self.machine, &spec)) {
             return ClusterState::Recreating;
         }
         ClusterState::Live
