@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kube::CustomResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cluster::{Cluster, ClusterSpec, Networking, WorkerPool};
+use super::cluster::{ClusterSpec, Networking, PoolSettings, WorkerPool, spec_schema};
 use super::node::PortMapping;
 
 /// What it takes to change a field.
@@ -108,7 +107,7 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
 
 /// Ports of the host that were chosen stay with their ports of the node.
 fn keep_ports(new: &mut [PortMapping], old: &[PortMapping]) {
-    for mapping in new.iter_mut().filter(|mapping| mapping.host_port.is_none_or(|port| port == 0)) {
+    for mapping in new.iter_mut().filter(|mapping| mapping.is_open()) {
         let key = (mapping.container_port, mapping.protocol);
         let before = old.iter().find(|before| (before.container_port, before.protocol) == key);
         mapping.host_port = before.and_then(|before| before.host_port).or(mapping.host_port);
@@ -119,8 +118,7 @@ fn keep_ports(new: &mut [PortMapping], old: &[PortMapping]) {
 /// every field of the schema. `None` for what is no field of its own.
 #[must_use]
 pub fn of_field(path: &str) -> Option<Class> {
-    let crd = serde_json::to_value(Cluster::crd()).ok()?;
-    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")?;
+    let schema = spec_schema();
     let old = example(schema, Variant::First);
     let mut new = old.clone();
     let (mut place, mut part) = (&mut new, schema);
@@ -217,13 +215,17 @@ fn components(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
 fn control_plane(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
     let (old, new) = (&old.control_plane, &new.control_plane);
     found.always("spec.controlPlane.replicas", Class::Live, &old.replicas, &new.replicas);
-    found.always("spec.controlPlane.image", Class::Roll, &old.image, &new.image);
-    found.always("spec.controlPlane.resources", Class::Roll, &old.resources, &new.resources);
-    found.always("spec.controlPlane.labels", Class::Live, &old.labels, &new.labels);
-    found.always("spec.controlPlane.taints", Class::Live, &old.taints, &new.taints);
-    let field = |rest: &str| format!("spec.controlPlane.{rest}");
+    settings(found, "spec.controlPlane", old.settings(), new.settings());
+}
+
+fn settings(found: &mut Found, path: &str, old: PoolSettings<'_>, new: PoolSettings<'_>) {
+    let field = |rest: &str| format!("{path}.{rest}");
+    found.always(&field("image"), Class::Roll, old.image, new.image);
+    found.always(&field("resources"), Class::Roll, old.resources, new.resources);
+    found.always(&field("labels"), Class::Live, old.labels, new.labels);
+    found.always(&field("taints"), Class::Live, &old.taints, &new.taints);
     found.always(&field("extraMounts"), Class::Roll, &old.extra_mounts, &new.extra_mounts);
-    found.ports(&field("extraPortMappings"), &old.extra_port_mappings, &new.extra_port_mappings);
+    found.ports(&field("extraPortMappings"), old.extra_port_mappings, new.extra_port_mappings);
     let (merge, json) = (&old.kubeadm_config_patches, &old.kubeadm_config_patches_json6902);
     found.always(&field("kubeadmConfigPatches"), Class::Recreate, merge, &new.kubeadm_config_patches);
     let field = field("kubeadmConfigPatchesJSON6902");
@@ -237,21 +239,12 @@ fn workers(found: &mut Found, old: &[WorkerPool], new: &[WorkerPool]) {
     let (old, new) = (by_name(old), by_name(new));
     let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
-        let field = |rest: &str| format!("spec.workers[{name}].{rest}");
+        let path = format!("spec.workers[{name}]");
         let (old, new) = (old.get(name), new.get(name));
         let replicas = |pool: Option<&WorkerPool>| pool.map(|pool| pool.replicas);
-        found.always(&field("replicas"), Class::Live, &replicas(old), &replicas(new));
+        found.always(&format!("{path}.replicas"), Class::Live, &replicas(old), &replicas(new));
         if let (Some(old), Some(new)) = (old, new) {
-            found.always(&field("image"), Class::Roll, &old.image, &new.image);
-            found.always(&field("resources"), Class::Roll, &old.resources, &new.resources);
-            found.always(&field("labels"), Class::Live, &old.labels, &new.labels);
-            found.always(&field("taints"), Class::Live, &old.taints, &new.taints);
-            found.always(&field("extraMounts"), Class::Roll, &old.extra_mounts, &new.extra_mounts);
-            found.ports(&field("extraPortMappings"), &old.extra_port_mappings, &new.extra_port_mappings);
-            let (merge, json) = (&old.kubeadm_config_patches, &old.kubeadm_config_patches_json6902);
-            found.always(&field("kubeadmConfigPatches"), Class::Recreate, merge, &new.kubeadm_config_patches);
-            let field = field("kubeadmConfigPatchesJSON6902");
-            found.always(&field, Class::Recreate, json, &new.kubeadm_config_patches_json6902);
+            settings(found, &path, old.settings(), new.settings());
         }
     }
 }
@@ -302,9 +295,8 @@ mod tests {
                 }),
             }
         }
-        let crd = serde_json::to_value(Cluster::crd()).unwrap();
         let mut fields = Vec::new();
-        leaves(crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap(), "", &mut fields);
+        leaves(spec_schema(), "", &mut fields);
         let without: Vec<&String> = fields.iter().filter(|field| of_field(field).is_none()).collect();
         assert!(fields.len() > 20 && without.is_empty(), "{without:?}");
         assert_eq!(of_field("workers.replicas"), Some(Class::Live));

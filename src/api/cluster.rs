@@ -1,11 +1,13 @@
 //! Cluster: what people write.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
+use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::annotations;
 use super::conditions::Waiting;
@@ -171,6 +173,49 @@ pub struct ControlPlane {
     #[schemars(length(max = 64))]
     pub kubeadm_config_patches_json6902: Vec<JsonPatch6902>,
 }
+
+/// What control planes and a pool of workers have alike.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings<'a> {
+    /// Node image, where it is not the Cluster's.
+    pub image: &'a Option<String>,
+    /// Limits of each machine.
+    pub resources: &'a Option<MachineResources>,
+    /// Labels of the nodes.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Taints of the nodes.
+    pub taints: &'a [Taint],
+    /// Files and directories of the host.
+    pub extra_mounts: &'a [HostMount],
+    /// Ports that the host publishes.
+    pub extra_port_mappings: &'a [PortMapping],
+    /// Merge patches of kubeadm's documents.
+    pub kubeadm_config_patches: &'a [String],
+    /// JSON patches of kubeadm's documents.
+    pub kubeadm_config_patches_json6902: &'a [JsonPatch6902],
+}
+
+macro_rules! has_settings {
+    ($($kind:ty),*) => {$(
+        impl $kind {
+            /// What both kinds of pools have.
+            #[must_use]
+            pub fn settings(&self) -> PoolSettings<'_> {
+                PoolSettings {
+                    image: &self.image,
+                    resources: &self.resources,
+                    labels: &self.labels,
+                    taints: &self.taints,
+                    extra_mounts: &self.extra_mounts,
+                    extra_port_mappings: &self.extra_port_mappings,
+                    kubeadm_config_patches: &self.kubeadm_config_patches,
+                    kubeadm_config_patches_json6902: &self.kubeadm_config_patches_json6902,
+                }
+            }
+        }
+    )*};
+}
+has_settings!(ControlPlane, WorkerPool);
 
 impl Default for ControlPlane {
     fn default() -> Self {
@@ -517,6 +562,16 @@ pub enum Severity {
     Critical,
 }
 
+/// The schema of `spec` of a Cluster, as its definition carries it.
+#[must_use]
+pub fn spec_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let definition = serde_json::to_value(Cluster::crd()).unwrap_or_default();
+        definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
+    })
+}
+
 impl Serialize for Quantity {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // A plain number goes back as it came, so that a manifest is the same after a round.
@@ -564,7 +619,7 @@ fn drift_interval() -> String {
     "30s".to_owned()
 }
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, Cni, KubeProxyMode, RuntimeName};
+use super::cluster::{ClusterSpec, Cni, KubeProxyMode, PoolSettings, RuntimeName};
 use super::node::{JsonPatch6902, PortMapping};
 use super::quantity;
 use super::versions::{self, KubernetesVersion};
@@ -39,17 +39,13 @@ pub fn is_resolved(spec: &ClusterSpec) -> bool {
 /// How many port mappings leave the port of the host open.
 #[must_use]
 pub fn open_ports(spec: &ClusterSpec) -> usize {
-    mappings(spec).filter(|mapping| is_open(mapping)).count()
+    mappings(spec).filter(|mapping| mapping.is_open()).count()
 }
 
 /// Every port mapping of a Cluster: control planes first.
 pub fn mappings(spec: &ClusterSpec) -> impl Iterator<Item = &PortMapping> {
     let workers = spec.workers.iter().flat_map(|pool| &pool.extra_port_mappings);
     spec.control_plane.extra_port_mappings.iter().chain(workers)
-}
-
-fn is_open(mapping: &PortMapping) -> bool {
-    mapping.host_port.is_none_or(|port| port == 0)
 }
 
 /// The spec with every default in place. What is already there stays as it is.
@@ -74,7 +70,7 @@ pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
         networking.api_server.port = Some(host.api_port);
     }
     let workers = spec.workers.iter_mut().flat_map(|pool| &mut pool.extra_port_mappings);
-    let open = spec.control_plane.extra_port_mappings.iter_mut().chain(workers).filter(|mapping| is_open(mapping));
+    let open = spec.control_plane.extra_port_mappings.iter_mut().chain(workers).filter(|mapping| mapping.is_open());
     for (mapping, port) in open.zip(&host.mapped_ports) {
         mapping.host_port = Some(*port);
     }
@@ -118,16 +114,15 @@ impl Patches {
 impl Components {
     fn of(spec: &ClusterSpec) -> Self {
         let patches = |merge: &[String], json: &[JsonPatch6902]| Patches { merge: merge.to_vec(), json: json.to_vec() };
-        let plane = &spec.control_plane;
-        let workers = spec.workers.iter().map(|pool| {
-            (pool.name.clone(), patches(&pool.kubeadm_config_patches, &pool.kubeadm_config_patches_json6902))
-        });
+        let of_pool =
+            |pool: PoolSettings<'_>| patches(pool.kubeadm_config_patches, pool.kubeadm_config_patches_json6902);
+        let workers = spec.workers.iter().map(|pool| (pool.name.clone(), of_pool(pool.settings())));
         Self {
             feature_gates: spec.feature_gates.clone(),
             runtime_config: spec.runtime_config.clone(),
             proxy_mode: spec.networking.kube_proxy_mode.unwrap_or_default(),
             patches: patches(&spec.kubeadm_config_patches, &spec.kubeadm_config_patches_json6902),
-            control_plane: patches(&plane.kubeadm_config_patches, &plane.kubeadm_config_patches_json6902),
+            control_plane: of_pool(spec.control_plane.settings()),
             workers: workers.filter(|(_, patches)| !patches.is_empty()).collect(),
         }
     }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::is_false;
+
 /// A file or directory of the host, inside a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -66,6 +68,12 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
+    /// Whether the port of the host is left for Kina to choose.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.host_port.is_none_or(|port| port == 0)
+    }
+
     /// Where it listens on the host. `None` for an address that is none, or while no port is chosen.
     #[must_use]
     pub fn listens_on(&self) -> Option<(IpAddr, u16)> {
@@ -73,7 +81,7 @@ impl PortMapping {
             Some(text) => text.parse().ok()?,
             None => IpAddr::from([127, 0, 0, 1]),
         };
-        Some((address, self.host_port.filter(|&port| port != 0)?))
+        Some((address, self.host_port.filter(|_| !self.is_open())?))
     }
 }
 
@@ -105,9 +113,4 @@ pub struct JsonPatch6902 {
     /// The patch: a list of operations in YAML or JSON.
     #[schemars(length(max = 65536))]
     pub patch: String,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }

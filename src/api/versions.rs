@@ -41,10 +41,16 @@ impl KubernetesVersion {
     /// The version that the name of a node image tells: of kind's own images, or those that Kina builds.
     #[must_use]
     pub fn of_image(image: &str) -> Option<Self> {
+        let (repository, version) = Self::of_tag(image)?;
+        (repository == "kindest/node" || repository.ends_with("/kindest/node")).then_some(version)
+    }
+
+    /// The repository of an image and the version in its tag: `kindest/node:v1.35.5@sha256:…`.
+    #[must_use]
+    pub fn of_tag(image: &str) -> Option<(&str, Self)> {
         let image = image.split_once('@').map_or(image, |(name, _)| name);
         let (repository, tag) = image.rsplit_once(':')?;
-        let is_node = repository == "kindest/node" || repository.ends_with("/kindest/node");
-        is_node.then(|| Self::parse(tag)).flatten()
+        Some((repository, Self::parse(tag)?))
     }
 
     /// The node image that carries it.

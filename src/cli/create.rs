@@ -156,7 +156,7 @@ fn set(document: &mut Document, field: &str, value: Value) {
 /// Who names an image of kind's means the version in its tag, too.
 fn set_image(document: &mut Document, image: &str) -> Result<(), CliError> {
     set(document, "image", json!(image));
-    let Some(version) = version_of(image) else { return Ok(()) };
+    let Some((_, version)) = KubernetesVersion::of_tag(image) else { return Ok(()) };
     match document.spec["kubernetesVersion"].as_str() {
         None => set(document, "kubernetesVersion", Value::String(version.to_string())),
         Some(named) if KubernetesVersion::parse(named) == Some(version) => {}
@@ -166,13 +166,6 @@ fn set_image(document: &mut Document, image: &str) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-/// The Kubernetes version in an image's tag: `kindest/node:v1.35.5@sha256:…`.
-fn version_of(image: &str) -> Option<KubernetesVersion> {
-    let untied = image.split_once('@').map_or(image, |(name, _)| name);
-    let (_, tag) = untied.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-    KubernetesVersion::parse(tag)
 }
 
 async fn refuse_existing(client: &Client, name: &str) -> Result<(), CliError> {
@@ -243,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_tag_of_an_image_tells_its_version() {
-        let told = |image: &str| version_of(image).map(|version| version.to_string());
+        let told = |image: &str| KubernetesVersion::of_tag(image).map(|(_, version)| version.to_string());
         let digest = "kindest/node:v1.34.1@sha256:0123";
         assert_eq!(told(digest).as_deref(), Some("v1.34.1"));
         assert_eq!(told("localhost:5000/kindest/node:v1.35.5").as_deref(), Some("v1.35.5"));

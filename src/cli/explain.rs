@@ -1,5 +1,6 @@
 //! `kina explain`: what a field of a manifest means, and what it takes to change it. kubectl's layout.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
@@ -31,19 +32,24 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let mut words = args.path.split('.');
     let kind = words.next().unwrap_or_default();
-    let (name, crd) = match Which::parse(kind)? {
-        Which::Clusters => ("Cluster", Cluster::crd()),
-        Which::Machines => ("Machine", Machine::crd()),
-        Which::Sources => ("Source", Source::crd()),
-        Which::Events => {
-            let error = CliError::new(Exit::Usage, "events are Kubernetes' own");
-            return Err(error.hint("`kubectl explain events`"));
-        }
+    let Some((name, crd)) = definition(Which::parse(kind)?) else {
+        let error = CliError::new(Exit::Usage, "events are Kubernetes' own");
+        return Err(error.hint("`kubectl explain events`"));
     };
     let root = schema::of(&crd);
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     let (path, schema) = descend(&root, kind, &words)?;
     context.printer.data(&page(name, &path, schema, args.recursive))
+}
+
+/// Kind and definition; `None` for what is not Kina's.
+fn definition(which: Which) -> Option<(&'static str, CustomResourceDefinition)> {
+    match which {
+        Which::Clusters => Some(("Cluster", Cluster::crd())),
+        Which::Machines => Some(("Machine", Machine::crd())),
+        Which::Sources => Some(("Source", Source::crd())),
+        Which::Events => None,
+    }
 }
 
 /// The schema at a path. Lists and their elements are the same, as for kubectl.
@@ -76,12 +82,7 @@ pub fn fields(written: &str) -> Vec<String> {
     };
     let mut words = before.split('.');
     let kind = words.next().unwrap_or_default();
-    let crd = match Which::parse(kind) {
-        Ok(Which::Clusters) => Cluster::crd(),
-        Ok(Which::Machines) => Machine::crd(),
-        Ok(Which::Sources) => Source::crd(),
-        Ok(Which::Events) | Err(_) => return Vec::new(),
-    };
+    let Some((_, crd)) = Which::parse(kind).ok().and_then(definition) else { return Vec::new() };
     let (root, words) = (schema::of(&crd), words.collect::<Vec<_>>());
     let Ok((_, schema)) = descend(&root, kind, &words) else { return Vec::new() };
     properties(schema).into_iter().map(|(name, _)| format!("{before}.{name}")).collect()

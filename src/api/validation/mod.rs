@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, IpFamily, MachineResources, Taint, WorkerPool};
+use super::cluster::{ClusterSpec, IpFamily, MachineResources, PoolSettings, Taint, WorkerPool};
 use super::names::{ClusterName, PoolName};
 use super::quantity;
 use super::versions::{KubernetesVersion, NEWEST_MINOR, OLDEST_MINOR};
@@ -125,13 +125,7 @@ fn control_plane(faults: &mut Faults, spec: &ClusterSpec) {
             format!("{replicas} control planes cannot keep a quorum: use 1, 3, 5 or 7"),
         );
     }
-    resources(faults, &["spec", "controlPlane"], spec.control_plane.resources.as_ref());
-    labels(faults, &["spec", "controlPlane"], spec.control_plane.labels.iter());
-    taints(faults, &["spec", "controlPlane"], &spec.control_plane.taints);
-    let plane = &spec.control_plane;
-    settings::mounts(faults, &["spec", "controlPlane"], &plane.extra_mounts);
-    let (merge, json) = (&plane.kubeadm_config_patches, &plane.kubeadm_config_patches_json6902);
-    settings::kubeadm_patches(faults, &["spec", "controlPlane"], merge, json);
+    pool(faults, &["spec", "controlPlane"], spec.control_plane.settings());
 }
 
 fn workers(faults: &mut Faults, pools: &[WorkerPool]) {
@@ -148,12 +142,16 @@ fn workers(faults: &mut Faults, pools: &[WorkerPool]) {
         if pool.replicas > 1000 {
             faults.add(&[&path[..], &["replicas"]].concat(), format!("{} is more than 1000", pool.replicas));
         }
-        resources(faults, &path, pool.resources.as_ref());
-        labels(faults, &path, pool.labels.iter());
-        taints(faults, &path, &pool.taints);
-        settings::mounts(faults, &path, &pool.extra_mounts);
-        settings::kubeadm_patches(faults, &path, &pool.kubeadm_config_patches, &pool.kubeadm_config_patches_json6902);
+        self::pool(faults, &path, pool.settings());
     }
+}
+
+fn pool(faults: &mut Faults, path: &[&str], pool: PoolSettings<'_>) {
+    resources(faults, path, pool.resources.as_ref());
+    labels(faults, path, pool.labels.iter());
+    taints(faults, path, pool.taints);
+    settings::mounts(faults, path, pool.extra_mounts);
+    settings::kubeadm_patches(faults, path, pool.kubeadm_config_patches, pool.kubeadm_config_patches_json6902);
 }
 
 fn resources(faults: &mut Faults, path: &[&str], resources: Option<&MachineResources>) {

@@ -15,7 +15,7 @@ mod kind;
 mod object;
 pub mod place;
 mod scalar;
-pub(super) mod schema;
+mod schema;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use super::faults::Found;
 use super::schema::{self, join};
 use super::tree::{Entry, Node, Shape, Span};
 use super::{Document, host_paths, kind, suggest};
+use crate::api::cluster::spec_schema;
 use crate::api::names::ClusterName;
 use crate::api::{API_VERSION, ClusterSpec, GROUP, annotations, validation};
 use crate::apiserver::schema::{is_label_value, is_qualified_name};
@@ -155,7 +156,7 @@ fn cluster(root: &Node, directory: Option<&Path>, mut faults: Vec<Found>) -> Obj
             "apiVersion" | "kind" => {}
             "metadata" => metadata = Metadata::read(&entry.value, &mut faults),
             "spec" if matches!(entry.value.shape, Shape::Null) => {}
-            "spec" => spec = schema::check(&entry.value, schema::cluster_spec(), "spec", &mut faults),
+            "spec" => spec = schema::check(&entry.value, spec_schema(), "spec", &mut faults),
             "status" => {
                 let fault = Found::at(entry.place, "`status` is written by Kina".to_owned());
                 faults.push(fault.labelled("not allowed here").helped("remove it"));

@@ -1,23 +1,10 @@
 //! A tree held against the schema of its kind: what it becomes as JSON, and every place where it does not fit.
 
-use std::sync::OnceLock;
-
-use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
 use super::faults::Found;
 use super::suggest;
 use super::tree::{Node, Shape, Span};
-use crate::api::Cluster;
-
-/// The schema of `spec` of a Cluster, as its definition carries it.
-pub(in crate::sources) fn cluster_spec() -> &'static Value {
-    static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let definition = serde_json::to_value(Cluster::crd()).unwrap_or_default();
-        definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
-    })
-}
 
 /// Walks a tree; the value holds exactly what was written, without fields that were left empty.
 pub(super) fn check(node: &Node, schema: &Value, path: &str, faults: &mut Vec<Found>) -> Option<Value> {

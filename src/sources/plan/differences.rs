@@ -5,14 +5,14 @@ use serde_json::Value;
 use super::Live;
 use crate::api::ClusterSpec;
 use crate::api::class::{self, Change};
+use crate::api::cluster::spec_schema;
 use crate::sources::manifest::Document;
-use crate::sources::manifest::schema;
 
 /// The spec as it would be, with defaults that were resolved kept. Fields that the document used to set and does not
 /// set any more are not seen here: the document's hash tells of those.
 fn applied(live: &ClusterSpec, document: &Document) -> Option<ClusterSpec> {
     let mut value = serde_json::to_value(live).ok()?;
-    overlay(&mut value, &document.spec, schema::cluster_spec());
+    overlay(&mut value, &document.spec, spec_schema());
     serde_json::from_value(value).ok().map(|spec| class::keep_resolved(live, spec))
 }
 
