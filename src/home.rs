@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::host_mounts::MountPolicy;
 use crate::runtime::InstallationId;
 use crate::world::{FileKind, FileSystem, Random, uuid};
 
@@ -16,6 +17,7 @@ const INSTALLATION_ID_BYTES_MAX: u64 = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
+    allowed_mounts: Vec<PathBuf>,
 }
 
 /// The home cannot be used.
@@ -101,7 +103,20 @@ impl Home {
     /// The home at this absolute path.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), allowed_mounts: Vec::new() }
+    }
+
+    /// With paths of the host that clusters of this home may mount besides.
+    #[must_use]
+    pub fn allowing_mounts(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.allowed_mounts.extend(paths);
+        self
+    }
+
+    /// What clusters of this home may mount.
+    #[must_use]
+    pub fn mount_policy(&self) -> MountPolicy {
+        MountPolicy::new(&self.root, &self.allowed_mounts)
     }
 
     /// The directory itself.

@@ -14,6 +14,7 @@ pub mod backup;
 pub mod cli;
 pub mod controllers;
 pub mod home;
+pub mod host_mounts;
 pub mod kubeadm;
 pub mod kubeconfig;
 pub mod observability;

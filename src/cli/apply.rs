@@ -30,6 +30,8 @@ pub const FIELD_MANAGER: &str = "kina";
 pub struct Args {
     #[command(flatten)]
     inputs: inputs::Options,
+    #[command(flatten)]
+    mounts: inputs::AllowedMounts,
     /// Change nothing: `server` asks the API what would come of it, `client` only prints what would be sent
     #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, default_missing_value = "client", conflicts_with_all = ["wait", "no_wait", "progress"])]
     dry_run: Option<DryRun>,
@@ -76,7 +78,8 @@ pub struct Applied {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     context.progress = args.progress.progress;
-    let inputs = read(&args.inputs, context).await?;
+    args.mounts.allow(context)?;
+    let inputs = read_to_apply(args.inputs.clone(), context).await?;
     match args.dry_run {
         None => {}
         Some(DryRun::Client) => return tell_what_is_sent(context, &inputs, args.output.as_ref()),
@@ -127,7 +130,13 @@ async fn try_on_server(context: &mut Context, inputs: &Inputs, format: Option<&F
     session.run(work).await
 }
 
-/// Reads manifests for a verb that applies them, and says what is left alone.
+/// Reads manifests for a verb that makes them happen: what those from the web mount has to be allowed.
+pub async fn read_to_apply(options: inputs::Options, context: &mut Context) -> Result<Inputs, CliError> {
+    let options = inputs::Options { mounts: Some(context.home.mount_policy()), ..options };
+    read(&options, context).await
+}
+
+/// Reads manifests, and says what is left alone.
 pub async fn read(options: &inputs::Options, context: &mut Context) -> Result<Inputs, CliError> {
     if options.filenames.is_empty() {
         return Err(CliError::new(Exit::Usage, "no manifest is given")

@@ -19,6 +19,8 @@ pub struct Environment {
     pub user_home: PathBuf,
     /// `$KINA_HOME`. Read here and not by clap, which would name `--home` in every message about usage.
     pub home: Option<PathBuf>,
+    /// `$KINA_ALLOW_HOST_MOUNTS`, split at `:`.
+    pub allowed_mounts: Vec<PathBuf>,
     /// `$KUBECONFIG`.
     pub kubeconfig: Option<String>,
     /// `$KUBE_EDITOR`, `$VISUAL` or `$EDITOR`, the first that is set.
@@ -106,6 +108,9 @@ impl Environment {
         Self {
             user_home: etcetera::home_dir().unwrap_or_else(|_| PathBuf::from("/")),
             home: std::env::var_os("KINA_HOME").filter(|value| !value.is_empty()).map(PathBuf::from),
+            allowed_mounts: std::env::var_os("KINA_ALLOW_HOST_MOUNTS")
+                .map(|paths| std::env::split_paths(&paths).filter_map(|path| std::path::absolute(path).ok()).collect())
+                .unwrap_or_default(),
             kubeconfig: text("KUBECONFIG"),
             editor: ["KUBE_EDITOR", "VISUAL", "EDITOR"].into_iter().find_map(text),
             temporary: std::env::temp_dir(),

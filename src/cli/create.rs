@@ -62,6 +62,8 @@ struct ClusterArgs {
     #[arg(long)]
     stop_before_kubernetes: bool,
     #[command(flatten)]
+    mounts: inputs::AllowedMounts,
+    #[command(flatten)]
     progress: progress::Flag,
     /// Keep a cluster that failed to come up, to look into it
     #[arg(long)]
@@ -74,6 +76,7 @@ struct ClusterArgs {
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let What::Cluster(args) = args.what;
     context.progress = args.progress.progress;
+    args.mounts.allow(context)?;
     let inputs = wanted(&args, context).await?;
     let name = inputs.documents.first().map(|(_, document)| document.name.clone()).unwrap_or_default();
     let need = if args.wait.is_zero() { Need::Record } else { Need::Converge };
@@ -107,8 +110,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn wanted(args: &ClusterArgs, context: &mut Context) -> Result<Inputs, CliError> {
     let mut inputs = match &args.config {
         Some(path) => {
-            apply::read(&inputs::Options { filenames: vec![path.clone()], ..inputs::Options::default() }, context)
-                .await?
+            let options = inputs::Options { filenames: vec![path.clone()], ..inputs::Options::default() };
+            apply::read_to_apply(options, context).await?
         }
         None => Inputs { documents: vec![(Origin::Flags, of_defaults())], ..Inputs::default() },
     };

@@ -10,8 +10,9 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::fetch::{self, Url};
 use super::printer::Printer;
+use crate::host_mounts::{Declared, MountPolicy};
 use crate::sources::is_manifest;
-use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest};
+use crate::sources::manifest::{Colour, Document, FILE_BYTES_MAX, Manifest, Reading};
 use crate::world::{FileKind, FileSystem};
 
 /// Most files taken from the directories of one command, as for a watched directory's worst day.
@@ -28,6 +29,34 @@ pub struct Options {
     /// Also read the directories below those given
     #[arg(short = 'R', long)]
     pub recursive: bool,
+    /// What manifests from the web may mount, where what they say is to happen.
+    #[arg(skip)]
+    pub mounts: Option<MountPolicy>,
+}
+
+/// Paths of the host that may be mounted although they are sensitive, or declared elsewhere.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AllowedMounts {
+    /// Let clusters mount this path of the host: `/`, Kina's home and sockets of container runtimes by their own names, and
+    /// for manifests from git or the web everything below it; may be given several times [default: $KINA_ALLOW_HOST_MOUNTS]
+    #[arg(long = "allow-host-mount", value_name = "PATH")]
+    allowed: Vec<PathBuf>,
+}
+
+impl AllowedMounts {
+    /// Takes them over for the Kina that this command may run, and for what it reads itself.
+    ///
+    /// # Errors
+    /// Where a relative path has no directory that it could be meant from.
+    pub fn allow(&self, context: &mut Context) -> Result<(), CliError> {
+        let absolute = |path: &PathBuf| {
+            let failed = || CliError::new(Exit::Usage, format!("cannot allow `{}` to be mounted", path.display()));
+            std::path::absolute(path).map_err(|source| failed().because(source))
+        };
+        let allowed = self.allowed.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        context.home = context.home.clone().allowing_mounts(allowed);
+        Ok(())
+    }
 }
 
 /// Where a manifest comes from.
@@ -112,10 +141,11 @@ impl Options {
         let mut first: BTreeMap<String, String> = BTreeMap::new();
         for (origin, bytes) in self.contents(context).await? {
             let label = origin.to_string();
-            let manifest = match origin.directory() {
-                Some(directory) => Manifest::parse_in(&directory, &label, &bytes),
-                None => Manifest::parse(&label, &bytes),
-            };
+            let mounts = self.mounts.as_ref().filter(|_| matches!(origin, Origin::Url(_)));
+            let judge = |path: &Path| mounts?.refuse(&*context.world.files, path, Declared::Web);
+            let directory = origin.directory();
+            let reading = Reading { directory: directory.as_deref(), judge: Some(&judge) };
+            let manifest = Manifest::read(&label, reading, &bytes);
             let colour = if style.colour { Colour::On } else { Colour::Off };
             if !manifest.faults.is_empty() {
                 faults.push(manifest.render(colour));

@@ -115,7 +115,7 @@ impl Engine for LocalEngine {
             let lock = self.take(home).await?;
             (Objects::open(home, &self.world).await?, Some(lock))
         } else {
-            (Objects::empty(&self.world).await?, None)
+            (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
             Purpose::Read => Some(system::look(home, &self.world).await),

@@ -207,7 +207,7 @@ async fn run(cli: Cli, printer: Printer, environment: Environment, engine: Arc<d
     let root = cli.global.home.clone().or_else(|| environment.home.clone());
     let root = root.unwrap_or_else(|| environment.user_home.join(".kina"));
     // A relative home is meant from here; a path that cannot be made absolute fails where it is used, by name.
-    let home = Home::at(std::path::absolute(&root).unwrap_or(root));
+    let home = Home::at(std::path::absolute(&root).unwrap_or(root)).allowing_mounts(environment.allowed_mounts.clone());
     let world = World::real();
     let abort = interrupt.clone();
     let mut context = Context { printer, progress: Progress::Auto, world, environment, home, interrupt, engine };

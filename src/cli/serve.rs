@@ -11,6 +11,7 @@ use super::context::Context;
 use super::engine::Start;
 use super::error::CliError;
 use super::exit::Exit;
+use super::inputs::AllowedMounts;
 use super::session;
 use crate::api::Source;
 use crate::world::FileKind;
@@ -23,12 +24,15 @@ pub struct Args {
     /// Do not watch this directory any more; its clusters stay. May be given several times
     #[arg(long, value_name = "DIR")]
     unwatch: Vec<PathBuf>,
+    #[command(flatten)]
+    mounts: AllowedMounts,
     /// Where contexts go [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    args.mounts.allow(context)?;
     let (watch, unwatch) = (absolute(&args.watch)?, absolute(&args.unwatch)?);
     if let Some(both) = watch.iter().find(|path| unwatch.contains(path)) {
         let message = format!("`{}` is to be watched, and not to be", both.display());

@@ -28,6 +28,7 @@ use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, core};
 use crate::home::Home;
 use crate::runtime::Listing;
+use crate::system::admission::ClusterRules;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
@@ -149,7 +150,9 @@ impl House {
     fn new(serving: Serving) -> Self {
         let world = World::simulated(1, NOW.parse().unwrap());
         let store = RedbStore::in_memory("store").unwrap();
-        let kinds = [Cluster::crd(), Machine::crd(), Source::crd()].map(|crd| Kind::from_crd(&crd).unwrap());
+        let mut kinds = [Cluster::crd(), Machine::crd(), Source::crd()].map(|crd| Kind::from_crd(&crd).unwrap());
+        let rules = ClusterRules { mounts: Home::at("/home/me/.kina").mount_policy() };
+        kinds[0] = kinds[0].clone().with_admission(Arc::new(rules));
         let server = ApiServer::builder(store, world.clock.clone(), world.random.clone())
             .kinds(kinds)
             .kinds(core::control())

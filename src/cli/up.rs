@@ -18,6 +18,8 @@ pub struct Args {
     #[command(flatten)]
     inputs: inputs::Options,
     #[command(flatten)]
+    mounts: inputs::AllowedMounts,
+    #[command(flatten)]
     progress: progress::Flag,
     /// Leave once everything is Ready, also where that ends simulated clusters
     #[arg(long)]
@@ -32,7 +34,8 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     context.progress = args.progress.progress;
-    let inputs = apply::read(&args.inputs, context).await?;
+    args.mounts.allow(context)?;
+    let inputs = apply::read_to_apply(args.inputs.clone(), context).await?;
     let session = Session::open(context, Need::Converge, args.kubeconfig.as_deref()).await?;
     let (client, runs) = (session.client.clone(), session.runs());
     let work = async {

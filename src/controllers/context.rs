@@ -20,6 +20,7 @@ use super::views::View;
 use super::wake::Waker;
 use crate::api::cluster::RuntimeName;
 use crate::api::{Cluster, Machine};
+use crate::host_mounts::MountPolicy;
 use crate::kubeadm::{Pki, pki};
 use crate::kubeconfig;
 use crate::observability::Metrics;
@@ -39,6 +40,8 @@ pub struct Context {
     pub installation: InstallationId,
     /// Where clusters' certificates lie: `$KINA_HOME/pki`.
     pub pki_directory: PathBuf,
+    /// Which paths of the host machines may mount.
+    pub mounts: MountPolicy,
     /// The user's kubeconfig.
     pub kubeconfig: kubeconfig::Target,
     /// How many machines are in work at once; see [`super::limit::parallelism`].

@@ -55,7 +55,7 @@ impl House {
         let sim = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
         let driven = Arc::clone(&sim);
         tokio::spawn(async move { driven.run().await });
-        let cluster = Kind::from_crd(&Cluster::crd()).unwrap().with_admission(Arc::new(ClusterRules));
+        let cluster = Kind::from_crd(&Cluster::crd()).unwrap().with_admission(Arc::new(ClusterRules::default()));
         let machine = Kind::from_crd(&Machine::crd()).unwrap().with_admission(Arc::new(MachineRules));
         let store = RedbStore::in_memory("store").unwrap();
         let server = ApiServer::builder(store, world.clock.clone(), world.random.clone())
@@ -75,6 +75,7 @@ impl House {
             runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
             installation: InstallationId::parse("0f7c9a10-aaaa").unwrap(),
             pki_directory: PKI.into(),
+            mounts: crate::host_mounts::MountPolicy::default(),
             kubeconfig: Target::explicit(KUBECONFIG),
             parallelism: 4,
             metrics: crate::observability::Metrics::new(),

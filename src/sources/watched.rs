@@ -1,17 +1,19 @@
 //! One root: its files as they have settled.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::board;
-use super::manifest::{Fault, Manifest};
+use super::manifest::{Fault, Manifest, Reading};
 use super::plan::Place;
 use super::roots::Root;
 use super::scan::{self, Content, Problem, Scan};
 use super::settle::{Settled, Settler};
+use crate::host_mounts::{Declared, MountPolicy};
 use crate::world::{FileIdentity, FileSystem, Watching, World};
 
 /// Between scans while the host tells of changes: what it did not tell is found then.
@@ -29,6 +31,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Watched {
     root: Root,
+    mounts: MountPolicy,
     settler: Settler,
     watching: Option<(FileIdentity, Watching)>,
     /// Files in their settled state.
@@ -45,9 +48,10 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(root: Root) -> Self {
+    pub(super) fn new(root: Root, mounts: MountPolicy) -> Self {
         Self {
             root,
+            mounts,
             settler: Settler::default(),
             watching: None,
             files: BTreeMap::new(),
@@ -84,7 +88,7 @@ impl Watched {
             return;
         }
         self.commit = scan.commit.take();
-        self.take(&mut scan, uptime);
+        self.take(files, &mut scan, uptime);
     }
 
     /// Becomes ready when the host tells of a change; never, where it cannot.
@@ -136,7 +140,8 @@ impl Watched {
         });
     }
 
-    fn take(&mut self, scan: &mut Scan, uptime: Duration) {
+    fn take(&mut self, disk: &dyn FileSystem, scan: &mut Scan, uptime: Duration) {
+        let declared = if scan.is_checkout { Declared::Git } else { Declared::Here };
         let count = scan.files.len();
         scan.files.retain(|_, seen| seen.content != Content::Later);
         let is_whole = scan.files.len() == count;
@@ -153,7 +158,9 @@ impl Watched {
             let manifest = match seen.content {
                 Content::New(bytes) => {
                     let file = self.root.path.join(path);
-                    Manifest::parse_in(file.parent().unwrap_or(&self.root.path), path, &bytes)
+                    let judge = |path: &Path| self.mounts.refuse(disk, path, declared);
+                    let directory = Some(file.parent().unwrap_or(&self.root.path));
+                    Manifest::read(path, Reading { directory, judge: Some(&judge) }, &bytes)
                 }
                 Content::Unreadable(why) => {
                     Manifest { faults: vec![Fault::of_file(path, why)], mentions_kina: true, ..Manifest::default() }

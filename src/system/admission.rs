@@ -1,5 +1,8 @@
 //! What may be written to Kina's kinds, beyond their schemas: the rules of [`crate::api`] as admission functions.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::api::class::{self, Class};
@@ -7,11 +10,15 @@ use crate::api::cluster::ClusterSpec;
 use crate::api::{annotations, names, users, validation};
 use crate::apiserver::admission::{Admission, Admitted, Denied, Operation, Request};
 use crate::apiserver::kind::FieldFault;
+use crate::host_mounts::{MountPolicy, Refused};
 
 /// Rules of Clusters: what is resolved stays resolved, names do not collide, and what needs a new cluster is asked for
-/// twice.
-#[derive(Clone, Copy, Debug)]
-pub struct ClusterRules;
+/// twice; and what would hand over the host is not mounted.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterRules {
+    /// What may be mounted.
+    pub mounts: MountPolicy,
+}
 
 /// Rules of Machines: they belong to their Cluster, and only controllers write them.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +37,52 @@ impl Admission for ClusterRules {
         let new = match request.old {
             Some(old) => {
                 let old_spec = spec_of(old)?;
+                self.refuse_mounts(request, Some(&old_spec), &new)?;
                 let kept = class::keep_resolved(&old_spec, new);
                 permit_recreation(request, old, object, &old_spec, &kept)?;
                 kept
             }
-            None => new,
+            None => {
+                self.refuse_mounts(request, None, &new)?;
+                new
+            }
         };
         keep_identity(request, object)?;
         refuse_collisions(request, &new)?;
         write_spec(object, &new)?;
         Ok(Admitted::default())
     }
+}
+
+impl ClusterRules {
+    /// What was mounted before stays: it was allowed then, and is judged again before it is mounted anew.
+    fn refuse_mounts(&self, request: &Request<'_>, old: Option<&ClusterSpec>, new: &ClusterSpec) -> Result<(), Denied> {
+        let known: BTreeSet<&str> = old.into_iter().flat_map(host_paths).map(|(_, path)| path).collect();
+        let fresh = host_paths(new).filter(|(_, path)| !known.contains(path));
+        let refused: Vec<(String, Refused)> =
+            fresh.filter_map(|(field, path)| Some((field, self.mounts.refuse_text(Path::new(path))?))).collect();
+        let Some((_, first)) = refused.first() else { return Ok(()) };
+        let cause = |(field, refused): &(String, Refused)| FieldFault {
+            field: field.clone(),
+            reason: "FieldValueForbidden",
+            message: refused.why.clone(),
+        };
+        Err(Denied::Forbidden {
+            message: format!("cluster {} may not mount this: {} ({})", request.name, first.why, first.hint),
+            causes: refused.iter().map(cause).collect(),
+        })
+    }
+}
+
+/// Every path of the host that a Cluster mounts, with its field.
+fn host_paths(spec: &ClusterSpec) -> impl Iterator<Item = (String, &str)> {
+    let planes = spec.control_plane.extra_mounts.iter().enumerate();
+    let planes = planes.map(|(index, mount)| (format!("spec.controlPlane.extraMounts[{index}].hostPath"), mount));
+    let workers = spec.workers.iter().enumerate().flat_map(|(pool, workers)| {
+        let mounts = workers.extra_mounts.iter().enumerate();
+        mounts.map(move |(index, mount)| (format!("spec.workers[{pool}].extraMounts[{index}].hostPath"), mount))
+    });
+    planes.chain(workers).map(|(field, mount)| (field, mount.host_path.as_str()))
 }
 
 impl Admission for MachineRules {
@@ -275,7 +317,7 @@ mod tests {
     fn a_write_that_drops_resolved_fields_keeps_them() {
         let old = cluster("dev", json!({"kubernetesVersion": "v1.35.5", "runtime": "sim"}));
         let mut new = cluster("dev", json!({"workers": [{"name": "a"}]}));
-        admit(&ClusterRules, users::ADMIN, Some(&old), &mut new, vec![]).unwrap();
+        admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut new, vec![]).unwrap();
         assert_eq!(new["spec"]["kubernetesVersion"], "v1.35.5");
         assert_eq!(new["spec"]["runtime"], "sim");
         assert_eq!(new["spec"]["workers"][0]["name"], "a");
@@ -285,25 +327,51 @@ mod tests {
     fn a_change_that_needs_a_new_cluster_is_refused_unless_permitted() {
         let old = cluster("dev", json!({"networking": {"podSubnet": "10.1.0.0/16"}}));
         let changed = json!({"networking": {"podSubnet": "10.2.0.0/16"}});
-        let refused = admit(&ClusterRules, users::ADMIN, Some(&old), &mut cluster("dev", changed.clone()), vec![]);
+        let refused =
+            admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut cluster("dev", changed.clone()), vec![]);
         let Err(Denied::Forbidden { message, causes }) = refused else { panic!("{refused:?}") };
         assert!(message.starts_with("spec.networking.podSubnet cannot change in place"), "{message}");
         assert_eq!(causes[0].field, "spec.networking.podSubnet");
 
         let mut permitted = cluster("dev", changed.clone());
         permitted["spec"]["allowRecreate"] = json!(true);
-        admit(&ClusterRules, users::ADMIN, Some(&old), &mut permitted, vec![]).unwrap();
+        admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut permitted, vec![]).unwrap();
 
         let mut once = cluster("dev", changed);
         once["metadata"]["annotations"] = json!({"kina.dev/recreate": "4"});
-        admit(&ClusterRules, users::ADMIN, Some(&old), &mut once, vec![]).unwrap();
+        admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut once, vec![]).unwrap();
+    }
+
+    #[test]
+    fn what_would_hand_over_the_host_is_mounted_only_where_it_was_allowed_or_is_mounted_already() {
+        let mount = |path: &str| json!({"workers": [{"name": "a", "extraMounts": [{"hostPath": path, "containerPath": "/x"}]}]});
+        let home = crate::home::Home::at("/home/me/.kina");
+        let rules = ClusterRules { mounts: home.mount_policy() };
+        let refused = admit(&rules, users::ADMIN, None, &mut cluster("dev", mount("/home/me/.kina/pki")), vec![]);
+        let Err(Denied::Forbidden { message, causes }) = refused else { panic!("{refused:?}") };
+        assert_eq!(
+            message,
+            "cluster dev may not mount this: `/home/me/.kina/pki` lies in Kina's home (if that is meant, run Kina with `--allow-host-mount /home/me/.kina/pki`)"
+        );
+        assert_eq!(causes[0].field, "spec.workers[0].extraMounts[0].hostPath");
+        let mut socket = cluster("dev", mount("/var/run/docker.sock"));
+        assert!(admit(&rules, users::SOURCES, None, &mut socket.clone(), vec![]).is_err());
+        let allowed = home.allowing_mounts(["/var/run/docker.sock".into()]);
+        let allowing = ClusterRules { mounts: allowed.mount_policy() };
+        admit(&allowing, users::SOURCES, None, &mut socket.clone(), vec![]).unwrap();
+        // A later Kina that was not told so leaves alone what is there.
+        let old = socket.clone();
+        socket["spec"]["paused"] = json!(true);
+        admit(&rules, users::CONTROLLERS, Some(&old), &mut socket, vec![]).unwrap();
+        socket["spec"]["workers"][0]["extraMounts"][0]["hostPath"] = json!("/");
+        assert!(admit(&rules, users::ADMIN, Some(&old), &mut socket, vec![]).is_err());
     }
 
     #[test]
     fn a_protected_cluster_is_not_recreated_even_where_recreation_is_allowed() {
         let old = cluster("dev", json!({"protect": true, "allowRecreate": true, "runtime": "sim"}));
         let mut new = cluster("dev", json!({"protect": false, "allowRecreate": true, "runtime": "docker"}));
-        let refused = admit(&ClusterRules, users::ADMIN, Some(&old), &mut new, vec![]);
+        let refused = admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut new, vec![]);
         assert!(matches!(refused, Err(Denied::Forbidden { message, .. }) if message.contains("is protected")));
     }
 
@@ -311,13 +379,13 @@ mod tests {
     fn clusters_whose_machines_would_share_names_are_refused() {
         let stored = vec![cluster("a-b", json!({"workers": [{"name": "c"}]}))];
         let mut new = cluster("a", json!({"workers": [{"name": "b-c"}]}));
-        let refused = admit(&ClusterRules, users::ADMIN, None, &mut new, stored.clone());
+        let refused = admit(&ClusterRules::default(), users::ADMIN, None, &mut new, stored.clone());
         assert!(matches!(refused, Err(Denied::Invalid { faults }) if faults[0].message.contains("`a-b-c-N`")));
-        admit(&ClusterRules, users::ADMIN, None, &mut cluster("x", json!({})), stored).unwrap();
+        admit(&ClusterRules::default(), users::ADMIN, None, &mut cluster("x", json!({})), stored).unwrap();
 
         let stored = vec![cluster("a", json!({"workers": [{"name": "b-c"}]}))];
         let mut longer = cluster("a-b", json!({"workers": [{"name": "c"}]}));
-        assert!(admit(&ClusterRules, users::ADMIN, None, &mut longer, stored).is_err());
+        assert!(admit(&ClusterRules::default(), users::ADMIN, None, &mut longer, stored).is_err());
     }
 
     #[test]
@@ -325,13 +393,13 @@ mod tests {
         let mut old = cluster("dev", json!({}));
         old["metadata"]["annotations"] = json!({"kina.dev/identity": "u1"});
         let mut without = cluster("dev", json!({"paused": true}));
-        admit(&ClusterRules, users::ADMIN, Some(&old), &mut without, vec![]).unwrap();
+        admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut without, vec![]).unwrap();
         assert_eq!(without["metadata"]["annotations"]["kina.dev/identity"], "u1");
         let mut other = old.clone();
         other["metadata"]["annotations"]["kina.dev/identity"] = json!("u2");
-        assert!(admit(&ClusterRules, users::ADMIN, Some(&old), &mut other, vec![]).is_err());
-        assert!(admit(&ClusterRules, users::SOURCES, None, &mut other, vec![]).is_err());
-        admit(&ClusterRules, users::CONTROLLERS, Some(&old), &mut other, vec![]).unwrap();
+        assert!(admit(&ClusterRules::default(), users::ADMIN, Some(&old), &mut other, vec![]).is_err());
+        assert!(admit(&ClusterRules::default(), users::SOURCES, None, &mut other, vec![]).is_err());
+        admit(&ClusterRules::default(), users::CONTROLLERS, Some(&old), &mut other, vec![]).unwrap();
     }
 
     #[test]

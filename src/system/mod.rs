@@ -170,7 +170,7 @@ impl Objects {
     /// # Errors
     /// [`SystemError`].
     pub async fn open(home: &Home, world: &World) -> Result<Self, SystemError> {
-        Self::over(Arc::new(Self::store(home, world).await?), world, true, &Metrics::new()).await
+        Self::over(Arc::new(Self::store(home, world).await?), home, world, true, &Metrics::new()).await
     }
 
     /// The home's store. A process that ends lets go of the home a moment before the operating system takes the store
@@ -193,13 +193,14 @@ impl Objects {
     ///
     /// # Errors
     /// [`SystemError`].
-    pub async fn empty(world: &World) -> Result<Self, SystemError> {
+    pub async fn empty(home: &Home, world: &World) -> Result<Self, SystemError> {
         let store = RedbStore::in_memory(&uuid(world.random.as_ref()))?;
-        Self::over(Arc::new(store), world, false, &Metrics::new()).await
+        Self::over(Arc::new(store), home, world, false, &Metrics::new()).await
     }
 
     async fn over(
         store: Arc<dyn Store>,
+        home: &Home,
         world: &World,
         threaded: bool,
         metrics: &Metrics,
@@ -207,7 +208,7 @@ impl Objects {
         let store = Arc::new(MeteredStore::new(store, metrics.clone()));
         let shown = metrics.clone();
         let mut builder = ApiServer::builder_over(store, Arc::clone(&world.clock), Arc::clone(&world.random))
-            .kinds(kinds()?)
+            .kinds(kinds(home.mount_policy())?)
             .page(METRICS, Arc::new(move || (Metrics::CONTENT_TYPE, shown.encode())));
         if threaded {
             builder = builder.threaded_writer();
@@ -289,9 +290,11 @@ impl Running {
             Storage::Home(options) => {
                 let simulator = SimRuntime::open(world.clone(), SimStore::File(home.simulator()), options)?;
                 let store = Arc::new(Objects::store(&home, &world).await?);
-                (Objects::over(store, &world, true, &metrics).await?, simulator)
+                (Objects::over(store, &home, &world, true, &metrics).await?, simulator)
             }
-            Storage::Given { store, simulator } => (Objects::over(store, &world, false, &metrics).await?, simulator),
+            Storage::Given { store, simulator } => {
+                (Objects::over(store, &home, &world, false, &metrics).await?, simulator)
+            }
         };
         roots.extend(objects.known_roots().await?);
         for path in unwatch {
@@ -309,6 +312,7 @@ impl Running {
             world: world.clone(),
             runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
             pki_directory: home.pki(),
+            mounts: home.mount_policy(),
             // One process a home: a lock of a kubeconfig with this mark was left by a crash of ours.
             kubeconfig: kubeconfig.owned_by(installation.to_string()),
             installation,
@@ -342,7 +346,7 @@ impl Running {
         spawn(&mut running.acting, "metrics", watched);
         let source_client = bounded_client(layers.client(running.objects.client(users::SOURCES)));
         let stop = running.stop.clone().cancelled_owned();
-        spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, stop));
+        spawn(&mut running.acting, "sources", sources::run(source_client, world, roots, home.mount_policy(), stop));
         if let Some(serving) = serving {
             let served = serving.run(running.objects.clone(), inside, running.serving.clone());
             spawn(&mut running.answering, "API", served);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
+use kina::api::annotations;
 use kina::runtime::Container;
 
-use crate::stories::{SOON, containers, manifest};
+use crate::stories::{SOON, annotate, containers, manifest};
 use crate::world::{self, Simulation};
 
 /// kind's own way to say it.
@@ -36,10 +37,10 @@ nodes:
     nodeRegistration: {kubeletExtraArgs: {node-labels: ingress-ready=true}}
 - role: worker
   labels: {tier: apps}
-  extraMounts: [{hostPath: data, containerPath: /data, readOnly: true}]
+  extraMounts: [{hostPath: ../../data, containerPath: /data, readOnly: true}]
 - role: worker
   labels: {tier: apps}
-  extraMounts: [{hostPath: data, containerPath: /data, readOnly: true}]
+  extraMounts: [{hostPath: ../../data, containerPath: /data, readOnly: true}]
 "#;
 
 async fn container(simulation: &Simulation, name: &str) -> Arc<Container> {
@@ -54,7 +55,7 @@ fn file(simulation: &Simulation, node: &str, path: &str) -> String {
 #[test]
 fn a_configuration_of_kind_is_a_cluster_with_everything_it_says() {
     world::run(61, |mut simulation: Simulation| async move {
-        simulation.make_directory(Path::new("/home/me/.kina/clusters/data"));
+        simulation.make_directory(Path::new("/home/me/data"));
         simulation.write("app.yaml", KIND);
         simulation.until_ready("app", 3, SOON).await;
 
@@ -65,7 +66,7 @@ fn a_configuration_of_kind_is_a_cluster_with_everything_it_says() {
         assert!(plane.ports[0].host_port > 0);
         assert_eq!(plane.ports[1].host_port, 8443);
         let worker = container(&simulation, "app-worker-1").await;
-        assert_eq!(worker.host_mounts[0].host_path, "/home/me/.kina/clusters/data");
+        assert_eq!(worker.host_mounts[0].host_path, "/home/me/data");
         assert!(worker.host_mounts[0].read_only);
 
         let kubeadm = file(&simulation, "app-control-plane-0", "/kind/kubeadm.conf");
@@ -121,6 +122,44 @@ fn a_machine_waits_for_what_it_mounts() {
         };
         simulation.until_machine("dev-pool-0", SOON, waits).await;
         simulation.make_directory(Path::new("/srv/data"));
+        simulation.until_ready("dev", 2, SOON).await;
+        simulation
+    });
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_later_is_not_mounted_and_what_works_stays() {
+    world::run(67, |mut simulation: Simulation| async move {
+        let mounts = |path: &str| format!("      extraMounts: [{{hostPath: {path}, containerPath: /data}}]\n");
+        simulation.make_directory(Path::new("/srv/data"));
+        simulation.link(Path::new("/srv/data"), Path::new("/srv/link"));
+        simulation.link(Path::new("/srv/data"), Path::new("/srv/later"));
+        simulation.write("dev.yaml", &manifest("dev", 1, &mounts("/srv/link")));
+        simulation.until_ready("dev", 2, SOON).await;
+        let before = containers(&simulation).await;
+
+        // Judged when it was declared, and judged again before the roll takes away what works.
+        annotate(&simulation, "dev", annotations::PAUSED, Some("true")).await;
+        simulation.write("dev.yaml", &manifest("dev", 1, &mounts("/srv/later")));
+        let declares = |path: &'static str| {
+            move |cluster: &kina::api::Cluster| cluster.spec.workers[0].extra_mounts[0].host_path == path
+        };
+        simulation.until_cluster("dev", "with the other mount", SOON, declares("/srv/later")).await;
+        simulation.link(Path::new("/home/me/.kina/pki"), Path::new("/srv/later"));
+        annotate(&simulation, "dev", annotations::PAUSED, None).await;
+        let refused = |machine: &kina::api::Machine| {
+            let waiting = machine.status.as_ref().and_then(|status| status.waiting.as_ref());
+            waiting.is_some_and(|waiting| {
+                waiting.reason == "HostPathRefused" && waiting.message.contains("lies in Kina's home")
+            })
+        };
+        simulation.until_machine("dev-pool-0", SOON, refused).await;
+        assert_eq!(containers(&simulation).await, before, "the machine that works stays");
+        simulation.link(Path::new("/srv/data"), Path::new("/srv/later"));
+        let rolled = |listing: &kina::runtime::Listing| {
+            listing.containers.iter().any(|c| c.name == "dev-pool-0" && before.get(&c.name) != Some(&c.id.0))
+        };
+        simulation.until_listing(SOON, rolled).await;
         simulation.until_ready("dev", 2, SOON).await;
         simulation
     });

@@ -37,7 +37,7 @@ pub async fn containers(simulation: &Simulation) -> BTreeMap<String, String> {
     containers.iter().map(|container| (container.name.clone(), container.id.0.clone())).collect()
 }
 
-async fn annotate(simulation: &Simulation, name: &str, annotation: &str, value: Option<&str>) {
+pub async fn annotate(simulation: &Simulation, name: &str, annotation: &str, value: Option<&str>) {
     let clusters: Api<Cluster> = Api::all(simulation.client());
     let patch = json!({"metadata": {"annotations": {annotation: value}}});
     clusters.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();

@@ -27,7 +27,7 @@ use kina::runtime::sim::{Fault, Gate, Hands, Operation, SimOptions, SimRuntime, 
 use kina::runtime::{ClusterAccess, ContainerSpec, Labels, Listing, Resources, Runtime};
 use kina::sources::Root;
 use kina::system::{NoLayers, Options, Running, Storage};
-use kina::world::World;
+use kina::world::{FileSystem, MemoryFiles, World};
 
 use crate::backend::SharedBytes;
 use crate::entropy;
@@ -42,6 +42,7 @@ pub struct Run {
 pub struct Simulation {
     system: Running,
     world: World,
+    files: Arc<MemoryFiles>,
     home: Home,
     store: SharedBytes,
     simulator: Arc<SimRuntime>,
@@ -146,7 +147,9 @@ where
 impl Simulation {
     async fn start(seed: u64) -> Self {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let world = World::simulated(seed, start);
+        let mut world = World::simulated(seed, start);
+        let files = Arc::new(MemoryFiles::new(Arc::clone(&world.clock)));
+        world.files = Arc::clone(&files) as Arc<dyn FileSystem>;
         let home = Home::at("/home/me/.kina");
         home.prepare(world.files.as_ref(), 1000).unwrap();
         let trace = Trace { lines: Arc::default(), start: tokio::time::Instant::now() };
@@ -156,7 +159,7 @@ impl Simulation {
         let simulator = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
         let store = SharedBytes::default();
         let system = system(&world, &home, &store, &simulator).await;
-        let simulation = Self { system, world, home, store, simulator, trace, faults };
+        let simulation = Self { system, world, files, home, store, simulator, trace, faults };
         simulation.record_all();
         simulation
     }
@@ -284,6 +287,12 @@ impl Simulation {
     pub fn make_directory(&self, path: &Path) {
         self.trace.note(format_args!("make {}", path.display()));
         self.world.files.create_directories(path, 0o700).unwrap();
+    }
+
+    /// Makes a symbolic link, in place of one that is there.
+    pub fn link(&self, target: &Path, path: &Path) {
+        self.trace.note(format_args!("link {} to {}", path.display(), target.display()));
+        self.files.link(target, path).unwrap();
     }
 
     /// The text of a file.

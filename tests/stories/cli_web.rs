@@ -42,6 +42,10 @@ fn served() -> (String, String) {
             let (status, more, body) = match head.split(' ').nth(1) {
                 Some("/dev.yaml") => ("200 OK", "", GOOD.to_owned()),
                 Some("/bad.yaml") => ("200 OK", "", format!("{GOOD}  workerz: []\n")),
+                Some("/mounts.yaml") => {
+                    let mounts = "  controlPlane: {extraMounts: [{hostPath: /srv, containerPath: /x}]}\n";
+                    ("200 OK", "", format!("{GOOD}{mounts}"))
+                }
                 Some("/plain") => ("302 Found", "location: http://127.0.0.1/dev.yaml\r\n", String::new()),
                 _ => ("404 Not Found", "", String::new()),
             };
@@ -75,6 +79,12 @@ fn manifests_come_from_servers_that_this_host_trusts() {
     );
     let told = kina(true, &["up", "-f", &format!("{address}/bad.yaml")]).fails(3);
     assert!(told.contains("/bad.yaml:7:3"), "{told}");
+    let mounts = format!("{address}/mounts.yaml");
+    let told = kina(true, &["apply", "-f", &mounts, "--no-wait"]).fails(3);
+    assert!(told.contains("/mounts.yaml:7:43"), "{told}");
+    assert!(told.contains("`/srv` is not for a manifest from the web unless it is allowed"), "{told}");
+    let allowed = ["--allow-host-mount", "/srv", "--no-wait"];
+    assert_eq!(kina(true, &[&["apply", "-f", &mounts][..], &allowed].concat()).success(), "cluster/dev configured\n");
     let told = kina(true, &["apply", "-f", &format!("{address}/none.yaml")]).fails(5);
     assert!(told.contains("/none.yaml`: the server answered 404 Not Found"), "{told}");
     let told = kina(true, &["apply", "-f", &format!("{address}/plain")]).fails(4);

@@ -65,6 +65,20 @@ fn inputs() -> Vec<(&'static str, Vec<u8>)> {
             "a mount over the node's own",
             spec("  controlPlane: {extraMounts: [{hostPath: /srv, containerPath: /etc}]}\n"),
         ),
+        ("a mount from nowhere", spec("  controlPlane: {extraMounts: [{hostPath: '', containerPath: /x}]}\n")),
+        ("a mount of the whole host", spec("  controlPlane: {extraMounts: [{hostPath: /, containerPath: /host}]}\n")),
+        (
+            "a mount of Kina's home",
+            spec(
+                "  workers:\n  - name: a\n    extraMounts:\n    - {hostPath: ../home/me/.kina/pki, containerPath: /x}\n",
+            ),
+        ),
+        (
+            "a mount of a runtime's socket",
+            spec(
+                "  workers:\n  - name: a\n    extraMounts:\n    - {hostPath: /srv/../run/docker.sock, containerPath: /x}\n",
+            ),
+        ),
         ("a patch of nothing", spec("  kubeadmConfigPatches: ['kind: ClusterConfig']\n")),
         ("a patch that is no TOML", spec("  containerdConfigPatches: ['[plugins']\n")),
         ("a kind of another tool", b"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n".to_vec()),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::host::Found;
 use crate::kubeadm::units::UnitState;
@@ -47,8 +48,8 @@ pub struct Facts {
     pub containerd: Containerd,
     /// Its Cluster wants machines without Kubernetes.
     pub stops_before_kubernetes: bool,
-    /// Paths of the host that it mounts and that are not there; looked at while it has no container.
-    pub missing_paths: Vec<String>,
+    /// Why what it mounts of the host cannot be mounted; looked at while a container of it is to be made.
+    pub unmountable: Option<Wait>,
 }
 
 /// How a node's containerd was started.

@@ -36,7 +36,7 @@ fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
         has_place: true,
         containerd: Containerd::Current,
         stops_before_kubernetes: false,
-        missing_paths: Vec::new(),
+        unmountable: None,
     }
 }
 

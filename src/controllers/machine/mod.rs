@@ -238,7 +238,9 @@ fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
         | Wait::DisruptionBudget { .. }
         | Wait::LeaseNotRenewed => poll,
         Wait::NodeSilent(_) | Wait::BootBroken => poll.max(Duration::from_secs(1)),
-        Wait::Observing | Wait::Network | Wait::HostPathMissing(_) => Duration::from_secs(5),
+        Wait::Observing | Wait::Network | Wait::HostPathMissing(_) | Wait::HostPathRefused { .. } => {
+            Duration::from_secs(5)
+        }
         // Whoever gives a place back wakes; one that was lost by somebody stuck is found in any case.
         Wait::Queued => Duration::from_secs(30),
         Wait::RuntimeSilent(_) | Wait::ApiAway | Wait::BootstrapFailed(_) => Duration::from_secs(15),

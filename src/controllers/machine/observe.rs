@@ -17,6 +17,7 @@ use super::container;
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
 };
+use super::wait::Wait;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
 use crate::api::conditions::{self, BOOTSTRAPPED};
@@ -28,6 +29,7 @@ use crate::controllers::context::Shared;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
 use crate::controllers::node_labels;
+use crate::host_mounts::Declared;
 use crate::kubeadm::units::{self, Boot, Unit, UnitState};
 use crate::kubeadm::{CONTROL_PLANE_TAINT, MARKER_PATH, commands, containerd};
 use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
@@ -186,7 +188,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
             None => Containerd::Current,
         },
         stops_before_kubernetes: subject.cluster.as_ref().is_some_and(|cluster| cluster.spec.stop_before_kubernetes),
-        missing_paths: missing_paths(shared, subject, running.is_some()),
+        unmountable: unmountable(shared, subject, running.is_some()),
     }
 }
 
@@ -217,15 +219,22 @@ async fn containerd(shared: &Shared, subject: &Subject, container: &Container) -
     Containerd::Current
 }
 
-fn missing_paths(shared: &Shared, subject: &Subject, is_running: bool) -> Vec<String> {
-    if is_running || subject.deleting() {
-        return Vec::new();
+/// Judged again where a container is to be made: what a path leads to, and what is allowed, may have changed.
+fn unmountable(shared: &Shared, subject: &Subject, is_running: bool) -> Option<Wait> {
+    if subject.deleting() || is_running && subject.machine.spec.turn != Some(Turn::Roll) {
+        return None;
     }
-    let files = &shared.context.world.files;
-    let paths = subject.machine.spec.extra_mounts.iter().map(|mount| mount.host_path.clone());
-    paths
-        .filter(|path| matches!(files.metadata(Path::new(path)), Err(error) if error.kind() == ErrorKind::NotFound))
-        .collect()
+    let files = &*shared.context.world.files;
+    let is_from_git = |cluster: &Arc<Cluster>| cluster.annotations().contains_key(annotations::SOURCE_COMMIT);
+    let declared = if subject.cluster.as_ref().is_some_and(is_from_git) { Declared::Git } else { Declared::Here };
+    subject.machine.spec.extra_mounts.iter().find_map(|mount| {
+        let path = Path::new(&mount.host_path);
+        if let Some(refused) = shared.context.mounts.refuse(files, path, declared) {
+            return Some(Wait::HostPathRefused { why: refused.why, hint: refused.hint });
+        }
+        let is_missing = files.metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        is_missing.then(|| Wait::HostPathMissing(mount.host_path.clone()))
+    })
 }
 
 /// For how long the Node ails. What cannot be seen does not count.

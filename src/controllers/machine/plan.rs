@@ -195,8 +195,8 @@ fn making(facts: &Facts, network: bool, volume: &Found<()>) -> Plan {
     }
     if !network {
         plan.wait = Some(Wait::Network);
-    } else if let Some(path) = facts.missing_paths.first() {
-        plan.wait = Some(Wait::HostPathMissing(path.clone()));
+    } else if let Some(wait) = &facts.unmountable {
+        plan.wait = Some(wait.clone());
     } else if !facts.image_present {
         plan.steps = vec![Step::PullImage];
         plan.wait = Some(Wait::PullingImage);
@@ -335,7 +335,8 @@ fn may_reset(facts: &Facts) -> bool {
 /// It is a node, or should be one.
 fn as_node(facts: &Facts, outdated: bool) -> Plan {
     let mut plan = Plan { bootstrapped: true, ..Plan::default() };
-    let rolling = outdated && facts.turn == Some(Turn::Roll);
+    // A machine that works is not taken away for one that could not be made.
+    let rolling = outdated && facts.turn == Some(Turn::Roll) && facts.unmountable.is_none();
     match (facts.api.answers, &facts.api.node) {
         (Some(true), Some(node)) if rolling => return Plan { bootstrapped: true, ..leaving(facts, node) },
         (Some(true), Some(node)) => at_work(facts, &mut plan, node),
@@ -353,7 +354,7 @@ fn as_node(facts: &Facts, outdated: bool) -> Plan {
         return Plan { bootstrapped: true, ..Plan::steps(vec![Step::RemoveContainer]) };
     }
     if outdated && plan.wait.is_none() {
-        plan.wait = Some(Wait::Turn(Turn::Roll));
+        plan.wait = Some(facts.unmountable.clone().unwrap_or(Wait::Turn(Turn::Roll)));
     }
     plan
 }

@@ -87,7 +87,7 @@ impl Model {
             has_place: true,
             containerd: if running { self.containerd } else { Containerd::Current },
             stops_before_kubernetes: false,
-            missing_paths: Vec::new(),
+            unmountable: None,
         }
     }
 
@@ -372,7 +372,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         has_place: true,
         containerd: Containerd::Current,
         stops_before_kubernetes: false,
-        missing_paths: Vec::new(),
+        unmountable: None,
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
@@ -415,7 +415,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         has_place: true,
         containerd: Containerd::Current,
         stops_before_kubernetes: false,
-        missing_paths: Vec::new(),
+        unmountable: None,
     };
     let at = |facts: &mut Facts, seconds: u64, restarts: u32, turn: Option<Turn>| {
         facts.ailing = Ailing { lasted: Duration::from_secs(seconds), restarts };
@@ -503,7 +503,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         has_place: true,
         containerd: Containerd::Current,
         stops_before_kubernetes: false,
-        missing_paths: Vec::new(),
+        unmountable: None,
     };
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
     facts.role = MachineRole::ControlPlane;

@@ -27,6 +27,13 @@ pub enum Wait {
     NodeSilent(String),
     /// A path of the host that it mounts is not there.
     HostPathMissing(String),
+    /// A path of the host that it mounts is not allowed to be.
+    HostPathRefused {
+        /// What the path is.
+        why: String,
+        /// What to do if it is meant.
+        hint: String,
+    },
     /// systemd is starting.
     Booting,
     /// systemd gave up.
@@ -80,6 +87,7 @@ impl Wait {
             Self::ContainerUnknown => "ContainerUnknown",
             Self::NodeSilent(_) => "NodeSilent",
             Self::HostPathMissing(_) => "HostPathMissing",
+            Self::HostPathRefused { .. } => "HostPathRefused",
             Self::Booting => "Booting",
             Self::BootBroken => "BootBroken",
             Self::Queued => "Queued",
@@ -121,6 +129,7 @@ impl Wait {
             Self::ContainerUnknown => "the container runtime does not say what its container does".to_owned(),
             Self::NodeSilent(message) => format!("commands in the node fail: {message}"),
             Self::HostPathMissing(path) => format!("it mounts `{path}` of this host, which is not there: make it"),
+            Self::HostPathRefused { why, hint } => format!("it may not mount a path of this host: {why}; {hint}"),
             Self::Booting => "the node is booting".to_owned(),
             Self::BootBroken => "the node's systemd has given up".to_owned(),
             Self::Queued => "other machines are in work on this host".to_owned(),
@@ -151,6 +160,6 @@ impl Wait {
     /// Whether nothing gets better without a person or another spec.
     #[must_use]
     pub fn stalls(&self) -> bool {
-        matches!(self, Self::NameTaken(_) | Self::VolumeLost | Self::HostPathMissing(_))
+        matches!(self, Self::NameTaken(_) | Self::VolumeLost | Self::HostPathMissing(_) | Self::HostPathRefused { .. })
     }
 }

@@ -1,16 +1,19 @@
-//! Paths of the host that a manifest names: relative ones are meant from its own directory.
+//! Paths of the host that a manifest names: relative ones are meant from its own directory, and not all may be mounted.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
+use super::Reading;
 use super::faults::Found;
 use super::tree::Span;
+use crate::host_mounts::{Refused, plain};
 
-/// Makes every `hostPath` absolute. Without a directory, as for what comes from stdin, a relative one is a fault.
+/// Makes every `hostPath` absolute, and judges it. Without a directory, as for what comes from stdin, a relative one is a
+/// fault.
 pub(super) fn resolve(
     spec: &mut Value,
-    directory: Option<&Path>,
+    reading: Reading<'_>,
     place: impl Fn(&[String]) -> Span,
     faults: &mut Vec<Found>,
 ) {
@@ -29,15 +32,21 @@ pub(super) fn resolve(
         }
     }
     for (path, value) in mounts {
-        let Some(text) = value.as_str().filter(|text| !Path::new(text).is_absolute()) else { continue };
-        match directory {
-            Some(directory) => *value = Value::String(plain(&directory.join(text)).display().to_string()),
-            None => {
+        let Some(text) = value.as_str() else { continue };
+        let absolute = match (Path::new(text).is_absolute(), reading.directory) {
+            (true, _) => plain(Path::new(text)),
+            (false, Some(directory)) => plain(&directory.join(text)),
+            (false, None) => {
                 let message =
                     format!("`{text}` is relative, and this manifest has no directory that it could be meant from");
                 faults.push(Found::at(place(&path), message).labelled("relative").helped("write an absolute path"));
+                continue;
             }
+        };
+        if let Some(Refused { why, hint }) = reading.judge.and_then(|judge| judge(&absolute)) {
+            faults.push(Found::at(place(&path), why).labelled("not allowed").helped(hint));
         }
+        *value = Value::String(absolute.display().to_string());
     }
 }
 
@@ -48,19 +57,4 @@ fn of_pool<'v>(pool: &'v mut Value, path: &[String]) -> Vec<(Vec<String>, &'v mu
         Some((path.iter().cloned().chain(keys).collect(), mount.get_mut("hostPath")?))
     });
     found.collect()
-}
-
-/// Without `.` and `..`, as far as that follows from the text alone.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            other => plain.push(other),
-        }
-    }
-    plain
 }

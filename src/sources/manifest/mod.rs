@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::ClusterSpec;
 use crate::api::source::SourceError;
+use crate::host_mounts::Refused;
 use faults::Lines;
 pub use faults::{Colour, Fault};
 use place::Place;
@@ -54,6 +55,18 @@ pub struct Manifest {
     pub mentions_kina: bool,
     /// Whether the text ends amid a line, as one does that was cut off while it was written.
     pub ends_amid_line: bool,
+}
+
+/// Says why a path of the host may not be mounted.
+type Judge<'a> = &'a dyn Fn(&Path) -> Option<Refused>;
+
+/// How a manifest is read.
+#[derive(Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// Where relative paths are meant from; `None` for what has no directory.
+    pub directory: Option<&'a Path>,
+    /// What this host may not mount, given as an absolute path. Without it, nothing is judged.
+    pub judge: Option<Judge<'a>>,
 }
 
 /// Whether a text ends at the end of a line, or as JSON ends.
@@ -87,16 +100,18 @@ impl Manifest {
     /// Reads a text that has no directory. `path` is only shown in faults.
     #[must_use]
     pub fn parse(path: &str, bytes: &[u8]) -> Self {
-        Self::read(path, None, bytes)
+        Self::read(path, Reading::default(), bytes)
     }
 
     /// Reads a file, which lies in this directory.
     #[must_use]
     pub fn parse_in(directory: &Path, path: &str, bytes: &[u8]) -> Self {
-        Self::read(path, Some(directory), bytes)
+        Self::read(path, Reading { directory: Some(directory), judge: None }, bytes)
     }
 
-    fn read(path: &str, directory: Option<&Path>, bytes: &[u8]) -> Self {
+    /// Reads a text as it is said. `path` is only shown in faults.
+    #[must_use]
+    pub fn read(path: &str, reading: Reading<'_>, bytes: &[u8]) -> Self {
         let mentions = |group: &str| bytes.windows(group.len()).any(|window| window == group.as_bytes());
         let mentions_kina = mentions(crate::api::GROUP) || mentions(kind::GROUP);
         let text = match text_of(bytes) {
@@ -107,7 +122,7 @@ impl Manifest {
         let mut found = Vec::new();
         let lines = Lines::new(path, text);
         for parsed in tree::documents(text) {
-            manifest.take(text, &lines, directory, parsed, &mut found);
+            manifest.take(text, &lines, reading, parsed, &mut found);
         }
         found.extend(second_declarations(text, &manifest.documents));
         found.sort_by_key(faults::Found::start);
@@ -145,7 +160,7 @@ impl Manifest {
         &mut self,
         text: &str,
         lines: &Lines<'_>,
-        directory: Option<&Path>,
+        reading: Reading<'_>,
         parsed: tree::Parsed,
         found: &mut Vec<faults::Found>,
     ) {
@@ -155,7 +170,7 @@ impl Manifest {
             found.extend(parsed.faults);
             return;
         };
-        match object::read(&root, directory) {
+        match object::read(&root, reading) {
             object::Object::Empty => {}
             object::Object::Foreign(name) => {
                 if self.foreign.len() < 10 {

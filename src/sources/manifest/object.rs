@@ -1,14 +1,13 @@
 //! What a document is: nothing, another tool's object, or a Cluster.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::faults::Found;
 use super::schema::{self, join};
 use super::tree::{Entry, Node, Shape, Span};
-use super::{Document, host_paths, kind, suggest};
+use super::{Document, Reading, host_paths, kind, suggest};
 use crate::api::cluster::spec_schema;
 use crate::api::names::ClusterName;
 use crate::api::{API_VERSION, ClusterSpec, GROUP, annotations, validation};
@@ -45,8 +44,7 @@ const REFUSED_ANNOTATIONS: [(&str, &str); 8] = [
     (annotations::RECREATE, "asks for something once, which a file cannot: use `spec.allowRecreate`"),
 ];
 
-/// `directory` is where relative paths are meant from.
-pub(super) fn read(root: &Node, directory: Option<&Path>) -> Object {
+pub(super) fn read(root: &Node, reading: Reading<'_>) -> Object {
     match &root.shape {
         Shape::Null => return Object::Empty,
         Shape::Map(_) => {}
@@ -60,7 +58,7 @@ pub(super) fn read(root: &Node, directory: Option<&Path>) -> Object {
         return Object::Faulty(vec![fault]);
     }
     if group == Some(kind::GROUP) {
-        return of_kind(root, directory, version, kind_node);
+        return of_kind(root, reading, version, kind_node);
     }
     if group != Some(GROUP) {
         if holds_clusters(root) {
@@ -78,7 +76,7 @@ pub(super) fn read(root: &Node, directory: Option<&Path>) -> Object {
         faults.push(Found::at(span, format!("`apiVersion` must be `{API_VERSION}`")).labelled("unknown version"));
     }
     match kind_text {
-        Some("Cluster") => cluster(root, directory, faults),
+        Some("Cluster") => cluster(root, reading, faults),
         _ => {
             faults.push(wrong_kind(root, kind_node));
             Object::Faulty(faults)
@@ -125,7 +123,7 @@ fn wrong_kind(root: &Node, kind: Option<&Node>) -> Found {
 }
 
 /// kind's configuration.
-fn of_kind(root: &Node, directory: Option<&Path>, version: Option<&Node>, kind_node: Option<&Node>) -> Object {
+fn of_kind(root: &Node, reading: Reading<'_>, version: Option<&Node>, kind_node: Option<&Node>) -> Object {
     if version.and_then(Node::text) != Some(kind::API_VERSION) {
         let span = version.map_or(root.span, |node| node.span);
         let fault = Found::at(span, format!("`apiVersion` of a configuration of kind must be `{}`", kind::API_VERSION));
@@ -143,11 +141,11 @@ fn of_kind(root: &Node, directory: Option<&Path>, version: Option<&Node>, kind_n
     }
     let metadata = Metadata { name: Some(name), ..Metadata::default() };
     let place = |path: &[String]| schema::locate(root, &origin.of(path));
-    let document = document(metadata, spec, directory, place, &mut faults);
+    let document = document(metadata, spec, reading, place, &mut faults);
     Object::Cluster(Box::new(Read { document, origin: Some(origin), warnings }), faults)
 }
 
-fn cluster(root: &Node, directory: Option<&Path>, mut faults: Vec<Found>) -> Object {
+fn cluster(root: &Node, reading: Reading<'_>, mut faults: Vec<Found>) -> Object {
     let Shape::Map(entries) = &root.shape else { return Object::Empty };
     let mut metadata = Metadata::default();
     let mut spec = None;
@@ -172,19 +170,19 @@ fn cluster(root: &Node, directory: Option<&Path>, mut faults: Vec<Found>) -> Obj
         faults.push(Found::at(span, "`metadata.name` is missing".to_owned()).helped("give the Cluster a name"));
     }
     let spec = spec.unwrap_or_else(|| Value::Object(Map::new()));
-    let document = document(metadata, spec, directory, |path| schema::locate(root, path), &mut faults);
+    let document = document(metadata, spec, reading, |path| schema::locate(root, path), &mut faults);
     Object::Cluster(Box::new(Read { document, origin: None, warnings: Vec::new() }), faults)
 }
 
 fn document(
     metadata: Metadata,
     mut spec: Value,
-    directory: Option<&Path>,
+    reading: Reading<'_>,
     place: impl Fn(&[String]) -> Span,
     faults: &mut Vec<Found>,
 ) -> Document {
     let name = metadata.name.unwrap_or_default();
-    host_paths::resolve(&mut spec, directory, &place, faults);
+    host_paths::resolve(&mut spec, reading, &place, faults);
     let typed = match serde_json::from_value::<ClusterSpec>(spec.clone()) {
         Ok(typed) => typed,
         Err(error) => {

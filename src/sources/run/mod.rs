@@ -22,6 +22,7 @@ use super::plan::{self, Action, Effect, Input, Notice, Plan, Refusal, Removal};
 use super::roots::Root;
 use super::watched::{RESCAN, Watched};
 use crate::api::{Source, SourceStatus, annotations};
+use crate::host_mounts::MountPolicy;
 use crate::world::World;
 
 /// Least time between two passes that only news from the API asked for: a thousand Clusters that become Ready are not a
@@ -39,8 +40,14 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 /// first. Sources of directories that are not among the roots are removed; their Clusters stay and belong to whoever
 /// works by hand.
 ///
-/// The client must speak in the name of [`crate::api::users::SOURCES`].
-pub async fn run(client: Client, world: World, mut roots: Vec<Root>, shutdown: impl Future<Output = ()>) {
+/// What files may mount is up to `mounts`. The client must speak in the name of [`crate::api::users::SOURCES`].
+pub async fn run(
+    client: Client,
+    world: World,
+    mut roots: Vec<Root>,
+    mounts: MountPolicy,
+    shutdown: impl Future<Output = ()>,
+) {
     roots.sort();
     roots.dedup_by(|a, b| a.name == b.name || a.path == b.path);
     let stop = CancellationToken::new();
@@ -50,6 +57,7 @@ pub async fn run(client: Client, world: World, mut roots: Vec<Root>, shutdown: i
         started: Instant::now(),
         client,
         world,
+        mounts,
         stop: stop.clone(),
     };
     let names: Vec<String> = roots.iter().map(|root| root.name.clone()).collect();
@@ -76,6 +84,7 @@ pub async fn run(client: Client, world: World, mut roots: Vec<Root>, shutdown: i
 struct Shared {
     client: Client,
     world: World,
+    mounts: MountPolicy,
     mirror: Mirror,
     board: Board,
     started: Instant,
@@ -159,7 +168,7 @@ impl<'a> Task<'a> {
             name: root.name.clone(),
             path: root.path.display().to_string(),
             events: Events::new(&shared.client, &root.name),
-            watched: Watched::new(root),
+            watched: Watched::new(root, shared.mounts.clone()),
             absent: BTreeMap::new(),
             refusals: BTreeMap::new(),
             failures: 0,

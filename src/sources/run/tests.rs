@@ -46,7 +46,7 @@ impl Stage {
         let clusters = Kind::from_crd(&Cluster::crd())
             .unwrap()
             .with_admission(Arc::new(SourceOwnership))
-            .with_admission(Arc::new(ClusterRules))
+            .with_admission(Arc::new(ClusterRules::default()))
             .with_validation(Arc::new(validate_cluster));
         let sources = Kind::from_crd(&Source::crd()).unwrap().with_admission(Arc::new(SourceRules));
         let server = ApiServer::builder(store, world.clock.clone(), world.random.clone())
@@ -67,7 +67,8 @@ impl Stage {
     fn start(&mut self) {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let client = self.tenant.client(User::named(users::SOURCES));
-        let running = run(client, self.world.clone(), self.roots.clone(), async move { drop(stopped.await) });
+        let mounts = crate::home::Home::at("/home/me/.kina").mount_policy();
+        let running = run(client, self.world.clone(), self.roots.clone(), mounts, async move { drop(stopped.await) });
         self.running = Some((tokio::spawn(running), stop));
     }
 
@@ -281,6 +282,38 @@ async fn a_root_that_vanishes_deletes_nothing_and_is_followed_when_it_is_back() 
     stage.until_names(&["a", "b"]).await;
     stage.quiet().await;
     assert_eq!(stage.status().await.held, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_checkout_mounts_has_to_be_allowed_and_links_do_not_get_past_that() {
+    let mounting =
+        |path: &str| format!("workers: [{{name: a, extraMounts: [{{hostPath: {path}, containerPath: /x}}]}}]");
+    let errors = |status: &SourceStatus| -> Vec<String> {
+        let all = status.files.iter().flat_map(|file| file.errors.iter().map(move |error| (file, error)));
+        all.map(|(file, error)| format!("{}:{}:{} {}", file.path, error.line, error.column, error.message)).collect()
+    };
+    let mut stage = Stage::new().await;
+    stage.files.create_directories(Path::new("/srv/data"), 0o700).unwrap();
+    let memory = stage.memory.clone().unwrap();
+    memory.link(Path::new("/"), Path::new("/srv/link")).unwrap();
+    stage.declare("good", &mounting("/srv/data"));
+    stage.until_names(&["good"]).await;
+    stage.declare("link", &mounting("/srv/link"));
+    stage.until("the link is refused", || async { stage.status().await.errors == 1 }).await;
+    let refused = errors(&stage.status().await);
+    stage.remove("link");
+    stage.until("no error", || async { stage.status().await.errors == 0 }).await;
+    stage.stop().await;
+    // The same directory as a checkout: whoever can push to it would mount what this host has.
+    stage.put(".git/HEAD", "ref: refs/heads/main\n");
+    stage.declare("good", &mounting("/srv/data"));
+    stage.start();
+    stage.until("the mount is refused", || async { stage.status().await.errors == 1 }).await;
+    insta::assert_snapshot!([refused, errors(&stage.status().await)].concat().join("\n"), @r"
+    link.yaml:4:53 `/srv/link` leads to `/`, which is this whole host (if that is meant, run Kina with `--allow-host-mount /`)
+    good.yaml:4:53 `/srv/data` is not for a manifest from a git checkout unless it is allowed (if that is meant, run Kina with `--allow-host-mount /srv/data`)
+    ");
+    assert_eq!(stage.names().await, ["good"], "its last good state stays");
 }
 
 #[tokio::test(start_paused = true)]

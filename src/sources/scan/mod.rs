@@ -32,6 +32,8 @@ pub struct Scan {
     pub problems: Vec<Problem>,
     /// Commit that is checked out.
     pub commit: Option<String>,
+    /// Whether it lies in a git checkout.
+    pub is_checkout: bool,
 }
 
 /// The directory itself.
@@ -87,13 +89,19 @@ pub struct Problem {
 /// Walks a directory. `known` has the hashes of contents that need not be returned again.
 #[must_use]
 pub fn scan(files: &dyn FileSystem, path: &Path, known: &BTreeMap<String, String>) -> Scan {
-    let mut scan =
-        Scan { root: Root::Unavailable(String::new()), files: BTreeMap::new(), problems: Vec::new(), commit: None };
+    let mut scan = Scan {
+        root: Root::Unavailable(String::new()),
+        files: BTreeMap::new(),
+        problems: Vec::new(),
+        commit: None,
+        is_checkout: false,
+    };
     let (root, before) = match open(files, path) {
         Ok(opened) => opened,
         Err(message) => return Scan { root: Root::Unavailable(message), ..scan },
     };
     let checkout = git::find(files, &root);
+    scan.is_checkout = checkout.is_some();
     if let Some(operation) = checkout.as_ref().and_then(|checkout| checkout.operation(files)) {
         return Scan { root: Root::GitOperation(operation), ..scan };
     }
