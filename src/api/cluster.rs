@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::annotations;
 use super::conditions::Waiting;
-use super::node::{HostMount, JsonPatch6902, PortMapping};
+use super::node::{HostMount, JsonPatch6902, PortMapping, Registry};
 
 /// A Kubernetes cluster of machines on this host.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +78,10 @@ pub struct ClusterSpec {
     #[serde(default, rename = "containerdConfigPatchesJSON6902", skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(max = 65536)), length(max = 64))]
     pub containerd_config_patches_json6902: Vec<String>,
+    /// Mirrors and certificates of registries, for containerd on every machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["host"]), length(max = 64))]
+    pub registries: Vec<Registry>,
     /// What to do about differences between what is wanted and what is.
     #[serde(default)]
     pub drift: DriftPolicy,

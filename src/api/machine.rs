@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{Drift, MachineResources, RuntimeName, Taint};
 use super::conditions::Waiting;
-use super::node::{HostMount, PortMapping};
+use super::node::{HostMount, PortMapping, Registry};
 
 /// One node of a Cluster: its container, its volume and its Node. Made by Kina; not meant to be written by people.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +70,10 @@ pub struct MachineSpec {
     /// What containerd's configuration is changed by.
     #[serde(default, skip_serializing_if = "ContainerdPatches::is_empty")]
     pub containerd: ContainerdPatches,
+    /// How its containerd reaches registries. Missing where its Cluster never said anything about them: there is nothing to
+    /// take back then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registries: Option<Vec<Registry>>,
     /// Its address for life, inside the cluster's node subnet.
     pub address: String,
     /// How it becomes a node.

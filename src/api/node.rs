@@ -98,6 +98,26 @@ pub enum Protocol {
     Sctp,
 }
 
+/// How the machines' containerd reaches one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Registry {
+    /// The registry as names of images begin with it, such as `docker.io` or `localhost:5001`; `_default` for all others.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// Addresses that are asked first, in this order, such as `http://cache:5000`; the registry itself is asked last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1, max = 2048)), length(max = 16))]
+    pub mirrors: Vec<String>,
+    /// Authorities, as PEM, that certify the registry and its mirrors. Default: those of the node image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub ca_certificate: Option<String>,
+    /// Accept any certificate of the registry and its mirrors.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub insecure_skip_verify: bool,
+}
+
 /// A JSON patch (RFC 6902) of one of kubeadm's documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

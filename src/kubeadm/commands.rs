@@ -43,6 +43,12 @@ pub fn restart(services: &[&str]) -> Vec<String> {
     words(&[&["systemctl", "restart"], services].concat())
 }
 
+/// Removes files of the node; those that are not there are no error.
+#[must_use]
+pub fn remove_files(paths: &[String]) -> Vec<String> {
+    words(&["rm", "-f", "--"]).into_iter().chain(paths.iter().cloned()).collect()
+}
+
 /// Asks systemd for a unit's state.
 #[must_use]
 pub fn show(unit: Unit) -> Vec<String> {

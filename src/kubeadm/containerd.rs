@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::machine::ContainerdPatches;
+use crate::api::node::Registry;
 use crate::api::patch;
 
 /// containerd's configuration in a node.
@@ -13,6 +14,9 @@ pub const ORIGINAL_PATH: &str = "/etc/containerd/config.toml.image";
 pub const MARKER_PATH: &str = "/etc/containerd/kina-patches";
 /// Its service.
 pub const SERVICE: &str = "containerd.service";
+
+/// What is in it for each registry.
+const REGISTRIES_PATH: &str = "/etc/containerd/certs.d";
 
 /// A configuration that could not be patched.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +34,39 @@ pub enum ContainerdError {
     },
 }
 
+/// What the running containerd was told, in the node itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marker {
+    /// Hash of all of it.
+    pub hash: String,
+    /// The registries that were described.
+    pub registries: Vec<String>,
+}
+
+impl Marker {
+    /// Reads one.
+    #[must_use]
+    pub fn parse(content: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(content);
+        let mut lines = text.lines().map(str::to_owned);
+        Self { hash: lines.next().unwrap_or_default(), registries: lines.collect() }
+    }
+}
+
+impl std::fmt::Display for Marker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hash)?;
+        self.registries.iter().try_for_each(|registry| write!(f, "\n{registry}"))
+    }
+}
+
 /// Applies patches to the image's configuration: tables are merged, everything else is replaced. As in kind, a TOML patch
 /// with a `version` is meant for configurations of that version only.
 ///
 /// # Errors
 /// Where one of them is not what it should be, or a JSON patch does not fit.
 pub fn patched(original: &str, patches: &ContainerdPatches) -> Result<String, ContainerdError> {
-    let mut config: toml::Table =
-        original.parse().map_err(|error: toml::de::Error| ContainerdError::Original(error.message().to_owned()))?;
+    let mut config = table(original)?;
     let Some(version) = config.get("version").cloned() else {
         return Err(ContainerdError::Original("it has no version".to_owned()));
     };
@@ -56,6 +85,64 @@ pub fn patched(original: &str, patches: &ContainerdPatches) -> Result<String, Co
         apply(&mut tree, text).map_err(|message| ContainerdError::Patch { number: index + 1, message })?;
     }
     toml::to_string(&tree).map_err(|error| ContainerdError::Original(error.to_string()))
+}
+
+/// The same, looking for registries where Kina describes them. Images of kind's say so by themselves since containerd 2.
+///
+/// # Errors
+/// Where the text is no TOML.
+pub fn with_registries(text: &str) -> Result<String, ContainerdError> {
+    let mut config = table(text)?;
+    let is_new = config.get("version").and_then(toml::Value::as_integer).is_some_and(|version| version >= 3);
+    let plugin = if is_new { "io.containerd.cri.v1.images" } else { "io.containerd.grpc.v1.cri" };
+    let known = config.get("plugins").and_then(|plugins| plugins.get(plugin)?.get("registry")?.get("config_path"));
+    if known.and_then(toml::Value::as_str).is_some_and(|paths| paths.split(':').any(|path| path == REGISTRIES_PATH)) {
+        return Ok(text.to_owned());
+    }
+    let mut more = toml::Table::from_iter([("config_path".to_owned(), REGISTRIES_PATH.into())]);
+    for key in ["registry", plugin, "plugins"] {
+        more = toml::Table::from_iter([(key.to_owned(), toml::Value::Table(more))]);
+    }
+    merge(&mut config, more);
+    Ok(config.to_string())
+}
+
+/// Whether two texts say the same.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    matches!((table(one), table(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn table(text: &str) -> Result<toml::Table, ContainerdError> {
+    text.parse().map_err(|error: toml::de::Error| ContainerdError::Original(error.message().to_owned()))
+}
+
+/// What containerd reads about a registry, whenever it pulls (containerd's `docs/hosts.md`): path and content.
+#[must_use]
+pub fn registry_files(registry: &Registry) -> Vec<(String, String)> {
+    let [hosts_path, ca_path] = registry_paths(&registry.host);
+    let mut trust = toml::Table::new();
+    if registry.insecure_skip_verify {
+        trust.insert("skip_verify".to_owned(), true.into());
+    }
+    if registry.ca_certificate.is_some() {
+        trust.insert("ca".to_owned(), ca_path.as_str().into());
+    }
+    // In order: containerd asks the mirrors as they are written, so no map may sort them.
+    let mut text = trust.to_string();
+    for mirror in &registry.mirrors {
+        let mut host = trust.clone();
+        host.insert("capabilities".to_owned(), toml::Value::Array(vec!["pull".into(), "resolve".into()]));
+        text.push_str(&format!("\n[host.{}]\n{host}", toml::Value::from(mirror.as_str())));
+    }
+    let ca = registry.ca_certificate.iter().map(|ca| (ca_path.clone(), ca.clone()));
+    ca.chain([(hosts_path, text)]).collect()
+}
+
+/// The files that [`registry_files`] may have written for a registry.
+#[must_use]
+pub fn registry_paths(host: &str) -> [String; 2] {
+    ["hosts.toml", "ca.crt"].map(|name| format!("{REGISTRIES_PATH}/{host}/{name}"))
 }
 
 fn apply(tree: &mut Value, text: &str) -> Result<(), String> {
@@ -115,6 +202,39 @@ mod tests {
         assert!(config["plugins"]["io.containerd.grpc.v1.cri"].get("sandbox_image").is_none());
         let error = patched_with(&[], &[remove, remove]).unwrap_err();
         assert!(error.starts_with("patch 2 of containerd's configuration does not fit"), "{error}");
+    }
+
+    #[test]
+    fn registries_are_looked_for_where_they_are_described_whatever_the_version() {
+        let older = with_registries(ORIGINAL).unwrap();
+        let config: toml::Table = older.parse().unwrap();
+        let cri = &config["plugins"]["io.containerd.grpc.v1.cri"];
+        assert_eq!(cri["registry"]["config_path"].as_str(), Some("/etc/containerd/certs.d"));
+        assert_eq!(cri["sandbox_image"].as_str(), Some("pause:3.10"));
+        assert_eq!(with_registries(&older).unwrap(), older, "nothing to say twice");
+        let newer: toml::Table = with_registries("version = 3\n").unwrap().parse().unwrap();
+        let images = &newer["plugins"]["io.containerd.cri.v1.images"];
+        assert_eq!(images["registry"]["config_path"].as_str(), Some("/etc/containerd/certs.d"));
+    }
+
+    #[test]
+    fn mirrors_are_asked_in_their_order_and_certificates_lie_beside() {
+        let registry = Registry {
+            host: "docker.io".into(),
+            mirrors: vec!["https://z.example/team".into(), "http://a:5000".into()],
+            ca_certificate: Some("PEM".into()),
+            insecure_skip_verify: false,
+        };
+        let files = registry_files(&registry);
+        assert_eq!(files[0], ("/etc/containerd/certs.d/docker.io/ca.crt".into(), "PEM".into()));
+        insta::assert_snapshot!(files[1].1);
+        let insecure = Registry { insecure_skip_verify: true, host: "r:5000".into(), ..Registry::default() };
+        assert_eq!(
+            registry_files(&insecure),
+            [("/etc/containerd/certs.d/r:5000/hosts.toml".into(), "skip_verify = true\n".into())]
+        );
+        let text = registry_files(&registry).pop().unwrap().1;
+        assert!(text.parse::<toml::Table>().is_ok());
     }
 
     #[test]

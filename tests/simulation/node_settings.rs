@@ -52,6 +52,17 @@ fn file(simulation: &Simulation, node: &str, path: &str) -> String {
     String::from_utf8(simulation.hands().file(node, path).unwrap_or_default()).unwrap()
 }
 
+/// Until a file of a node is so; one that is not there is empty.
+async fn until_file(simulation: &Simulation, node: &str, path: &str, holds: impl Fn(&str) -> bool) {
+    for _ in 0..SOON.as_secs() {
+        if holds(&file(simulation, node, path)) {
+            return;
+        }
+        simulation.advance(Duration::from_secs(1)).await;
+    }
+    panic!("{path} of {node}: {}", file(simulation, node, path));
+}
+
 #[test]
 fn a_configuration_of_kind_is_a_cluster_with_everything_it_says() {
     world::run(61, |mut simulation: Simulation| async move {
@@ -107,6 +118,43 @@ fn a_patch_of_containerd_is_rolled_out_machine_by_machine_with_data_kept() {
             simulation.until_machine(node, SOON, |machine| !machine.spec.containerd.is_empty()).await;
             assert!(file(&simulation, node, "/etc/containerd/config.toml").contains("level = \"debug\""), "{node}");
         }
+        simulation
+    });
+}
+
+#[test]
+fn registries_change_in_machines_that_run_and_are_taken_back() {
+    world::run(68, |mut simulation: Simulation| async move {
+        let of = |registries: &str| manifest("dev", 1, &format!("  registries: [{registries}]\n"));
+        let mirror = "{host: docker.io, mirrors: ['http://b:5000', 'http://a:5000']}";
+        simulation.write("dev.yaml", &of(mirror));
+        simulation.until_ready("dev", 2, SOON).await;
+        let before = containers(&simulation).await;
+        let docker = "/etc/containerd/certs.d/docker.io/hosts.toml";
+        let quay = "/etc/containerd/certs.d/quay.io/hosts.toml";
+        for node in ["dev-control-plane-0", "dev-pool-0"] {
+            let text = file(&simulation, node, docker);
+            assert!(
+                text.find("http://b:5000") < text.find("http://a:5000") && text.contains("http://a:5000"),
+                "{text}"
+            );
+        }
+        let is_told = |wanted: &'static str| {
+            move |machine: &kina::api::Machine| {
+                let known = machine.spec.registries.iter().flatten().map(|registry| registry.host.as_str());
+                known.collect::<Vec<_>>().join(" ") == wanted
+            }
+        };
+        simulation.write("dev.yaml", &of("{host: quay.io, insecureSkipVerify: true}"));
+        simulation.until_machine("dev-pool-0", SOON, is_told("quay.io")).await;
+        until_file(&simulation, "dev-pool-0", quay, |text| text == "skip_verify = true\n").await;
+        until_file(&simulation, "dev-pool-0", docker, str::is_empty).await;
+        // Everything goes, and stays gone in a container that is made anew.
+        simulation.write("dev.yaml", &manifest("dev", 1, ""));
+        until_file(&simulation, "dev-pool-0", quay, str::is_empty).await;
+        assert_eq!(containers(&simulation).await, before, "nothing was rolled");
+        simulation.hands().remove_container("dev-pool-0").unwrap();
+        simulation.until_ready("dev", 2, SOON).await;
         simulation
     });
 }

@@ -13,6 +13,7 @@ fn every_example_is_valid() {
     $KINA/examples/ha.yaml: valid, 1 cluster
     $KINA/examples/kind.yaml: valid, 1 cluster
     $KINA/examples/minimal.yaml: valid, 1 cluster
+    $KINA/examples/registries.yaml: valid, 1 cluster
     ");
 }
 

@@ -1,6 +1,7 @@
 //! Rules of a Cluster that its schema cannot say. Every fault is found at once, each at its field.
 
 mod ports;
+mod registries;
 mod settings;
 
 use std::collections::BTreeSet;
@@ -64,6 +65,7 @@ pub fn cluster(name: &str, spec: &ClusterSpec) -> Vec<Fault> {
     networking(&mut faults, spec);
     ports::check(&mut faults, spec);
     settings::components(&mut faults, spec);
+    registries::check(&mut faults, spec);
     times(&mut faults, spec);
     faults.0
 }

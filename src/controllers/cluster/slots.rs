@@ -202,6 +202,7 @@ fn spec(
         extra_port_mappings: pool.ports.to_vec(),
         dns_search: facts.spec.networking.dns_search.clone(),
         containerd: containerd(facts),
+        registries: (!facts.spec.registries.is_empty()).then(|| facts.spec.registries.clone()),
         address,
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),
@@ -253,6 +254,10 @@ pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> Machine
     wanted.identity.cluster.clone_from(&facts.adoption.identity);
     wanted.dns_search.clone_from(&facts.spec.networking.dns_search);
     wanted.containerd = containerd(facts);
+    // Once there were some, a machine may have something to take back.
+    if wanted.registries.is_some() || !facts.spec.registries.is_empty() {
+        wanted.registries = Some(facts.spec.registries.clone());
+    }
     if let Some(pool) = pools(facts).into_iter().find(|pool| pool.name == now.pool) {
         wanted.image.clone_from(pool.image.unwrap_or(&resolved.image));
         wanted.extra_mounts = pool.mounts.to_vec();

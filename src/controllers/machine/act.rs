@@ -167,37 +167,64 @@ impl Act {
         container(&listing, &self.subject.name, &self.subject.owner).ours().map(|container| container.id.clone())
     }
 
-    /// Patches the image's configuration, restarts containerd, and says so in the node: whoever is stopped in between
-    /// begins again with the image's.
+    /// Brings containerd's configuration and what it knows of registries to what is wanted, and says so in the node: whoever
+    /// is stopped in between begins again with the image's. containerd is restarted only where its own configuration is to
+    /// be another; registries it looks up whenever it pulls.
     async fn configure_containerd(&self, step: &'static str) -> Result<Next, EffectError> {
         let Some(id) = self.id() else { return Ok(Next::LookAgain) };
-        let (runtime, name) = (&self.subject.host.runtime, &self.subject.name);
-        let patches = &self.subject.machine.spec.containerd;
+        let (runtime, name, spec) = (&self.subject.host.runtime, &self.subject.name, &self.subject.machine.spec);
+        let registries = spec.registries.as_deref().unwrap_or_default();
         let read = async |path: &'static str| {
             effect(&self.handle, name, step, || async { Ok(runtime.read_file(&id, path).await?) }).await
         };
         let write = async |files: Vec<NodeFile>| {
             effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await
         };
-        let file = |path: &str, content: Vec<u8>| vec![NodeFile { path: path.to_owned(), mode: 0o644, content }];
+        let file = |path: &str, content: Vec<u8>| NodeFile { path: path.to_owned(), mode: 0o644, content };
         let local = |source: Box<dyn std::error::Error + Send + Sync>| EffectError::Local {
             operation: "configure containerd of",
             object: name.clone(),
             source,
         };
+        let missing = || local(format!("the node image has no {}", containerd::CONFIG_PATH).into());
+        let now = read(containerd::CONFIG_PATH).await?.ok_or_else(missing)?;
         let original = match read(containerd::ORIGINAL_PATH).await? {
             Some(original) => original,
             None => {
-                let missing = || local(format!("the node image has no {}", containerd::CONFIG_PATH).into());
-                let original = read(containerd::CONFIG_PATH).await?.ok_or_else(missing)?;
-                write(file(containerd::ORIGINAL_PATH, original.clone())).await?;
-                original
+                write(vec![file(containerd::ORIGINAL_PATH, now.clone())]).await?;
+                now.clone()
             }
         };
-        let text = containerd::patched(&String::from_utf8_lossy(&original), patches);
-        write(file(containerd::CONFIG_PATH, text.map_err(|error| local(Box::new(error)))?.into_bytes())).await?;
-        self.run(step, commands::restart(&[containerd::SERVICE])).await?;
-        write(file(containerd::MARKER_PATH, super::container::containerd_hash(patches).into_bytes())).await?;
+        let text = containerd::patched(&String::from_utf8_lossy(&original), &spec.containerd);
+        let text =
+            text.and_then(|text| if registries.is_empty() { Ok(text) } else { containerd::with_registries(&text) });
+        let text = text.map_err(|error| local(Box::new(error)))?;
+        let before = read(containerd::MARKER_PATH).await?.map(|found| containerd::Marker::parse(&found));
+        // Without a marker nothing was changed yet; without a hash it is not known what containerd was started with.
+        let is_started = before.as_ref().is_none_or(|before| !before.hash.is_empty());
+        let earlier = before.map(|before| before.registries).unwrap_or_default();
+        let described = registries.iter().flat_map(containerd::registry_files);
+        let files: Vec<NodeFile> = described.map(|(path, content)| file(&path, content.into_bytes())).collect();
+        let unwanted = earlier.iter().flat_map(|host| containerd::registry_paths(host));
+        let unwanted: Vec<String> = unwanted.filter(|path| files.iter().all(|file| file.path != *path)).collect();
+        let hosts: Vec<String> = registries.iter().map(|registry| registry.host.clone()).collect();
+        let mark = |hash: String, registries: Vec<String>| {
+            let marker = containerd::Marker { hash, registries };
+            vec![file(containerd::MARKER_PATH, marker.to_string().into_bytes())]
+        };
+        // What is begun is known before it is there: whoever goes on takes it back, or brings it to an end.
+        write(mark(String::new(), [earlier, hosts.clone()].concat())).await?;
+        if !files.is_empty() {
+            write(files).await?;
+        }
+        if !unwanted.is_empty() {
+            self.run(step, commands::remove_files(&unwanted)).await?;
+        }
+        if !is_started || !containerd::is_same(&text, &String::from_utf8_lossy(&now)) {
+            write(vec![file(containerd::CONFIG_PATH, text.into_bytes())]).await?;
+            self.run(step, commands::restart(&[containerd::SERVICE])).await?;
+        }
+        write(mark(super::container::containerd_settings_hash(spec), hosts)).await?;
         Ok(Next::Go)
     }
 

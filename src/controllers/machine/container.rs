@@ -179,6 +179,15 @@ fn environment(containerd: &ContainerdPatches) -> BTreeMap<String, String> {
     }
 }
 
+/// Of everything that a node's containerd is told.
+#[must_use]
+pub fn containerd_settings_hash(spec: &MachineSpec) -> String {
+    match spec.registries.as_deref().unwrap_or_default() {
+        [] => containerd_hash(&spec.containerd),
+        registries => identity::hash(&format!("{:?} {registries:?}", spec.containerd)),
+    }
+}
+
 /// Of the patches that a node's containerd is started with.
 #[must_use]
 pub fn containerd_hash(patches: &ContainerdPatches) -> String {

@@ -195,11 +195,11 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
 /// How containerd was started in a container that runs. Where the node does not answer, nothing is known.
 async fn containerd(shared: &Shared, subject: &Subject, container: &Container) -> Containerd {
     const KEY: &str = "containerd";
-    let patches = &subject.machine.spec.containerd;
-    if patches.is_empty() || subject.deleting() {
+    let spec = &subject.machine.spec;
+    if spec.containerd.is_empty() && spec.registries.is_none() || subject.deleting() {
         return Containerd::Current;
     }
-    let wanted = container::containerd_hash(patches);
+    let wanted = container::containerd_settings_hash(spec);
     let proof = format!("{} {wanted}", container.id);
     if shared.memory.text(&subject.uid, KEY).as_ref() == Some(&proof) {
         return Containerd::Current;
@@ -212,7 +212,13 @@ async fn containerd(shared: &Shared, subject: &Subject, container: &Container) -
         Boot::Done => {}
     }
     let Ok(found) = runtime.read_file(&container.id, containerd::MARKER_PATH).await else { return Containerd::Current };
-    if found.is_none_or(|found| found != wanted.as_bytes()) {
+    let is_as_the_image = spec.containerd.is_empty() && spec.registries.as_ref().is_some_and(Vec::is_empty);
+    let is_current = match found {
+        Some(found) => containerd::Marker::parse(&found).hash == wanted,
+        // A container that was made since the last of them went.
+        None => is_as_the_image,
+    };
+    if !is_current {
         return Containerd::Outdated;
     }
     shared.memory.keep_text(&subject.uid, KEY, &proof);

@@ -54,6 +54,10 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
             touch(tx, id, paths);
             says("")
         }
+        ("rm", ["-f", "--", paths @ ..]) => {
+            paths.iter().for_each(|path| tx.delete(id, path));
+            says("")
+        }
         ("hostname", []) => {
             says(tx.state.containers.get(id).map_or_else(String::new, |c| format!("{}\n", c.spec.name)))
         }
