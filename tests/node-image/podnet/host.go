@@ -65,21 +65,25 @@ func masquerade(ranges []string) error {
 		if isV6(cidr) {
 			program = "ip6tables"
 		}
-		rules := [][]string{
-			{chain, "-d", cidr, "-j", "RETURN"},
-			{chain, "-j", "MASQUERADE"},
-			{"POSTROUTING", "-s", cidr, "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", chain},
+		// Each with the way it is put back alone: what returns goes before what masquerades.
+		rules := []struct {
+			how  string
+			rule []string
+		}{
+			{"-A", []string{chain, "-j", "MASQUERADE"}},
+			{"-I", []string{chain, "-d", cidr, "-j", "RETURN"}},
+			{"-A", []string{"POSTROUTING", "-s", cidr, "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", chain}},
 		}
 		if _, err := do(program, "-w", "-t", "nat", "-S", chain); err != nil {
 			if _, err := do(program, "-w", "-t", "nat", "-N", chain); err != nil {
 				return err
 			}
 		}
-		for _, rule := range rules {
-			if _, err := do(program, append([]string{"-w", "-t", "nat", "-C"}, rule...)...); err == nil {
+		for _, one := range rules {
+			if _, err := do(program, append([]string{"-w", "-t", "nat", "-C"}, one.rule...)...); err == nil {
 				continue
 			}
-			if _, err := do(program, append([]string{"-w", "-t", "nat", "-A"}, rule...)...); err != nil {
+			if _, err := do(program, append([]string{"-w", "-t", "nat", one.how}, one.rule...)...); err != nil {
 				return err
 			}
 		}
