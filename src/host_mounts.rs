@@ -183,7 +183,8 @@ pub fn plain(path: &Path) -> PathBuf {
 }
 
 /// Where a path leads; of one that is not there, where it would lie.
-fn real(files: &dyn FileSystem, path: &Path) -> PathBuf {
+#[must_use]
+pub fn real(files: &dyn FileSystem, path: &Path) -> PathBuf {
     if let Ok(found) = files.canonical(path) {
         return found;
     }

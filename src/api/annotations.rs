@@ -23,6 +23,9 @@ pub const RECREATE: &str = "kina.dev/recreate";
 /// On a Cluster: UID of the earlier Cluster whose things on the host it adopted. Written by controllers only.
 pub const IDENTITY: &str = "kina.dev/identity";
 
+/// On an object in a cluster: the addon of the Cluster that it was applied by. It says that Kina may take it back.
+pub const ADDON: &str = "kina.dev/addon";
+
 /// Value of [`SOURCE`] for what was applied by hand.
 pub const SOURCE_CLI: &str = "cli";
 

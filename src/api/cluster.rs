@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::addon::Addon;
 use super::annotations;
 use super::conditions::Waiting;
 use super::node::{HostMount, JsonPatch6902, PortMapping, Registry};
@@ -82,6 +83,10 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["host"]), length(max = 64))]
     pub registries: Vec<Registry>,
+    /// Objects that are applied in the cluster once its API answers, kept as they are written, and removed when they go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]), length(max = 64))]
+    pub addons: Vec<Addon>,
     /// What to do about differences between what is wanted and what is.
     #[serde(default)]
     pub drift: DriftPolicy,

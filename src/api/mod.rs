@@ -2,6 +2,7 @@
 //!
 //! Types, their rules, and pure functions over them. Nothing here performs I/O or knows how a kind is served.
 
+pub mod addon;
 pub mod annotations;
 pub mod cidr;
 pub mod class;

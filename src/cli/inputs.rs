@@ -144,7 +144,7 @@ impl Options {
             let mounts = self.mounts.as_ref().filter(|_| matches!(origin, Origin::Url(_)));
             let judge = |path: &Path| mounts?.refuse(&*context.world.files, path, Declared::Web);
             let directory = origin.directory();
-            let reading = Reading { directory: directory.as_deref(), judge: Some(&judge) };
+            let reading = Reading { directory: directory.as_deref(), judge: Some(&judge), judge_file: Some(&judge) };
             let manifest = Manifest::read(&label, reading, &bytes);
             let colour = if style.colour { Colour::On } else { Colour::Off };
             if !manifest.faults.is_empty() {

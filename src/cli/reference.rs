@@ -189,8 +189,15 @@ fn classes() -> String {
     let mut by_class: BTreeMap<Class, Vec<String>> = BTreeMap::new();
     for field in fields(&schema_of(&crd::<Cluster>(), "spec")) {
         // A limit, a taint, a mount, a mapping or a patch is told with its parent.
-        let parts =
-            ["resources.", "taints[].", "extraMounts[].", "extraPortMappings[].", "JSON6902[].", "registries[]."];
+        let parts = [
+            "resources.",
+            "taints[].",
+            "extraMounts[].",
+            "extraPortMappings[].",
+            "JSON6902[].",
+            "registries[].",
+            "addons[].",
+        ];
         let is_part = parts.iter().any(|part| field.path.contains(part));
         if !field.is_branch() && !is_part {
             by_class.entry(class_of(&field)).or_default().push(format!("`{}`", field.path));

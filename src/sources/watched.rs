@@ -13,7 +13,7 @@ use super::plan::Place;
 use super::roots::Root;
 use super::scan::{self, Content, Problem, Scan};
 use super::settle::{Settled, Settler};
-use crate::host_mounts::{Declared, MountPolicy};
+use crate::host_mounts::{self, Declared, MountPolicy};
 use crate::world::{FileIdentity, FileSystem, Watching, World};
 
 /// Between scans while the host tells of changes: what it did not tell is found then.
@@ -160,7 +160,13 @@ impl Watched {
                     let file = self.root.path.join(path);
                     let judge = |path: &Path| self.mounts.refuse(disk, path, declared);
                     let directory = Some(file.parent().unwrap_or(&self.root.path));
-                    Manifest::read(path, Reading { directory, judge: Some(&judge) }, &bytes)
+                    // What lies in the source itself is as much its word as the manifest is.
+                    let judge_file = |path: &Path| match is_inside(disk, &self.root.path, path) {
+                        true => None,
+                        false => self.mounts.refuse(disk, path, declared),
+                    };
+                    let reading = Reading { directory, judge: Some(&judge), judge_file: Some(&judge_file) };
+                    Manifest::read(path, reading, &bytes)
                 }
                 Content::Unreadable(why) => {
                     Manifest { faults: vec![Fault::of_file(path, why)], mentions_kina: true, ..Manifest::default() }
@@ -171,4 +177,9 @@ impl Watched {
         }
         self.hashes = self.settler.known();
     }
+}
+
+/// Whether a path leads to somewhere below a directory; for one that is not there, whether it would lie there.
+fn is_inside(files: &dyn FileSystem, directory: &Path, path: &Path) -> bool {
+    files.canonical(directory).is_ok_and(|directory| host_mounts::real(files, path).starts_with(directory))
 }

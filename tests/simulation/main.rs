@@ -12,6 +12,7 @@
     reason = "tests may"
 )]
 
+mod addons;
 mod adoption;
 mod backend;
 mod drift;

@@ -61,6 +61,10 @@ impl Meanwhile<'_> {
         self.world.files.remove_file(&self.home.clusters().join(name)).unwrap();
     }
 
+    pub fn write(&self, name: &str, content: &str) {
+        self.world.files.write(&self.home.clusters().join(name), content.as_bytes(), 0o600).unwrap();
+    }
+
     /// Removes the keys of all clusters.
     pub fn remove_keys(&self) {
         self.world.files.remove_directory(&self.home.pki()).unwrap();

@@ -9,6 +9,7 @@ fn every_example_is_valid() {
     let environment = TestEnvironment::new();
     let examples = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
     insta::assert_snapshot!(environment.kina(&["validate", &examples]).success(), @r"
+    $KINA/examples/addons.yaml: valid, 1 cluster
     $KINA/examples/dev.yaml: valid, 1 cluster
     $KINA/examples/ha.yaml: valid, 1 cluster
     $KINA/examples/kind.yaml: valid, 1 cluster

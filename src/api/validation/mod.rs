@@ -1,5 +1,6 @@
 //! Rules of a Cluster that its schema cannot say. Every fault is found at once, each at its field.
 
+mod addons;
 mod ports;
 mod registries;
 mod settings;
@@ -66,6 +67,7 @@ pub fn cluster(name: &str, spec: &ClusterSpec) -> Vec<Fault> {
     ports::check(&mut faults, spec);
     settings::components(&mut faults, spec);
     registries::check(&mut faults, spec);
+    addons::check(&mut faults, &spec.addons);
     times(&mut faults, spec);
     faults.0
 }

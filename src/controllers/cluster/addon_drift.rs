@@ -6,21 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::discovery::Scope;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::addons::{self, MANAGER};
 use super::observe::Subject;
+use crate::api::addon::FILE_BYTES_MAX;
 use crate::controllers::clusters_api::call;
 use crate::controllers::context::Shared;
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::EffectError;
+use crate::world::{FileSystem, Metadata};
 
 /// All clusters together are compared at most twice a second: some 13 requests each, and next to nothing in all.
 const APART: Duration = Duration::from_millis(500);
@@ -31,9 +35,12 @@ const CALM: Duration = Duration::from_secs(10);
 const FIELDS_SHOWN: usize = 5;
 /// Kinds whose resources are remembered; addons have some twelve.
 const KINDS_MAX: usize = 256;
+/// Files whose hashes are remembered: more than a thousand clusters have of addons.
+const FILES_MAX: usize = 4096;
 
 /// One object of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Key {
     /// `GROUP/VERSION`, or the version alone.
     pub api_version: String,
@@ -81,6 +88,7 @@ type Kinds = BTreeMap<(String, String), (ApiResource, Scope)>;
 struct State {
     clusters: BTreeMap<String, Known>,
     kinds: Kinds,
+    files: BTreeMap<PathBuf, (Metadata, String)>,
 }
 
 impl fmt::Debug for State {
@@ -128,6 +136,38 @@ impl Addons {
         if let Some(version) = version {
             known.right.insert(key, version);
         }
+    }
+
+    /// An object is gone that is not wanted any more.
+    pub fn removed(&self, uid: &str, key: &Key) {
+        if let Some(known) = self.lock().clusters.get_mut(uid) {
+            known.right.remove(key);
+            known.differs.remove(key);
+        }
+    }
+
+    /// Hash of a file of the user's. It is read again only where it was changed; of one that cannot be read, why.
+    #[must_use]
+    pub fn file_hash(&self, files: &dyn FileSystem, path: &Path) -> String {
+        let metadata = match files.metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return error.to_string(),
+        };
+        let known = self.lock().files.get(path).filter(|(seen, _)| *seen == metadata).map(|(_, hash)| hash.clone());
+        if let Some(hash) = known {
+            return hash;
+        }
+        let content = match files.read(path, FILE_BYTES_MAX) {
+            Ok(content) => content,
+            Err(error) => return error.to_string(),
+        };
+        let hash = addons::content_hash(&String::from_utf8_lossy(&content));
+        let mut state = self.lock();
+        if state.files.len() >= FILES_MAX {
+            state.files.clear();
+        }
+        state.files.insert(path.to_owned(), (metadata, hash.clone()));
+        hash
     }
 
     /// A Cluster is gone, or made anew.

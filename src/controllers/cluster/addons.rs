@@ -1,10 +1,12 @@
-//! What Kina installs in a cluster: the pod network and the storage class that come with the node image.
+//! What Kina installs in a cluster: the pod network and the storage class that come with the node image, and what its user
+//! wants besides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use kube::{Api, ResourceExt};
@@ -13,11 +15,14 @@ use serde_json::{Value, json};
 use super::act::effect;
 use super::addon_drift::Key;
 use super::observe::Subject;
+use crate::api::addon::{self, FILE_BYTES_MAX};
+use crate::api::annotations;
 use crate::api::cluster::Cni;
 use crate::api::machine::MachineRole;
 use crate::controllers::clusters_api::call;
 use crate::controllers::context::Shared;
 use crate::controllers::host::{Host, Seen};
+use crate::controllers::identity;
 use crate::controllers::machine::container;
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::EffectError;
@@ -30,49 +35,152 @@ pub const MANAGER: &str = "kina-addons";
 const RECORD: &str = "kina-addons";
 const STEP: &str = "ApplyingAddons";
 
-/// Applies everything, unless it is recorded as applied; then only what was found to differ.
+/// Applies everything, unless it is recorded as applied; then only what was found to differ. What is not wanted any more is
+/// removed.
 ///
 /// # Errors
 /// The first object that is refused; what was applied before it stays.
 pub async fn apply(shared: Arc<Shared>, subject: Subject, handle: Handle) -> Result<(), EffectError> {
     let client = shared.api.client(&subject.uid).ok_or(EffectError::Cancelled)?;
-    let hash = subject.addons_hash();
+    let own = Own::read(&shared, &subject)?;
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let recorded =
         effect(&handle, &subject.name, STEP, || call("read the addons of", &subject.name, records.get_opt(RECORD)))
             .await?;
-    let is_applied = recorded.and_then(|record| record.data?.get("hash").cloned()).as_deref() == Some(hash.as_str());
+    let recorded = recorded.and_then(|record| record.data).unwrap_or_default();
+    let is_applied = recorded.get("hash") == Some(&own.hash);
+    let earlier: Vec<Key> =
+        recorded.get("objects").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let differing: BTreeSet<Key> = shared.addons.differing(&subject.uid).into_iter().map(|(key, _)| key).collect();
     if !is_applied || !differing.is_empty() {
-        for object in wanted(&shared, &subject, &handle).await? {
+        let wanted = all(&shared, &subject, &own, &handle).await?;
+        let keys: BTreeSet<Key> = wanted.iter().map(Key::of).collect();
+        let unwanted: Vec<Key> = earlier.iter().filter(|key| !keys.contains(key)).cloned().collect();
+        if !is_applied && (!own.objects.is_empty() || !unwanted.is_empty()) {
+            // What is about to be there is recorded before: whoever goes on after a crash can take it back.
+            let begun: BTreeSet<Key> = earlier.into_iter().chain(own.keys()).collect();
+            let record = record("", &begun.into_iter().collect::<Vec<_>>());
+            apply_one(&shared, &client, Key::of(&record), &record, &subject, &handle).await?;
+        }
+        for key in unwanted {
+            remove_one(&shared, &client, &key, &subject, &handle).await?;
+        }
+        for object in wanted {
             let key = Key::of(&object);
             if !is_applied || differing.contains(&key) {
                 apply_one(&shared, &client, key, &object, &subject, &handle).await?;
             }
         }
     }
-    shared.memory.keep_text(&subject.uid, "addons", &hash);
+    shared.memory.keep_text(&subject.uid, "addons", &own.hash);
     Ok(())
 }
 
 /// All objects, the record last.
 ///
 /// # Errors
-/// Where the manifests in the node cannot be read.
+/// Where manifests cannot be read.
 pub async fn wanted(shared: &Shared, subject: &Subject, handle: &Handle) -> Result<Vec<Value>, EffectError> {
+    all(shared, subject, &Own::read(shared, subject)?, handle).await
+}
+
+async fn all(shared: &Shared, subject: &Subject, own: &Own, handle: &Handle) -> Result<Vec<Value>, EffectError> {
     let (host, node) = node_with_manifests(shared, subject).ok_or_else(|| EffectError::Local {
         operation: "find a node with the addons of",
         object: subject.name.clone(),
         source: "no control plane runs".into(),
     })?;
     let mut objects = manifests(&host, &node, subject, handle).await?;
-    objects.push(json!({
+    // Who writes an object of Kina's by himself means his own.
+    let keys: BTreeSet<Key> = own.keys().collect();
+    objects.retain(|object| !keys.contains(&Key::of(object)));
+    objects.extend(own.objects.iter().cloned());
+    objects.push(record(&own.hash, &own.keys().collect::<Vec<_>>()));
+    Ok(objects)
+}
+
+/// What was applied, in the cluster itself: the hash of all of it, and the objects of the user's.
+fn record(hash: &str, own: &[Key]) -> Value {
+    let mut data = json!({ "hash": hash });
+    if !own.is_empty() {
+        data["objects"] = json!(serde_json::to_string(own).unwrap_or_default());
+    }
+    json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": { "name": RECORD, "namespace": "kube-system" },
-        "data": { "hash": subject.addons_hash() },
-    }));
-    Ok(objects)
+        "data": data,
+    })
+}
+
+/// The objects that the user wants, in the order in which they are applied.
+struct Own {
+    objects: Vec<Value>,
+    /// Of everything that is installed.
+    hash: String,
+}
+
+impl Own {
+    /// Reads them all, or none.
+    fn read(shared: &Shared, subject: &Subject) -> Result<Self, EffectError> {
+        let mut objects: BTreeMap<Key, (String, Value)> = BTreeMap::new();
+        let (mut order, mut contents) = (Vec::new(), Vec::new());
+        for addon in &subject.cluster.spec.addons {
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| EffectError::Local {
+                operation: "read the addon",
+                object: match &addon.path {
+                    Some(path) => format!("{} ({path})", addon.name),
+                    None => addon.name.clone(),
+                },
+                source,
+            };
+            let text = match (&addon.path, &addon.manifest) {
+                (Some(path), _) => {
+                    let read = shared.context.world.files.read(Path::new(path), FILE_BYTES_MAX);
+                    String::from_utf8_lossy(&read.map_err(|error| failed(Box::new(error)))?).into_owned()
+                }
+                (None, manifest) => manifest.clone().unwrap_or_default(),
+            };
+            for mut object in addon::objects(&text).map_err(|message| failed(format!("it {message}").into()))? {
+                let key = Key::of(&object);
+                if let Some((other, _)) = objects.get(&key) {
+                    let message = format!("{} {key} is in the addon {other}, too", key.kind);
+                    return Err(failed(message.into()));
+                }
+                mark(&mut object, &addon.name);
+                order.push(key.clone());
+                objects.insert(key, (addon.name.clone(), object));
+            }
+            contents.push(content_hash(&text));
+        }
+        // What others lie in, or are of, comes first.
+        order.sort_by_key(|key| match key.kind.as_str() {
+            "Namespace" => 0,
+            "CustomResourceDefinition" => 1,
+            _ => 2,
+        });
+        let objects = order.into_iter().filter_map(|key| Some(objects.remove(&key)?.1)).collect();
+        Ok(Self { objects, hash: subject.addons_hash(&contents) })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        self.objects.iter().map(Key::of)
+    }
+}
+
+/// Says in an object which addon it is of. Fields alone do not tell: an object with none but its name has no manager.
+fn mark(object: &mut Value, addon: &str) {
+    let annotations = &mut object["metadata"]["annotations"];
+    if !annotations.is_object() {
+        *annotations = json!({});
+    }
+    annotations[annotations::ADDON] = addon.into();
+}
+
+/// Of what an addon says.
+#[must_use]
+pub fn content_hash(text: &str) -> String {
+    identity::hash(text)
 }
 
 /// A control plane whose container runs.
@@ -166,6 +274,51 @@ async fn apply_one(
     .await?;
     shared.addons.applied(&subject.uid, key, applied.resource_version());
     Ok(())
+}
+
+/// Removes what was applied by an addon that is not wanted any more, unless it is somebody else's by now.
+async fn remove_one(
+    shared: &Shared,
+    client: &kube::Client,
+    key: &Key,
+    subject: &Subject,
+    handle: &Handle,
+) -> Result<(), EffectError> {
+    let api = match effect(handle, &subject.name, STEP, || api(shared, client, key, subject)).await {
+        Ok(api) => api,
+        // Its kind is gone, and everything of it.
+        Err(error) if is_unknown_kind(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let what = format!("{} {key} in {}", key.kind, subject.name);
+    let found = effect(handle, &subject.name, STEP, || call("look at", &what, api.get_metadata_opt(&key.name))).await?;
+    let Some(found) = found else { return Ok(()) };
+    let is_ours = found.annotations().contains_key(annotations::ADDON);
+    let (Some(uid), true) = (found.uid(), is_ours) else { return Ok(()) };
+    let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    effect(handle, &subject.name, STEP, || {
+        call("remove", &what, async {
+            match api.delete(&key.name, &params).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                deleted => deleted.map(drop),
+            }
+        })
+    })
+    .await?;
+    shared.addons.removed(&subject.uid, key);
+    Ok(())
+}
+
+fn is_unknown_kind(error: &EffectError) -> bool {
+    match error {
+        EffectError::Api { source, .. } => match &**source {
+            kube::Error::Api(status) => status.code == 404,
+            kube::Error::Discovery(_) => true,
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// The resource that an object belongs to.

@@ -137,6 +137,10 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
         shared.memory.drop_text(&subject.uid, "addons");
         shared.addons.forget(&subject.uid);
     }
+    let addons_held_back = shared.backoff.wait(&addons_operation(subject), &mark);
+    if addons_held_back.is_some() {
+        plan.steps.retain(|step| !matches!(step, Step::ApplyAddons));
+    }
     let held_back = shared.backoff.wait(&subject.uid, &mark);
     if held_back.is_none() {
         start(shared, subject, &plan, access.as_ref(), working.is_some());
@@ -147,7 +151,8 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
         shared.backoff.reset(&subject.uid);
     }
     report(shared, subject, &facts, &plan, access.as_ref()).await?;
-    Ok(Action::requeue(next(shared, subject, &plan, held_back)))
+    let pause = next(shared, subject, &plan, held_back);
+    Ok(Action::requeue(addons_held_back.map_or(pause, |held_back| held_back.min(pause))))
 }
 
 /// What a failure depends on: while it is the same, trying sooner is in vain.
@@ -236,8 +241,12 @@ async fn end_of_operations(shared: &Shared, subject: &Subject, mark: &Mark) -> O
             }
         }
     }
-    if let Progress::Done { result: Err(error), .. } = shared.operations.take(&addons_operation(subject), &waiter) {
-        note_error(shared, subject, mark, &error).await;
+    if let Progress::Done { result, .. } = shared.operations.take(&addons_operation(subject), &waiter) {
+        match result {
+            Ok(()) => shared.backoff.reset(&addons_operation(subject)),
+            // Nothing but addons waits for them.
+            Err(error) => note_failure(shared, subject, &addons_operation(subject), mark, &error).await,
+        }
     }
     if let Some(image) = image_operation(subject) {
         if subject.deleting() {
@@ -254,11 +263,15 @@ async fn end_of_operations(shared: &Shared, subject: &Subject, mark: &Mark) -> O
 }
 
 async fn note_error(shared: &Shared, subject: &Subject, mark: &Mark, error: &EffectError) {
+    note_failure(shared, subject, &subject.uid, mark, error).await;
+}
+
+async fn note_failure(shared: &Shared, subject: &Subject, of: &str, mark: &Mark, error: &EffectError) {
     if matches!(error, EffectError::Cancelled) {
         return;
     }
     tracing::warn!(cluster = subject.name, error = %error.chain(), "a step failed");
-    shared.backoff.failed(&subject.uid, mark, error);
+    shared.backoff.failed(of, mark, error);
     shared.events.tell(&*subject.cluster, Tone::Warning, error.reason(), &error.chain()).await;
 }
 
@@ -390,8 +403,10 @@ async fn report(
     let context =
         subject.context_edit(access).map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
     let failure = shared.backoff.failure(&subject.uid);
+    let addons_failure = shared.backoff.failure(&addons_operation(subject));
     let now = shared.context.world.clock.now();
-    let status = report::status(&report::Report { subject, facts, plan, api: &api, context, failure, now });
+    let status =
+        report::status(&report::Report { subject, facts, plan, api: &api, context, failure, addons_failure, now });
     write(shared, subject, status).await
 }
 
@@ -459,6 +474,7 @@ fn layer_name(layer: DriftLayer) -> &'static str {
 pub fn forget(shared: &Shared, name: &str, uid: &str) {
     shared.memory.forget(uid);
     shared.backoff.reset(uid);
+    shared.backoff.reset(&format!("addons/{uid}"));
     shared.api.forget(uid);
     shared.contexts.forget(name);
     shared.addons.forget(uid);

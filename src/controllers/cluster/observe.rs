@@ -1,5 +1,6 @@
 //! What is: hosts' listings, the Machines, and the cluster's API.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use super::adopt::Adoption;
 use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
-use super::{COMPARE, balancer};
+use super::{COMPARE, addons, balancer};
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
 use crate::api::defaults::Resolved;
@@ -95,11 +96,28 @@ impl Subject {
         Some(Edit::Merge { entry, current: Current::IfNone })
     }
 
-    /// What the addons in the cluster are made from.
+    /// What the addons in the cluster are made from; `contents` has the hashes of those of the user's.
     #[must_use]
-    pub fn addons_hash(&self) -> String {
+    pub fn addons_hash(&self, contents: &[String]) -> String {
         let spec = self.resolved.as_ref();
-        identity::hash(&format!("{:?}", spec.map(|spec| (&spec.image, spec.pod_subnet, spec.cni))))
+        let image = format!("{:?}", spec.map(|spec| (&spec.image, spec.pod_subnet, spec.cni)));
+        match contents {
+            [] => identity::hash(&image),
+            contents => identity::hash(&format!("{image} {}", contents.join(" "))),
+        }
+    }
+
+    /// The same, with what the user's addons are now.
+    fn addons_hash_now(&self, shared: &Shared) -> String {
+        let files = &*shared.context.world.files;
+        let addons = self.cluster.spec.addons.iter();
+        let contents: Vec<String> = addons
+            .map(|addon| match (&addon.path, &addon.manifest) {
+                (Some(path), _) => shared.addons.file_hash(files, Path::new(path)),
+                (None, manifest) => addons::content_hash(manifest.as_deref().unwrap_or_default()),
+            })
+            .collect();
+        self.addons_hash(&contents)
     }
 
     /// What the load balancer is told.
@@ -135,7 +153,7 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
         machines: subject.machines.iter().filter_map(|machine| machine_facts(shared, subject, machine)).collect(),
         api_answers,
         api_unwell,
-        addons_applied: shared.memory.text(&subject.uid, "addons") == Some(subject.addons_hash()),
+        addons_applied: shared.memory.text(&subject.uid, "addons") == Some(subject.addons_hash_now(shared)),
         addons_due: shared.addons.is_due(
             &subject.uid,
             subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval),

@@ -37,6 +37,8 @@ pub struct Report<'a> {
     pub context: Wished,
     /// The last failure, while it lasts.
     pub failure: Option<Failure>,
+    /// The last failure of the addons, while it lasts.
+    pub addons_failure: Option<Failure>,
     /// Now.
     pub now: Timestamp,
 }
@@ -193,7 +195,10 @@ fn addons(report: &Report<'_>) -> Verdict {
         return verdict(ADDONS_READY, Holds::Unknown, "ApiAway", "");
     }
     if !report.facts.addons_applied {
-        return verdict(ADDONS_READY, Holds::False, "AddonsPending", Wait::Addons.message());
+        return match &report.addons_failure {
+            Some(failure) => verdict(ADDONS_READY, Holds::False, "AddonsFailed", &failure.message),
+            None => verdict(ADDONS_READY, Holds::False, "AddonsPending", Wait::Addons.message()),
+        };
     }
     if let Some((name, state)) = report.api.daemons_unready.first_key_value() {
         return verdict(ADDONS_READY, Holds::False, "SystemPodsNotReady", format!("{name}: {state}"));

@@ -9,7 +9,7 @@ use super::faults::Found;
 use super::tree::Span;
 use crate::host_mounts::{Refused, plain};
 
-/// Makes every `hostPath` absolute, and judges it. Without a directory, as for what comes from stdin, a relative one is a
+/// Makes every `hostPath`, and every path of an addon, absolute, and judges it. Without a directory, as for what comes from stdin, a relative one is a
 /// fault.
 pub(super) fn resolve(
     spec: &mut Value,
@@ -18,6 +18,7 @@ pub(super) fn resolve(
     faults: &mut Vec<Found>,
 ) {
     let mut mounts: Vec<(Vec<String>, &mut Value)> = Vec::new();
+    let mut addons: Vec<(Vec<String>, &mut Value)> = Vec::new();
     let path = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
     let Some(fields) = spec.as_object_mut() else { return };
     for (key, value) in fields.iter_mut() {
@@ -28,10 +29,18 @@ pub(super) fn resolve(
                     mounts.extend(of_pool(pool, &path(&["spec", "workers", &index.to_string()])));
                 }
             }
+            ("addons", Value::Array(wanted)) => {
+                for (index, addon) in wanted.iter_mut().enumerate() {
+                    let place = path(&["spec", "addons", &index.to_string(), "path"]);
+                    addons.extend(addon.get_mut("path").map(|value| (place, value)));
+                }
+            }
             _ => {}
         }
     }
-    for (path, value) in mounts {
+    let mounts = mounts.into_iter().map(|(path, value)| (path, value, reading.judge));
+    let addons = addons.into_iter().map(|(path, value)| (path, value, reading.judge_file));
+    for (path, value, judge) in mounts.chain(addons) {
         let Some(text) = value.as_str() else { continue };
         let absolute = match (Path::new(text).is_absolute(), reading.directory) {
             (true, _) => plain(Path::new(text)),
@@ -43,7 +52,7 @@ pub(super) fn resolve(
                 continue;
             }
         };
-        if let Some(Refused { why, hint }) = reading.judge.and_then(|judge| judge(&absolute)) {
+        if let Some(Refused { why, hint }) = judge.and_then(|judge| judge(&absolute)) {
             faults.push(Found::at(place(&path), why).labelled("not allowed").helped(hint));
         }
         *value = Value::String(absolute.display().to_string());

@@ -67,6 +67,8 @@ pub struct Reading<'a> {
     pub directory: Option<&'a Path>,
     /// What this host may not mount, given as an absolute path. Without it, nothing is judged.
     pub judge: Option<Judge<'a>>,
+    /// The same of files that are only read.
+    pub judge_file: Option<Judge<'a>>,
 }
 
 /// Whether a text ends at the end of a line, or as JSON ends.
@@ -106,7 +108,7 @@ impl Manifest {
     /// Reads a file, which lies in this directory.
     #[must_use]
     pub fn parse_in(directory: &Path, path: &str, bytes: &[u8]) -> Self {
-        Self::read(path, Reading { directory: Some(directory), judge: None }, bytes)
+        Self::read(path, Reading { directory: Some(directory), ..Reading::default() }, bytes)
     }
 
     /// Reads a text as it is said. `path` is only shown in faults.
