@@ -92,6 +92,9 @@ impl HomeError {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     Some("the home must be writable; KINA_HOME or `--home DIR` names another".to_owned())
                 }
+                io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => {
+                    Some("KINA_HOME or `--home DIR` names another home".to_owned())
+                }
                 io::ErrorKind::StorageFull => Some("make room on the disk of the home".to_owned()),
                 _ => None,
             },

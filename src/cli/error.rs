@@ -102,7 +102,9 @@ impl CliError {
             .collect();
         let message =
             if exit == Exit::NotFound { status.message } else { format!("cannot {attempted}: {}", status.message) };
-        Self::new(exit, message).details(causes)
+        let room =
+            if message.contains("no space left for the store") { "make room on the disk of the home" } else { "" };
+        Self::new(exit, message).details(causes).hint(room)
     }
 
     /// With another code: of a verb whose codes have meanings of their own.

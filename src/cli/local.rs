@@ -173,7 +173,17 @@ impl From<SystemError> for CliError {
             SystemError::Store(error) => error.into(),
             error @ SystemError::NotWatched { .. } => CliError::new(Exit::NotFound, error.to_string())
                 .hint("`kina get sources -o wide` lists the directories"),
-            error => CliError::new(Exit::Failure, "cannot run Kina").because(error),
+            error => {
+                let hint = room(&error);
+                CliError::new(Exit::Failure, "cannot run Kina").because(error).hint(hint)
+            }
         }
     }
+}
+
+/// What to do where a full disk is at the bottom of an error: every layer wraps it otherwise, and all keep its number.
+fn room(error: &dyn std::error::Error) -> &'static str {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let is_full = causes.take(20).any(|error| error.to_string().contains("(os error 28)"));
+    if is_full { "make room on the disk of the home" } else { "" }
 }

@@ -49,7 +49,8 @@ impl Backoff {
 
     /// Notes a failure.
     pub fn failed(&self, uid: &str, mark: &Mark, error: &EffectError) {
-        self.note(uid, mark, error.class(), error.reason(), error.chain());
+        let message = error.advice().map_or_else(|| error.chain(), |advice| format!("{}: {advice}", error.chain()));
+        self.note(uid, mark, error.class(), error.reason(), message);
     }
 
     /// Notes a failure that is no error of a call.

@@ -191,6 +191,19 @@ impl EffectError {
         }
     }
 
+    /// What a person can do about it, where that follows from its kind.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Runtime(error) => match error.cause {
+                Cause::Conflict => Some("end whoever has it, or choose another port or address"),
+                Cause::Exhausted => Some("make room on this host"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The error and its causes, as one line.
     #[must_use]
     pub fn chain(&self) -> String {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
 mod api_kubectl;
+mod bad_hosts;
 mod cli_complete;
 mod cli_edit;
 mod cli_home;
