@@ -59,6 +59,7 @@ pub fn changes(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     networking(&mut found, old, new);
     components(&mut found, old, new);
     found.always("spec.registries", Class::Live, &old.registries, &new.registries);
+    found.always("spec.images", Class::Live, &old.images, &new.images);
     found.always("spec.addons", Class::Live, &old.addons, &new.addons);
     found.always("spec.drift.mode", Class::Live, &old.drift.mode, &new.drift.mode);
     found.always("spec.drift.interval", Class::Live, &old.drift.interval, &new.drift.interval);

@@ -83,6 +83,10 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["host"]), length(max = 64))]
     pub registries: Vec<Registry>,
+    /// Images of this host, such as `myapp:dev`, that are loaded into every machine. They are not pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1, max = 512)), length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub images: Vec<String>,
     /// Objects that are applied in the cluster once its API answers, kept as they are written, and removed when they go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]), length(max = 64))]

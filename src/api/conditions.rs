@@ -29,6 +29,9 @@ pub const BOOTSTRAPPED: &str = "Bootstrapped";
 /// On a Machine: its Node is Ready.
 pub const NODE_READY: &str = "NodeReady";
 
+/// On a Machine of a Cluster with `images`: its node has them.
+pub const IMAGES_LOADED: &str = "ImagesLoaded";
+
 /// On a Source: its root is there and can be read.
 pub const AVAILABLE: &str = "Available";
 /// On a Source: every file was applied as it is now.

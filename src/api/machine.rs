@@ -74,6 +74,9 @@ pub struct MachineSpec {
     /// take back then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registries: Option<Vec<Registry>>,
+    /// Images of the host that it is to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
     /// Its address for life, inside the cluster's node subnet.
     pub address: String,
     /// How it becomes a node.

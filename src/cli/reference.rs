@@ -334,8 +334,19 @@ fn spoken(code: &str) -> BTreeSet<&str> {
             && text.contains(|letter: char| letter.is_ascii_lowercase())
     };
     // Kinds, phases of pods, policies of budgets and statuses of conditions are no reasons.
-    let others =
-        ["Cluster", "Machine", "Source", "Node", "ConfigMap", "DaemonSet", "Succeeded", "AlwaysAllow", "False"];
+    let others = [
+        "Cluster",
+        "Machine",
+        "Source",
+        "Node",
+        "ConfigMap",
+        "DaemonSet",
+        "Namespace",
+        "CustomResourceDefinition",
+        "Succeeded",
+        "AlwaysAllow",
+        "False",
+    ];
     let is_reason = |text: &&str| !others.contains(text);
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))

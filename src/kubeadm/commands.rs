@@ -43,6 +43,12 @@ pub fn restart(services: &[&str]) -> Vec<String> {
     words(&[&["systemctl", "restart"], services].concat())
 }
 
+/// Lists the images that the node's containerd has for Kubernetes, a name a line.
+#[must_use]
+pub fn list_images() -> Vec<String> {
+    words(&["ctr", "--namespace=k8s.io", "images", "ls", "-q"])
+}
+
 /// Removes files of the node; those that are not there are no error.
 #[must_use]
 pub fn remove_files(paths: &[String]) -> Vec<String> {

@@ -86,6 +86,10 @@ impl Runtime for Bounded {
         within(PULL, "pull image", image, self.0.ensure_image(image)).await
     }
 
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        within(PULL, "load image", image, self.0.load_image(id, image)).await
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         within(CHANGE, "create network", &spec.name, self.0.create_network(spec)).await
     }

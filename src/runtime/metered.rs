@@ -86,6 +86,10 @@ impl Runtime for Metered {
         self.counted("ensure_image", image, self.inner.ensure_image(image)).await
     }
 
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        self.counted("load_image", image, self.inner.load_image(id, image)).await
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         self.counted("create_network", &spec.name, self.inner.create_network(spec)).await
     }

@@ -8,6 +8,7 @@ pub mod connect;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;
+pub mod image_name;
 mod labels;
 mod metered;
 pub mod sim;
@@ -62,6 +63,18 @@ pub trait Runtime: Send + Sync + Debug {
     /// # Errors
     /// [`Cause::ImagePull`] for a passing failure, [`Cause::Invalid`] where there is no such image.
     async fn ensure_image(&self, image: &str) -> Result<Image, RuntimeError>;
+
+    /// Loads an image of the host into the node in a running container, where its containerd keeps those of Kubernetes; one
+    /// that is there already is replaced. May take minutes: call it from a named operation.
+    ///
+    /// # Errors
+    /// [`Cause::NotFound`] for a container or image that is not there: it is not pulled. [`Cause::Invalid`] from a runtime that
+    /// cannot do it yet.
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        let _ = id;
+        let message = format!("the runtime {} cannot load images of the host yet", self.name());
+        Err(RuntimeError::new("load image", image, Cause::Invalid, message))
+    }
 
     /// Creates a network.
     ///

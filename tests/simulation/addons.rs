@@ -88,6 +88,11 @@ fn an_addon_that_cannot_be_read_is_told_and_takes_nothing_away() {
             })
         };
         simulation.until_cluster("dev", "with an addon that is missing", SOON, fails).await;
+        // Nodes do not wait for it.
+        let is_ready = |machine: &kina::api::Machine| {
+            machine.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, "Ready"))
+        };
+        simulation.until_machine("dev-pool-0", SOON, is_ready).await;
         simulation.replace(Path::new(FILE), &team("one"));
         simulation.until_ready("dev", 2, SOON).await;
         let team_settings = settings(&simulation).await;

@@ -160,6 +160,39 @@ fn registries_change_in_machines_that_run_and_are_taken_back() {
 }
 
 #[test]
+fn images_of_the_host_are_loaded_into_every_machine_and_what_is_missing_is_told() {
+    world::run(69, |mut simulation: Simulation| async move {
+        let loaded = "/var/lib/containerd/kina-loaded";
+        let of = |images: &str| manifest("dev", 1, &format!("  images: [{images}]\n"));
+        simulation.write("dev.yaml", &of("'app:dev', registry.internal/team/tool"));
+        simulation.until_ready("dev", 2, SOON).await;
+        let all = "docker.io/library/app:dev\nregistry.internal/team/tool:latest\n";
+        for node in ["dev-control-plane-0", "dev-pool-0"] {
+            assert_eq!(file(&simulation, node, loaded), all);
+        }
+        let before = containers(&simulation).await;
+        // What is not there keeps nobody from working, and is told by name.
+        simulation.write("dev.yaml", &of("'app:dev', nowhere.invalid/none, 'more:1'"));
+        let tells = |cluster: &kina::api::Cluster| {
+            let status = cluster.status.as_ref().unwrap();
+            let found = kina::api::conditions::get(&status.conditions, "AddonsReady").unwrap();
+            found.reason == "ImagesNotLoaded" && found.message.contains("no image nowhere.invalid/none on this host")
+        };
+        let cluster = simulation.until_cluster("dev", "with an image that is missing", SOON, tells).await;
+        assert_eq!(cluster.status.unwrap().machines.unwrap().ready, 2);
+        until_file(&simulation, "dev-pool-0", loaded, |text| text.contains("library/more:1")).await;
+        simulation.write("dev.yaml", &of("'app:dev'"));
+        simulation.until_ready("dev", 2, SOON).await;
+        assert_eq!(containers(&simulation).await, before, "nothing was rolled");
+        // A container that is made anew has nothing of it.
+        simulation.hands().remove_container("dev-pool-0").unwrap();
+        until_file(&simulation, "dev-pool-0", loaded, |text| text == "docker.io/library/app:dev\n").await;
+        simulation.until_ready("dev", 2, SOON).await;
+        simulation
+    });
+}
+
+#[test]
 fn a_machine_waits_for_what_it_mounts() {
     world::run(63, |mut simulation: Simulation| async move {
         let mounts = "      extraMounts: [{hostPath: /srv/data, containerPath: /data}]\n";

@@ -67,6 +67,7 @@ pub fn cluster(name: &str, spec: &ClusterSpec) -> Vec<Fault> {
     ports::check(&mut faults, spec);
     settings::components(&mut faults, spec);
     registries::check(&mut faults, spec);
+    settings::images(&mut faults, &spec.images);
     addons::check(&mut faults, &spec.addons);
     times(&mut faults, spec);
     faults.0

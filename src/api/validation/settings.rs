@@ -59,6 +59,23 @@ pub(super) fn components(faults: &mut Faults, spec: &ClusterSpec) {
     each(faults, &["spec"], "containerdConfigPatchesJSON6902", found);
 }
 
+/// Images of the host: names as engines take them.
+pub(super) fn images(faults: &mut Faults, images: &[String]) {
+    let mut seen = BTreeSet::new();
+    for (index, image) in images.iter().enumerate() {
+        let here = ["spec", "images", &index.to_string()];
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b':' | b'@');
+        let is_name = image.bytes().all(is_plain) && image.starts_with(|first: char| first.is_ascii_alphanumeric());
+        if !is_name || image.contains("//") || image.ends_with(['/', ':', '@']) {
+            faults.add(&here, format!("`{image}` is not the name of an image such as `myapp:dev`"));
+        }
+        if !seen.insert(image) {
+            faults.add(&here, format!("`{image}` is named a second time"));
+        }
+    }
+}
+
 pub(super) fn kubeadm_patches(faults: &mut Faults, path: &[&str], merge: &[String], json: &[JsonPatch6902]) {
     each(faults, path, "kubeadmConfigPatches", merge.iter().map(|text| patch::merge_patches(text).err()));
     each(faults, path, "kubeadmConfigPatchesJSON6902", json.iter().map(|text| patch::json_patch(text).err()));

@@ -83,6 +83,7 @@ fn inputs() -> Vec<(&'static str, Vec<u8>)> {
         ("an addon that is no object", spec("  addons:\n  - name: a\n    manifest: 'just a text'\n")),
         ("an addon that says nothing", spec("  addons:\n  - name: a\n")),
         ("IPv6", spec("  networking: {ipFamily: ipv6}\n")),
+        ("an image that is none", spec("  images: ['my app', 'a:b', 'a:b']\n")),
         ("a patch of nothing", spec("  kubeadmConfigPatches: ['kind: ClusterConfig']\n")),
         ("a patch that is no TOML", spec("  containerdConfigPatches: ['[plugins']\n")),
         ("a kind of another tool", b"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n".to_vec()),

@@ -42,7 +42,14 @@ const STEP: &str = "ApplyingAddons";
 /// The first object that is refused; what was applied before it stays.
 pub async fn apply(shared: Arc<Shared>, subject: Subject, handle: Handle) -> Result<(), EffectError> {
     let client = shared.api.client(&subject.uid).ok_or(EffectError::Cancelled)?;
-    let own = Own::read(&shared, &subject)?;
+    let own = match Own::read(&shared, &subject) {
+        Ok(own) => own,
+        Err(error) => {
+            // What the user wants besides must not keep nodes from their pod network.
+            apply_system(&shared, &subject, &client, &handle).await?;
+            return Err(error);
+        }
+    };
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let recorded =
         effect(&handle, &subject.name, STEP, || call("read the addons of", &subject.name, records.get_opt(RECORD)))
@@ -73,6 +80,26 @@ pub async fn apply(shared: Arc<Shared>, subject: Subject, handle: Handle) -> Res
         }
     }
     shared.memory.keep_text(&subject.uid, "addons", &own.hash);
+    Ok(())
+}
+
+/// Applies what comes with the image, once a process: everything is applied, and recorded, as soon as all of it can be read.
+async fn apply_system(
+    shared: &Shared,
+    subject: &Subject,
+    client: &kube::Client,
+    handle: &Handle,
+) -> Result<(), EffectError> {
+    const KEY: &str = "system addons";
+    let hash = subject.addons_hash(&[]);
+    if shared.memory.text(&subject.uid, KEY).as_ref() == Some(&hash) {
+        return Ok(());
+    }
+    let (host, node) = node_with_manifests(shared, subject).ok_or(EffectError::Cancelled)?;
+    for object in manifests(&host, &node, subject, handle).await? {
+        apply_one(shared, client, Key::of(&object), &object, subject, handle).await?;
+    }
+    shared.memory.keep_text(&subject.uid, KEY, &hash);
     Ok(())
 }
 

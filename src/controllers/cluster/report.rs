@@ -1,7 +1,7 @@
 //! What status says of a Cluster: derived from one pass, written only where its substance differs.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::facts::{Facts, HostFacts, MachineFacts};
@@ -12,8 +12,8 @@ use super::wait::Wait;
 use crate::api::annotations;
 use crate::api::cluster::{ClusterStatus, Declared, Drift, DriftMode, MachineCounts};
 use crate::api::conditions::{
-    self, ADDONS_READY, CONTROL_PLANE_READY, DRIFTED, Holds, KUBECONFIG_READY, NETWORK_READY, READY, STALLED, Verdict,
-    WORKERS_READY, Waiting, whole_seconds,
+    self, ADDONS_READY, CONTROL_PLANE_READY, DRIFTED, Holds, IMAGES_LOADED, KUBECONFIG_READY, NETWORK_READY, READY,
+    STALLED, Verdict, WORKERS_READY, Waiting, whole_seconds,
 };
 use crate::api::machine::{Failure, FailureClass, Turn};
 use crate::controllers::clusters_api::ApiView;
@@ -200,6 +200,9 @@ fn addons(report: &Report<'_>) -> Verdict {
             None => verdict(ADDONS_READY, Holds::False, "AddonsPending", Wait::Addons.message()),
         };
     }
+    if let Some((reason, message)) = images_missing(report) {
+        return verdict(ADDONS_READY, Holds::False, reason, message);
+    }
     if let Some((name, state)) = report.api.daemons_unready.first_key_value() {
         return verdict(ADDONS_READY, Holds::False, "SystemPodsNotReady", format!("{name}: {state}"));
     }
@@ -208,6 +211,28 @@ fn addons(report: &Report<'_>) -> Verdict {
         Some(false) => verdict(ADDONS_READY, Holds::False, "DnsNotAvailable", "CoreDNS is not Available"),
         None => verdict(ADDONS_READY, Holds::False, "DnsMissing", "there is no Deployment coredns in kube-system"),
     }
+}
+
+/// The first machine that lacks images of the host, and why.
+fn images_missing(report: &Report<'_>) -> Option<(&'static str, String)> {
+    if report.facts.spec.images.is_empty() {
+        return None;
+    }
+    let live = report.subject.machines.iter().filter(|machine| machine.metadata.deletion_timestamp.is_none());
+    live.filter_map(|machine| {
+        let conditions = machine.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let found = conditions::get(conditions, IMAGES_LOADED);
+        let is_current = |found: &&Condition| found.observed_generation == machine.metadata.generation;
+        match found.filter(is_current) {
+            Some(found) if found.status == "True" => None,
+            Some(found) if found.reason == "ImagesNotLoaded" => {
+                Some(("ImagesNotLoaded", format!("{}: {}", machine.name_any(), found.message)))
+            }
+            _ => Some(("LoadingImages", format!("{}: images of the host are being loaded", machine.name_any()))),
+        }
+    })
+    // What failed says more than what is under way.
+    .max_by_key(|(reason, _)| *reason == "ImagesNotLoaded")
 }
 
 fn drift(report: &Report<'_>, before: &[Drift]) -> Vec<Drift> {
@@ -294,10 +319,14 @@ fn missing(report: &Report<'_>) -> Option<Wait> {
         return Some(Wait::Machines(names));
     }
     if !report.facts.addons_applied {
-        return Some(Wait::Addons);
+        let failed = report.addons_failure.as_ref();
+        return Some(failed.map_or(Wait::Addons, |failure| Wait::Wanted("AddonsFailed", failure.message.clone())));
     }
     if !report.facts.context_done {
         return Some(Wait::Kubeconfig);
+    }
+    if let Some((reason, message)) = images_missing(report) {
+        return Some(Wait::Wanted(reason, message));
     }
     let addons = addons(report);
     (addons.status != Holds::True).then(|| Wait::SystemPods(format!("{} ({})", addons.message, addons.reason)))

@@ -202,6 +202,7 @@ fn spec(
         extra_port_mappings: pool.ports.to_vec(),
         dns_search: facts.spec.networking.dns_search.clone(),
         containerd: containerd(facts),
+        images: facts.spec.images.clone(),
         registries: (!facts.spec.registries.is_empty()).then(|| facts.spec.registries.clone()),
         address,
         bootstrap,
@@ -254,6 +255,7 @@ pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> Machine
     wanted.identity.cluster.clone_from(&facts.adoption.identity);
     wanted.dns_search.clone_from(&facts.spec.networking.dns_search);
     wanted.containerd = containerd(facts);
+    wanted.images.clone_from(&facts.spec.images);
     // Once there were some, a machine may have something to take back.
     if wanted.registries.is_some() || !facts.spec.registries.is_empty() {
         wanted.registries = Some(facts.spec.registries.clone());

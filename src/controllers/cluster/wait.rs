@@ -43,6 +43,8 @@ pub enum Wait {
     Addons,
     /// Name resolution, or system pods.
     SystemPods(String),
+    /// Addons or images of the user's are missing: the reason, and what is wrong.
+    Wanted(&'static str, String),
 }
 
 impl Wait {
@@ -70,6 +72,7 @@ impl Wait {
             Self::Kubeconfig => "KubeconfigPending",
             Self::Addons => "AddonsPending",
             Self::SystemPods(_) => "SystemPodsNotReady",
+            Self::Wanted(reason, _) => reason,
         }
     }
 
@@ -107,7 +110,7 @@ impl Wait {
             Self::Machines(names) => format!("not Ready: {}", some_of(names)),
             Self::Kubeconfig => "the context is not in the kubeconfig yet".to_owned(),
             Self::Addons => "pod network and storage class are not applied yet".to_owned(),
-            Self::SystemPods(what) => what.clone(),
+            Self::SystemPods(what) | Self::Wanted(_, what) => what.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod act;
 pub mod container;
 pub mod facts;
+pub mod images;
 #[cfg(test)]
 mod member_tests;
 pub mod observe;
@@ -34,9 +35,10 @@ use super::events::Tone;
 use super::finalizer;
 use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
-use crate::api::conditions::{self, READY};
+use crate::api::conditions::{self, READY, Verdict};
 use crate::api::machine::{BootstrapMethod, MachineStatus};
 use crate::api::{Machine, annotations};
+use crate::runtime::{ContainerId, ContainerState};
 
 /// How often a Machine that waits for nothing that can be polled is looked at in any case.
 const NOW_AND_THEN: Duration = Duration::from_secs(600);
@@ -93,8 +95,17 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     if plan.ready && plan.steps.is_empty() {
         shared.backoff.reset(&subject.uid);
     }
-    report(shared, subject, &facts, &plan).await?;
+    let tended = images::tend(shared, subject, &facts, running(subject).as_ref()).await;
+    report(shared, subject, &facts, &plan, tended.verdict).await?;
+    plan.again = plan.again.into_iter().chain(tended.again).min();
     Ok(next(shared, subject, &plan, started, held_back))
+}
+
+/// Its container, while that runs.
+fn running(subject: &Subject) -> Option<ContainerId> {
+    let super::host::Seen::Known(listing) = subject.host.seen() else { return None };
+    let container = super::host::container(&listing, &subject.name, &subject.owner);
+    container.ours().filter(|found| found.state == ContainerState::Running).map(|found| found.id.clone())
 }
 
 /// What a failure depends on: while it is the same, trying sooner is in vain.
@@ -248,7 +259,13 @@ fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
     }
 }
 
-async fn report(shared: &Shared, subject: &Subject, facts: &Facts, plan: &Plan) -> Result<(), ReconcileError> {
+async fn report(
+    shared: &Shared,
+    subject: &Subject,
+    facts: &Facts,
+    plan: &Plan,
+    images: Option<Verdict>,
+) -> Result<(), ReconcileError> {
     if facts.deleting && plan.steps.contains(&Step::RemoveFinalizer) {
         return Ok(());
     }
@@ -258,6 +275,10 @@ async fn report(shared: &Shared, subject: &Subject, facts: &Facts, plan: &Plan) 
     }
     let now = shared.context.world.clock.now();
     let mut status = report::status(subject, facts, plan, shared.backoff.failure(&subject.uid), now);
+    match images {
+        Some(verdict) => conditions::set(&mut status.conditions, &verdict, subject.machine.metadata.generation, now),
+        None => status.conditions.retain(|condition| condition.type_ != conditions::IMAGES_LOADED),
+    }
     if let super::host::Seen::Known(listing) = subject.host.seen() {
         let container = super::host::container(&listing, &subject.name, &subject.owner);
         status.container_id = container.ours().map(|container| container.id.to_string());

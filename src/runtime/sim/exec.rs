@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::images;
 use super::kubeadm;
 use super::systemd;
 use super::time::At;
@@ -60,6 +61,9 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
         }
         ("hostname", []) => {
             says(tx.state.containers.get(id).map_or_else(String::new, |c| format!("{}\n", c.spec.name)))
+        }
+        ("ctr", ["--namespace=k8s.io", "images", "ls", "-q"]) if node => {
+            says(tx.state.text(id, images::LOADED_PATH).unwrap_or_default())
         }
         ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments, now),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),

@@ -5,6 +5,16 @@ use sha2::{Digest, Sha256};
 /// Kubernetes minor versions that there are node images of.
 const MINORS: std::ops::RangeInclusive<u32> = 31..=36;
 
+/// Names of the images that were loaded into a node, in the node itself.
+pub(super) const LOADED_PATH: &str = "/var/lib/containerd/kina-loaded";
+
+/// Whether the simulated host has an image: any that could be, but none of a registry that cannot (`.invalid`, RFC 2606).
+pub(super) fn is_on_host(image: &str) -> bool {
+    let registry = image.split_once('/').map_or("", |(first, _)| first);
+    let registry = registry.split_once(':').map_or(registry, |(host, _)| host);
+    !registry.ends_with(".invalid")
+}
+
 /// What an image is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ImageKind {

@@ -305,6 +305,13 @@ impl Runtime for SimRuntime {
         Ok(Image { name: image.to_owned(), digest: images::digest_of(image) })
     }
 
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        let name = self.name_of(id);
+        let passed =
+            self.pass(Operation::CopyIn, &name, |_| self.core.change(|tx, _| operations::load_image(tx, &id.0, image)));
+        passed.await.map_err(|error| RuntimeError { operation: "load image", object: image.to_owned(), ..error })
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         let duplicates = self.core.options.duplicate_network_names;
         self.pass(Operation::CreateNetwork, &spec.name, |_| {

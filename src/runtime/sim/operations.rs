@@ -6,7 +6,7 @@ use super::images;
 use super::subnet::Subnet;
 use super::time::At;
 use super::world::{Change, ContainerRecord, FileRecord, Inside, Life, NetworkRecord, Owner, State, Tx, VolumeRecord};
-use crate::runtime::{Cause, ContainerSpec, NetworkSpec, NodeFile, PublishedPort, VolumeSpec};
+use crate::runtime::{Cause, ContainerSpec, NetworkSpec, NodeFile, PublishedPort, VolumeSpec, image_name};
 
 /// Why an operation is refused: its cause, and in the runtime's words.
 pub(super) type Refused = (Cause, String);
@@ -169,6 +169,23 @@ pub(super) fn copy_in(tx: &mut Tx<'_>, id: &str, files: &[NodeFile]) -> Result<(
         tx.apply(Change::File { owner, path, file: Some(record) });
     }
     tx.touched.insert(network);
+    Ok(())
+}
+
+pub(super) fn load_image(tx: &mut Tx<'_>, id: &str, image: &str) -> Result<(), Refused> {
+    let record = the_container(tx.state, id)?;
+    if !record.runs() {
+        return Err((Cause::NotRunning, format!("container {id} is not running")));
+    }
+    if !images::is_on_host(image) {
+        return Err((Cause::NotFound, format!("there is no image {image} on this host")));
+    }
+    let mut loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
+    let name = image_name::full(image);
+    if loaded.lines().all(|known| known != name) {
+        loaded.push_str(&format!("{name}\n"));
+        tx.write(id, images::LOADED_PATH, 0o644, loaded);
+    }
     Ok(())
 }
 

@@ -192,6 +192,13 @@ impl Runtime for GatedRuntime {
         }
     }
 
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        let name = self.name_of(id);
+        self.life
+            .perform(Effect::CopyIn, &name, failed("load image", image), None, || self.inner.load_image(id, image))
+            .await
+    }
+
     async fn copy_in(&self, id: &ContainerId, files: &[NodeFile]) -> Result<(), RuntimeError> {
         let name = self.name_of(id);
         self.life
