@@ -1,6 +1,7 @@
 //! Admission: functions that a kind registers, called inside the write, before anything is stored.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde_json::Value;
 
@@ -91,11 +92,46 @@ pub struct Admitted {
     pub warnings: Vec<String>,
 }
 
+/// The object that is about to be stored, which knows whether anyone had it to change it: one that nobody touched is as it
+/// was checked before.
+#[derive(Debug)]
+pub struct Draft<'o> {
+    object: &'o mut Value,
+    touched: bool,
+}
+
+impl<'o> Draft<'o> {
+    /// Of an object.
+    pub fn of(object: &'o mut Value) -> Self {
+        Self { object, touched: false }
+    }
+
+    /// Whether anyone had the object to change it.
+    pub fn is_touched(&self) -> bool {
+        self.touched
+    }
+}
+
+impl Deref for Draft<'_> {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        self.object
+    }
+}
+
+impl DerefMut for Draft<'_> {
+    fn deref_mut(&mut self) -> &mut Value {
+        self.touched = true;
+        self.object
+    }
+}
+
 /// A function that may refuse a write, or complete the object that is about to be stored.
 pub trait Admission: Send + Sync {
     /// `object` is the object as it would be stored; for a deletion, the object as it is (changes are ignored).
     ///
     /// # Errors
     /// [`Denied`] refuses the write; nothing is stored.
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied>;
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied>;
 }

@@ -34,6 +34,11 @@ impl Renderer {
         if self.form == Form::Object { Ok(bytes) } else { self.object(&from_bytes(&bytes)?) }
     }
 
+    /// One object that was just written, and its bytes.
+    pub fn written(&self, bytes: Bytes, object: &Value) -> Result<Bytes, ApiError> {
+        if self.form == Form::Object { Ok(bytes) } else { self.object(object) }
+    }
+
     /// One object.
     pub fn object(&self, object: &Value) -> Result<Bytes, ApiError> {
         match self.form {

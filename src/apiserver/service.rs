@@ -398,7 +398,11 @@ impl<'a> Call<'a> {
         let done = transact(&self.tenant.shared.queue, body).await?;
         warnings.extend(done.warnings);
         let code = if done.created { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(with_warnings(whole(code, renderer.object(&done.object)?), &warnings))
+        let answer = match done.bytes {
+            Some(bytes) => renderer.written(bytes, &done.object)?,
+            None => renderer.object(&done.object)?,
+        };
+        Ok(with_warnings(whole(code, answer), &warnings))
     }
 
     async fn delete(&self, renderer: &Renderer) -> Result<Response<Body>, ApiError> {

@@ -147,8 +147,9 @@ impl<'a> Txn<'a> {
         self.read(&place.key())?.map(|bytes| Ok(Stored { value: from_bytes(&bytes)?, bytes })).transpose()
     }
 
-    /// Writes an object under a new revision, which is set in its metadata. `old` is the object as it is stored now.
-    pub fn put(&mut self, place: &Place, old: Option<&Stored>, object: &mut Value) -> Result<(), ApiError> {
+    /// Writes an object under a new revision, which is set in its metadata. `old` is the object as it is stored now. Returns
+    /// what is stored.
+    pub fn put(&mut self, place: &Place, old: Option<&Stored>, object: &mut Value) -> Result<Bytes, ApiError> {
         self.revision += 1;
         set_meta(object, "resourceVersion", Some(json!(self.revision.to_string())));
         let bytes = to_bytes(object)?;
@@ -161,9 +162,9 @@ impl<'a> Txn<'a> {
         }
         let change = if old.is_some() { Change::Modified } else { Change::Added };
         self.emit(place, change, bytes.clone(), old);
-        self.staged.writes.insert(key, Some(bytes));
+        self.staged.writes.insert(key, Some(bytes.clone()));
         self.after_marking(place, object);
-        Ok(())
+        Ok(bytes)
     }
 
     /// Removes an object under a new revision, which its last state is given.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::api::cluster::ClusterSpec;
 use crate::api::{self, annotations, class, users};
-use crate::apiserver::admission::{Admission, Admitted, Denied, Operation, Request};
+use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
 use crate::apiserver::kind::{FieldFault, ResourceId};
 
 /// While a file declares a Cluster, its spec is the file's and only its source deletes it; and nobody deletes what is
@@ -22,7 +22,7 @@ const OURS: [&str; 5] = [
 ];
 
 impl Admission for SourceOwnership {
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if request.subresource.is_some() {
             return Ok(Admitted::default());
         }
@@ -192,7 +192,7 @@ mod tests {
             field_manager: None,
             reader: &OneSource,
         };
-        SourceOwnership.admit(&request, object)
+        SourceOwnership.admit(&request, &mut Draft::of(object))
     }
 
     fn declared(spec: Value) -> Value {

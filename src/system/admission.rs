@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::class::{self, Class};
 use crate::api::cluster::ClusterSpec;
 use crate::api::{annotations, names, users, validation};
-use crate::apiserver::admission::{Admission, Admitted, Denied, Operation, Request};
+use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
 use crate::apiserver::kind::FieldFault;
 use crate::host_mounts::{MountPolicy, Refused};
 
@@ -29,7 +29,7 @@ pub struct MachineRules;
 pub struct SourceRules;
 
 impl Admission for ClusterRules {
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if request.subresource.is_some() || request.operation == Operation::Delete {
             return Ok(Admitted::default());
         }
@@ -86,7 +86,7 @@ fn host_paths(spec: &ClusterSpec) -> impl Iterator<Item = (String, &str)> {
 }
 
 impl Admission for MachineRules {
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         let by_controllers = request.user.name == users::CONTROLLERS;
         let spec_is_same = request.old.is_some_and(|old| old.get("spec") == object.get("spec"));
         match request.operation {
@@ -104,7 +104,7 @@ impl Admission for MachineRules {
 }
 
 impl Admission for SourceRules {
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         let by_sources = request.user.name == users::SOURCES;
         let spec_is_same = request.old.is_some_and(|old| old.get("spec") == object.get("spec"));
         match request.operation {
@@ -306,7 +306,7 @@ mod tests {
             field_manager: None,
             reader: &Stored(stored),
         };
-        rules.admit(&request, new)
+        rules.admit(&request, &mut Draft::of(new))
     }
 
     fn cluster(name: &str, spec: Value) -> Value {

@@ -76,7 +76,9 @@ impl Walk {
         if map.atomic || (left.is_empty() && right.is_empty()) {
             return true;
         }
-        let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+        // What is the same in both has nothing to tell: a path is made for what differs alone.
+        let differs = |name: &&String| left.get(*name) != right.get(*name);
+        let names: BTreeSet<&String> = left.keys().chain(right.keys()).filter(differs).collect();
         for name in names {
             self.path.push(Step::field(name));
             self.compare(map.field(name), left.get(name), right.get(name));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::set::Set;
 
@@ -110,20 +110,28 @@ impl Managers {
     }
 
     /// Writes managed fields: appliers first, then by time.
-    pub(super) fn encode(&self) -> Value {
-        let mut entries: Vec<(&Manager, &Entry)> = self.0.iter().collect();
-        entries
-            .sort_by_key(|(id, entry)| (id.operation, entry.seconds(), &id.name, &entry.api_version, &id.subresource));
+    pub(super) fn encode(self) -> Value {
+        let mut entries: Vec<(Manager, Entry)> = self.0.into_iter().collect();
+        entries.sort_by(|(one, of_one), (other, of_other)| {
+            let order = |id: &Manager, entry: &Entry| (id.operation, entry.seconds());
+            order(one, of_one)
+                .cmp(&order(other, of_other))
+                .then_with(|| one.name.cmp(&other.name))
+                .then_with(|| of_one.api_version.cmp(&of_other.api_version))
+                .then_with(|| one.subresource.cmp(&other.subresource))
+        });
         let entries = entries.into_iter().map(|(id, entry)| {
-            let mut encoded = json!({"manager": id.name, "operation": id.operation.name(),
-                "apiVersion": entry.api_version, "fieldsType": "FieldsV1", "fieldsV1": entry.set.to_fields()});
-            if let Some(time) = &entry.time {
-                encoded["time"] = time.as_str().into();
-            }
-            if !id.subresource.is_empty() {
-                encoded["subresource"] = id.subresource.as_str().into();
-            }
-            encoded
+            let fields = [
+                ("manager", Some(Value::from(id.name))),
+                ("operation", Some(id.operation.name().into())),
+                ("apiVersion", Some(entry.api_version.into())),
+                ("fieldsType", Some("FieldsV1".into())),
+                ("fieldsV1", Some(entry.set.into_fields())),
+                ("time", entry.time.map(Value::from)),
+                ("subresource", Some(id.subresource).filter(|name| !name.is_empty()).map(Value::from)),
+            ];
+            let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            Value::Object(fields.collect())
         });
         Value::Array(entries.collect())
     }

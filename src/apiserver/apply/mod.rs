@@ -142,7 +142,7 @@ pub fn apply(
     if manager == "kubectl" {
         last_applied::refresh(&mut object, &config);
     }
-    put_managers(&mut object, &managers);
+    put_managers(&mut object, managers);
     Ok(object)
 }
 
@@ -177,7 +177,7 @@ pub fn track_update(
         update::update(&at, old.unwrap_or(&nothing), new, &mut managers, id);
         managers.cap();
     }
-    put_managers(new, &managers);
+    put_managers(new, managers);
     if let Some(old) = old {
         keep_times_if_unchanged(old, new);
     }
@@ -186,26 +186,48 @@ pub fn track_update(
 /// Takes over the old managed fields where a write changes nothing but their times, so that it can be seen as no
 /// change at all.
 pub fn keep_times_if_unchanged(old: &Value, new: &mut Value) {
-    let entries = |object: &Value| object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    let timeless = |mut entries: Vec<Value>| {
-        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-            entry.remove("time");
+    fn entries(object: &Value) -> &[Value] {
+        object["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+    // Next to every write changes something else: that is found soonest.
+    let takes_over =
+        same_elsewhere(old, new) && entries(old) != entries(new) && same_but_for_times(entries(old), entries(new));
+    if takes_over {
+        new["metadata"]["managedFields"] = Value::Array(entries(old).to_vec());
+    }
+}
+
+/// Whether two objects are the same but for their managed fields.
+fn same_elsewhere(old: &Value, new: &Value) -> bool {
+    same_but("metadata", old, new)
+        && match (old.get("metadata"), new.get("metadata")) {
+            (Some(old), Some(new)) => same_but("managedFields", old, new),
+            (old, new) => old == new,
         }
-        // Times also order the entries.
-        entries.sort_by_cached_key(Value::to_string);
+}
+
+/// Whether two maps have the same fields but for one.
+fn same_but(left_out: &str, old: &Value, new: &Value) -> bool {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return compare::equal(old, new) };
+    let count = |fields: &Map<String, Value>| fields.len() - usize::from(fields.contains_key(left_out));
+    count(old) == count(new)
+        && old
+            .iter()
+            .filter(|(name, _)| *name != left_out)
+            .all(|(name, old)| new.get(name).is_some_and(|new| compare::equal(old, new)))
+}
+
+/// Whether managed fields differ in nothing but their times, and the order that follows from them.
+fn same_but_for_times(old: &[Value], new: &[Value]) -> bool {
+    fn in_order(entries: &[Value]) -> Vec<&Value> {
+        let mut entries: Vec<&Value> = entries.iter().collect();
+        entries.sort_by_key(|entry| {
+            ["manager", "operation", "subresource", "apiVersion"].map(|field| entry[field].as_str().unwrap_or_default())
+        });
         entries
-    };
-    let (old_entries, new_entries) = (entries(old), entries(new));
-    if old_entries == new_entries || timeless(old_entries.clone()) != timeless(new_entries) {
-        return;
     }
-    let same_elsewhere = {
-        let rest = |object: &Value| take_managers(object).0;
-        compare::equal(&rest(old), &rest(new))
-    };
-    if same_elsewhere {
-        new["metadata"]["managedFields"] = Value::Array(old_entries);
-    }
+    let (old, new) = (in_order(old), in_order(new));
+    old.len() == new.len() && old.into_iter().zip(new).all(|(old, new)| same_but("time", old, new))
 }
 
 /// The configuration without what cannot be applied.
@@ -232,7 +254,7 @@ fn take_managers(object: &Value) -> (Value, Managers) {
     (object, entries.and_then(|entries| Managers::decode(&entries)).unwrap_or_default())
 }
 
-fn put_managers(object: &mut Value, managers: &Managers) {
+fn put_managers(object: &mut Value, managers: Managers) {
     if managers.0.is_empty() {
         return;
     }

@@ -111,6 +111,27 @@ impl Set {
         all
     }
 
+    /// Takes over the members of another set.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (step, node) in other.nodes {
+            let own = self.nodes.entry(step).or_default();
+            own.member |= node.member;
+            own.children.absorb(node.children);
+        }
+    }
+
+    /// Drops the members of another set: [`Self::difference`] in place.
+    pub(super) fn remove(&mut self, other: &Self) {
+        for (step, gone) in &other.nodes {
+            let Some(own) = self.nodes.get_mut(step) else { continue };
+            own.member &= !gone.member;
+            own.children.remove(&gone.children);
+            if own.is_empty() {
+                self.nodes.remove(step);
+            }
+        }
+    }
+
     fn extend(&mut self, other: &Self) {
         for (step, node) in &other.nodes {
             let own = self.nodes.entry(step.clone()).or_default();
@@ -176,13 +197,14 @@ impl Set {
     }
 
     /// The `fieldsV1` of a managed fields entry.
-    pub(super) fn to_fields(&self) -> Value {
-        let fields = self.nodes.iter().map(|(step, node)| {
-            let mut fields = node.children.to_fields();
-            if node.member && !node.children.is_empty() {
+    pub(super) fn into_fields(self) -> Value {
+        let fields = self.nodes.into_iter().map(|(step, node)| {
+            let is_above = node.member && !node.children.is_empty();
+            let mut fields = node.children.into_fields();
+            if is_above {
                 fields["."] = Value::Object(Map::new());
             }
-            (step.0.clone(), fields)
+            (step.0, fields)
         });
         Value::Object(fields.collect())
     }

@@ -23,14 +23,15 @@ pub(super) struct At<'a> {
 pub(super) fn update(at: &At<'_>, old: &Value, new: &Value, managers: &mut Managers, manager: Manager) {
     let comparison = compare(at.of, old, new);
     take_over(&comparison, managers, None);
-    let taken = comparison.modified.union(&comparison.added).difference(never_managed());
+    let Comparison { added, modified: mut taken, .. } = comparison;
+    taken.absorb(added);
+    taken.remove(never_managed());
     if taken.is_empty() {
         return;
     }
-    let previous = managers.0.remove(&manager).map(|entry| entry.set).unwrap_or_default();
-    let entry =
-        Entry { set: taken.union(&previous), api_version: at.api_version.to_owned(), time: Some(at.time.clone()) };
-    managers.0.insert(manager, entry);
+    let mut set = managers.0.remove(&manager).map(|entry| entry.set).unwrap_or_default();
+    set.absorb(taken);
+    managers.0.insert(manager, Entry { set, api_version: at.api_version.to_owned(), time: Some(at.time.clone()) });
 }
 
 /// Merges a configuration, removes what the manager applied before and does not now, and settles who manages what.
@@ -62,7 +63,7 @@ pub(super) fn apply(
     take_over(&comparison, &mut managers, Some(manager));
     let unchanged = equal(live, &object);
     if let Some(mut entry) = managers.0.remove(manager) {
-        entry.set = entry.set.difference(never_managed());
+        entry.set.remove(never_managed());
         let known = last.is_some_and(|last| last.set == entry.set && last.time.is_some());
         if !unchanged || !known {
             entry.time = Some(at.time.clone());
@@ -88,9 +89,10 @@ fn conflicts(comparison: &Comparison, managers: &Managers, except: &Manager) -> 
 
 /// Takes changed and removed fields from every manager but one, and drops managers that manage nothing any more.
 fn take_over(comparison: &Comparison, managers: &mut Managers, except: Option<&Manager>) {
-    let gone = comparison.modified.union(&comparison.added).union(&comparison.removed);
     for (_, entry) in managers.0.iter_mut().filter(|(id, _)| Some(*id) != except) {
-        entry.set = entry.set.difference(&gone);
+        for gone in [&comparison.modified, &comparison.added, &comparison.removed] {
+            entry.set.remove(gone);
+        }
     }
     managers.0.retain(|_, entry| !entry.set.is_empty());
 }

@@ -195,6 +195,6 @@ fn drop_finalizer(txn: &mut Txn<'_>, place: &Place, stored: &Stored, finalizer: 
     if left.is_empty() && grace_seconds(&object) == 0 && !(is_namespace && holds_content(&object)) {
         txn.remove(place, stored, &mut object)
     } else {
-        txn.put(place, Some(stored), &mut object)
+        txn.put(place, Some(stored), &mut object).map(drop)
     }
 }

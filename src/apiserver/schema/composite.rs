@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::node::Node;
+use super::path::Path;
 use super::validate::walk;
 use crate::apiserver::kind::FieldFault;
 
-pub(super) fn check(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<FieldFault>) {
+pub(super) fn check(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let branches = |keyword| node.keyword(keyword).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for branch in branches("allOf") {
         faults.extend(faults_of(branch, value, path));
@@ -41,13 +42,13 @@ pub(super) fn check(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<
     }
 }
 
-fn faults_of(branch: &Value, value: &Value, path: &str) -> Vec<FieldFault> {
+fn faults_of(branch: &Value, value: &Value, path: &Path<'_>) -> Vec<FieldFault> {
     let mut faults = Vec::new();
-    walk(Node::inner(branch), value, path, &mut faults);
+    walk(Node::inner(branch), None, value, path, &mut faults);
     faults
 }
 
-fn results(branches: &[Value], value: &Value, path: &str) -> Vec<Vec<FieldFault>> {
+fn results(branches: &[Value], value: &Value, path: &Path<'_>) -> Vec<Vec<FieldFault>> {
     branches.iter().map(|branch| faults_of(branch, value, path)).collect()
 }
 
@@ -56,9 +57,9 @@ fn closest(results: Vec<Vec<FieldFault>>) -> Vec<FieldFault> {
     results.into_iter().min_by_key(Vec::len).unwrap_or_default()
 }
 
-fn composite(path: &str, rule: &str) -> FieldFault {
+fn composite(path: &Path<'_>, rule: &str) -> FieldFault {
     FieldFault {
-        field: path.into(),
+        field: path.to_string(),
         reason: "FieldValueInvalid",
         message: format!("Invalid value: \"\": \"{path}\" {rule}"),
     }

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::pattern;
-use super::validate::join;
 
 /// Keywords that are enforced, or that say nothing about validity.
 const KNOWN: &[&str] = &[
@@ -78,4 +77,8 @@ fn walk(schema: &Value, path: &str, found: &mut Vec<String>) {
             _ => {}
         }
     }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

@@ -3,26 +3,27 @@
 use serde_json::Value;
 
 use super::node::{Additional, Node};
+use super::path::Path;
 
 /// The paths of all fields that [`super::prune`] would remove, in dotted form (`spec.list[0].field`), in order of path.
 pub fn unknown_fields(schema: &Value, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    walk(Node::root(schema), object, "", &mut found);
+    walk(Node::root(schema), object, &Path::Root, &mut found);
     found
 }
 
-fn walk(node: Node<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+fn walk(node: Node<'_>, value: &Value, path: &Path<'_>, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let path = Path::Field(path, name);
                 match (node.property(name), node.additional()) {
                     (Some(property), _) => walk(property, field, &path, found),
                     (None, Additional::Schema(additional)) => walk(additional, field, &path, found),
                     (None, Additional::Anything) => {}
                     (None, Additional::Unspecified | Additional::Nothing) => {
                         if !node.preserves_unknown() {
-                            found.push(path);
+                            found.push(path.to_string());
                         }
                     }
                 }
@@ -31,7 +32,7 @@ fn walk(node: Node<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
         Value::Array(items) => {
             if let Some(schema) = node.items() {
                 for (index, item) in items.iter().enumerate() {
-                    walk(schema, item, &format!("{path}[{index}]"), found);
+                    walk(schema, item, &Path::Item(path, index), found);
                 }
             }
         }

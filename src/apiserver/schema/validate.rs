@@ -6,18 +6,34 @@ use serde_json::{Map, Value};
 
 use super::composite;
 use super::node::{Additional, Node};
+use super::path::Path;
 use super::{format, pattern};
 use crate::apiserver::kind::FieldFault;
 
 /// Every fault of an object: types, required fields, enumerations, bounds, lengths, patterns, formats, uniqueness in
 /// lists of type `set` and `map`, and the types of `metadata`. Unknown fields are not faults: see [`super::unknown_fields`].
 pub fn validate(schema: &Value, object: &Value) -> Vec<FieldFault> {
+    validate_change(schema, None, object)
+}
+
+/// As [`validate`], without looking at what is the same in `before`, where that is known: its faults, if it has any, are no
+/// news.
+pub fn validate_change(schema: &Value, before: Option<&Value>, object: &Value) -> Vec<FieldFault> {
     let mut faults = Vec::new();
-    walk(Node::root(schema), object, "", &mut faults);
+    walk(Node::root(schema), before, object, &Path::Root, &mut faults);
     faults
 }
 
-pub(super) fn walk(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<FieldFault>) {
+pub(super) fn walk(
+    node: Node<'_>,
+    before: Option<&Value>,
+    value: &Value,
+    path: &Path<'_>,
+    faults: &mut Vec<FieldFault>,
+) {
+    if before == Some(value) {
+        return;
+    }
     if value.is_null() && (node.nullable() || node.type_name().is_empty() && !node.flag("x-kubernetes-int-or-string")) {
         return;
     }
@@ -31,7 +47,7 @@ pub(super) fn walk(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<F
         faults.push(unsupported_value(path, value, allowed));
     }
     match value {
-        Value::Object(fields) => object(node, fields, path, faults),
+        Value::Object(fields) => object(node, before, fields, path, faults),
         Value::Array(items) => list(node, items, path, faults),
         Value::String(text) => string(node, text, path, faults),
         Value::Number(_) => number(node, value, path, faults),
@@ -75,11 +91,17 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn object(node: Node<'_>, fields: &Map<String, Value>, path: &str, faults: &mut Vec<FieldFault>) {
+fn object(
+    node: Node<'_>,
+    before: Option<&Value>,
+    fields: &Map<String, Value>,
+    path: &Path<'_>,
+    faults: &mut Vec<FieldFault>,
+) {
     for name in node.keyword("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if !fields.contains_key(name) {
             faults.push(FieldFault {
-                field: join(path, name),
+                field: Path::Field(path, name).to_string(),
                 reason: "FieldValueRequired",
                 message: "Required value".into(),
             });
@@ -93,15 +115,16 @@ fn object(node: Node<'_>, fields: &Map<String, Value>, path: &str, faults: &mut 
         faults.push(too_many(path, count, most));
     }
     for (name, field) in fields {
+        let (before, path) = (before.and_then(|before| before.get(name)), Path::Field(path, name));
         match (node.property(name), node.additional()) {
-            (Some(property), _) => walk(property, field, &join(path, name), faults),
-            (None, Additional::Schema(additional)) => walk(additional, field, &join(path, name), faults),
+            (Some(property), _) => walk(property, before, field, &path, faults),
+            (None, Additional::Schema(additional)) => walk(additional, before, field, &path, faults),
             _ => {}
         }
     }
 }
 
-fn list(node: Node<'_>, items: &[Value], path: &str, faults: &mut Vec<FieldFault>) {
+fn list(node: Node<'_>, items: &[Value], path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let count = items.len() as u64;
     if let Some(least) = limit(node, "minItems").filter(|least| count < *least) {
         faults.push(body(path, &count.into(), &format!("should have at least {least} items")));
@@ -111,7 +134,7 @@ fn list(node: Node<'_>, items: &[Value], path: &str, faults: &mut Vec<FieldFault
     }
     if let Some(schema) = node.items() {
         for (index, item) in items.iter().enumerate() {
-            walk(schema, item, &format!("{path}[{index}]"), faults);
+            walk(schema, None, item, &Path::Item(path, index), faults);
         }
     }
     match node.keyword("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -133,13 +156,16 @@ fn key_of(list: Node<'_>, item: &Value, key: &str) -> Option<Value> {
     item.get(key).cloned().or_else(default)
 }
 
-fn unique(items: &[Value], path: &str, faults: &mut Vec<FieldFault>, identity: impl Fn(&Value) -> Value) {
+fn unique(items: &[Value], path: &Path<'_>, faults: &mut Vec<FieldFault>, identity: impl Fn(&Value) -> Value) {
+    if items.len() < 2 {
+        return;
+    }
     let mut seen = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
         let identity = identity(item).to_string();
         if seen.contains(&identity) {
             faults.push(FieldFault {
-                field: format!("{path}[{index}]"),
+                field: Path::Item(path, index).to_string(),
                 reason: "FieldValueDuplicate",
                 message: format!("Duplicate value: {identity}"),
             });
@@ -148,15 +174,15 @@ fn unique(items: &[Value], path: &str, faults: &mut Vec<FieldFault>, identity: i
     }
 }
 
-fn string(node: Node<'_>, text: &str, path: &str, faults: &mut Vec<FieldFault>) {
-    let value = Value::from(text);
+fn string(node: Node<'_>, text: &str, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
+    let value = || Value::from(text);
     let count = text.chars().count() as u64;
     if let Some(least) = limit(node, "minLength").filter(|least| count < *least) {
-        faults.push(body(path, &value, &format!("should be at least {least} chars long")));
+        faults.push(body(path, &value(), &format!("should be at least {least} chars long")));
     }
     if let Some(most) = limit(node, "maxLength").filter(|most| count > *most) {
         faults.push(FieldFault {
-            field: path.into(),
+            field: path.to_string(),
             reason: "FieldValueTooLong",
             message: format!("Too long: may not be more than {most} bytes"),
         });
@@ -164,20 +190,20 @@ fn string(node: Node<'_>, text: &str, path: &str, faults: &mut Vec<FieldFault>) 
     if let Some(expression) = node.keyword("pattern").and_then(Value::as_str)
         && pattern::matches(expression, text) != Some(true)
     {
-        faults.push(body(path, &value, &format!("should match '{expression}'")));
+        faults.push(body(path, &value(), &format!("should match '{expression}'")));
     }
     if let Some(name) = node.keyword("format").and_then(Value::as_str)
         && !format::holds(name, text)
     {
         faults.push(FieldFault {
-            field: path.into(),
+            field: path.to_string(),
             reason: "FieldValueInvalid",
-            message: format!("Invalid value: {value}: {path} in body must be of type {name}: {value}"),
+            message: format!("Invalid value: {value}: {path} in body must be of type {name}: {value}", value = value()),
         });
     }
 }
 
-fn number(node: Node<'_>, value: &Value, path: &str, faults: &mut Vec<FieldFault>) {
+fn number(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let Some(number) = value.as_f64() else { return };
     let fits = match node.keyword("format").and_then(Value::as_str) {
         Some("int32") => (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number),
@@ -216,38 +242,34 @@ fn limit(node: Node<'_>, keyword: &str) -> Option<u64> {
     node.keyword(keyword).and_then(Value::as_u64)
 }
 
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-fn body(path: &str, value: &Value, rule: &str) -> FieldFault {
+fn body(path: &Path<'_>, value: &Value, rule: &str) -> FieldFault {
     FieldFault {
-        field: path.into(),
+        field: path.to_string(),
         reason: "FieldValueInvalid",
         message: format!("Invalid value: {value}: {path} in body {rule}"),
     }
 }
 
-fn wrong_type(path: &str, expected: &str, found: &str) -> FieldFault {
+fn wrong_type(path: &Path<'_>, expected: &str, found: &str) -> FieldFault {
     FieldFault {
-        field: path.into(),
+        field: path.to_string(),
         reason: "FieldValueTypeInvalid",
         message: format!("Invalid value: \"{found}\": {path} in body must be of type {expected}: \"{found}\""),
     }
 }
 
-fn too_many(path: &str, count: u64, most: u64) -> FieldFault {
+fn too_many(path: &Path<'_>, count: u64, most: u64) -> FieldFault {
     FieldFault {
-        field: path.into(),
+        field: path.to_string(),
         reason: "FieldValueTooMany",
         message: format!("Too many: {count}: must have at most {most} items"),
     }
 }
 
-fn unsupported_value(path: &str, value: &Value, allowed: &[Value]) -> FieldFault {
+fn unsupported_value(path: &Path<'_>, value: &Value, allowed: &[Value]) -> FieldFault {
     let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
     FieldFault {
-        field: path.into(),
+        field: path.to_string(),
         reason: "FieldValueNotSupported",
         message: format!("Unsupported value: {value}: supported values: {}", allowed.join(", ")),
     }

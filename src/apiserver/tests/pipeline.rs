@@ -9,7 +9,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::{Value, json};
 
 use super::support::*;
-use crate::apiserver::admission::{Admission, Admitted, Denied, Operation, Request};
+use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
 use crate::apiserver::kind::FieldFault;
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, Tenant};
@@ -113,7 +113,7 @@ async fn an_apply_has_to_name_manager_kind_and_object() {
 struct Keeper;
 
 impl Admission for Keeper {
-    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if request.operation == Operation::Delete && object["metadata"]["labels"]["protect"] == "true" {
             let message = "it is protected".to_owned();
             return Err(Denied::Forbidden { message, causes: Vec::new() });

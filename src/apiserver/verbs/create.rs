@@ -46,10 +46,11 @@ pub(crate) fn create(
         return Err(ApiError::already_exists(write.kind(), &place.name));
     }
     let mut stored = to_stored(write.kind(), object);
+    let mut bytes = None;
     if !write.options.dry_run {
-        txn.put(&place, None, &mut stored)?;
+        bytes = Some(txn.put(&place, None, &mut stored)?).filter(|_| write.kind().stored_as.is_none());
     }
-    Ok(Written { object: to_served(write.kind(), stored), created: true, warnings })
+    Ok(Written { object: to_served(write.kind(), stored), bytes, created: true, warnings })
 }
 
 /// The name asked for, or one made from `generateName` that is free.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::update::holds_content;
 use super::{Write, pipeline, to_served};
-use crate::apiserver::admission::Operation;
+use crate::apiserver::admission::{Draft, Operation};
 use crate::apiserver::object::{
     FOREGROUND, ORPHAN, finalizers, grace_seconds, is_deleting, later, meta, meta_value, rfc3339, set_meta,
 };
@@ -139,7 +139,7 @@ pub(crate) fn delete(txn: &mut Txn<'_>, write: &Write, options: &DeleteOptions) 
     if first {
         let mut view = to_served(write.kind(), stored.value.clone());
         let old = view.clone();
-        warnings = pipeline::admit(txn, write, Operation::Delete, Some(&old), &mut view)?;
+        warnings = pipeline::admit(txn, write, Operation::Delete, Some(&old), &mut Draft::of(&mut view))?;
     }
     let mut object = stored.value.clone();
     set_dependents_finalizer(&mut object, options.propagation);

@@ -10,8 +10,10 @@ pub(crate) mod scale;
 pub(crate) mod update;
 pub(crate) mod watch;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::kind::Kind;
@@ -79,8 +81,15 @@ impl Write {
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub object: Value,
+    /// The same in JSON, where it was stored just so.
+    pub bytes: Option<Bytes>,
     pub created: bool,
     pub warnings: Vec<String>,
+}
+
+/// A stored object in the form of `kind`: itself, where that is the form it is stored in.
+pub(crate) fn served<'o>(kind: &Kind, stored: &'o Value) -> Cow<'o, Value> {
+    if kind.stored_as.is_none() { Cow::Borrowed(stored) } else { Cow::Owned(to_served(kind, stored.clone())) }
 }
 
 /// A stored object in the form of `kind`.

@@ -5,7 +5,7 @@ use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::pipeline::Ownership;
-use super::{Part, Write, Written, create, to_served, update};
+use super::{Part, Write, Written, create, served, update};
 use crate::apiserver::apply::{self, ApplyError};
 use crate::apiserver::kind::Flavor;
 use crate::apiserver::object::{meta, set_field};
@@ -77,7 +77,7 @@ pub(crate) fn patch(txn: &mut Txn<'_>, write: &Write, patch: &Patch) -> Result<W
     }
     let place = write.place(&write.name);
     let Some(stored) = txn.object(&place)? else { return Err(ApiError::not_found(write.kind(), &write.name)) };
-    let mut object = to_served(write.kind(), stored.value.clone());
+    let mut object = served(write.kind(), &stored.value).into_owned();
     match patch {
         Patch::Json(operations) => json_patch(&mut object, operations)?,
         Patch::Merge(patch) => json_patch::merge(&mut object, patch),

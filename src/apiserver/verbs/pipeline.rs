@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Write;
-use crate::apiserver::admission::{Operation, Request};
+use crate::apiserver::admission::{Draft, Operation, Request};
 use crate::apiserver::kind::{FieldFault, Flavor};
 use crate::apiserver::object::{meta, meta_value, set_field};
 use crate::apiserver::request::query::FieldValidation;
@@ -26,10 +26,10 @@ pub(crate) fn admit_and_check(
     let mut warnings = unknown_fields(write, object)?;
     complete(write, object);
     check(write, old, object)?;
-    let before = object.clone();
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-    warnings.extend(admit(txn, write, operation, old, object)?);
-    if *object != before {
+    let mut draft = Draft::of(object);
+    warnings.extend(admit(txn, write, operation, old, &mut draft)?);
+    if draft.is_touched() {
         complete(write, object);
         check(write, old, object)?;
     }
@@ -89,12 +89,14 @@ fn complete(write: &Write, object: &mut Value) {
 
 fn check(write: &Write, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
     let kind = write.kind();
-    let faults = |object: &Value| {
-        let mut faults = schema::validate(&kind.schema, object);
-        faults.extend(schema::validate_metadata(kind, object));
+    let faults = |before: Option<&Value>, object: &Value| {
+        let mut faults = schema::validate_change(&kind.schema, before, object);
+        if before.is_none_or(|before| before.get("metadata") != object.get("metadata")) {
+            faults.extend(schema::validate_metadata(kind, object));
+        }
         faults
     };
-    refuse_new(write, object, faults(object), || old.map(faults).unwrap_or_default())?;
+    refuse_new(write, object, faults(old, object), || old.map(|old| faults(None, old)).unwrap_or_default())?;
     refuse(write, object, old.map(|old| schema::validate_metadata_update(old, object)).unwrap_or_default())
 }
 
@@ -123,7 +125,7 @@ pub(crate) fn admit(
     write: &Write,
     operation: Operation,
     old: Option<&Value>,
-    object: &mut Value,
+    object: &mut Draft<'_>,
 ) -> Result<Vec<String>, ApiError> {
     let mut warnings = Vec::new();
     let reader = TxnReader::new(txn, &write.tenant);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pipeline::{self, Ownership};
-use super::{Part, Write, Written, to_served, to_stored};
+use super::{Part, Write, Written, served, to_served, to_stored};
 use crate::apiserver::kind::{FieldFault, Flavor};
 use crate::apiserver::object::{
     copy_meta, finalizers, grace_seconds, is_deleting, meta, meta_value, set_field, set_meta,
@@ -37,15 +37,16 @@ pub(crate) fn replace(
     ownership: Ownership,
 ) -> Result<Written, ApiError> {
     let kind = write.kind();
-    let live = to_served(kind, stored.value.clone());
-    check_preconditions(write, &live, &new)?;
-    let mut new = merge_by_resource(write, &live, new);
-    let warnings = pipeline::admit_and_check(txn, write, Some(&live), &mut new)?;
-    let generation = pipeline::next_generation(write, &live, &new);
+    let live = served(kind, &stored.value);
+    let live: &Value = &live;
+    check_preconditions(write, live, &new)?;
+    let mut new = merge_by_resource(write, live, new);
+    let warnings = pipeline::admit_and_check(txn, write, Some(live), &mut new)?;
+    let generation = pipeline::next_generation(write, live, &new);
     set_meta(&mut new, "generation", generation);
-    pipeline::track(write, ownership, txn.now, Some(&live), &mut new);
-    if live == new {
-        return Ok(Written { object: live, created: false, warnings });
+    pipeline::track(write, ownership, txn.now, Some(live), &mut new);
+    if *live == new {
+        return Ok(Written { object: new, bytes: None, created: false, warnings });
     }
     let place = write.place(&write.name);
     let ready_to_go = is_deleting(&new)
@@ -53,14 +54,15 @@ pub(crate) fn replace(
         && grace_seconds(&new) == 0
         && !(write.is_namespace() && holds_content(&new));
     let mut to_store = to_stored(kind, new);
+    let mut bytes = None;
     if !write.options.dry_run {
         if ready_to_go {
             txn.remove(&place, stored, &mut to_store)?;
         } else {
-            txn.put(&place, Some(stored), &mut to_store)?;
+            bytes = Some(txn.put(&place, Some(stored), &mut to_store)?).filter(|_| kind.stored_as.is_none());
         }
     }
-    Ok(Written { object: to_served(kind, to_store), created: false, warnings })
+    Ok(Written { object: to_served(kind, to_store), bytes, created: false, warnings })
 }
 
 /// A Namespace goes only when its contents are gone: until then it holds the finalizer in its spec.
@@ -87,14 +89,14 @@ fn check_preconditions(write: &Write, live: &Value, new: &Value) -> Result<(), A
 /// owns comes from the stored object.
 fn merge_by_resource(write: &Write, live: &Value, mut new: Value) -> Value {
     if write.part == Part::Status {
-        let (status, managed) = (new.get("status").cloned(), meta_value(&new, "managedFields").cloned());
-        new = live.clone();
-        set_field(&mut new, "status", status);
+        let managed = meta_value(&new, "managedFields").filter(|new| meta_value(live, "managedFields") != Some(*new));
+        let managed = managed.cloned();
+        restore(live, &mut new, |field| field != "status");
         if managed.is_some() {
             set_meta(&mut new, "managedFields", managed);
         }
     } else if write.kind().has_status {
-        set_field(&mut new, "status", live.get("status").cloned());
+        restore(live, &mut new, |field| field == "status");
     }
     if write.is_namespace() {
         // Contents decide about this finalizer, not clients (they would use `/finalize`, which is not served).
@@ -109,4 +111,16 @@ fn merge_by_resource(write: &Write, live: &Value, mut new: Value) -> Value {
     set_meta(&mut new, "name", Some(json!(write.name)));
     set_meta(&mut new, "namespace", write.namespace.as_ref().map(|namespace| json!(namespace)));
     new
+}
+
+/// Makes these fields of an object what they are in the live one. Next to always they are already: what is the same is
+/// not copied.
+fn restore(live: &Value, new: &mut Value, is_meant: impl Fn(&str) -> bool) {
+    let (Value::Object(live), Value::Object(new)) = (live, new) else { return };
+    new.retain(|field, _| !is_meant(field) || live.contains_key(field));
+    for (field, value) in live.iter().filter(|(field, _)| is_meant(field)) {
+        if new.get(field) != Some(value) {
+            new.insert(field.clone(), value.clone());
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::kubelets::Pulse;
 use super::model;
 use super::questions;
-use crate::apiserver::admission::{Admission, Admitted, Denied, Operation, Request};
+use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
 use crate::apiserver::core;
 use crate::apiserver::kind::{FieldFault, Kind, View};
 
@@ -48,7 +48,7 @@ fn default(object: &mut Value, field: &str, value: Value) {
 struct PodDefaults;
 
 impl Admission for PodDefaults {
-    fn admit(&self, request: &Request<'_>, pod: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, pod: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if request.operation == Operation::Create {
             complete_pod(pod);
         }
@@ -87,7 +87,7 @@ pub(super) fn complete_pod(pod: &mut Value) {
 struct Replicas;
 
 impl Admission for Replicas {
-    fn admit(&self, _request: &Request<'_>, object: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, _request: &Request<'_>, object: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if object.get("spec").is_some_and(Value::is_object) {
             default(&mut object["spec"], "replicas", json!(1));
         }
@@ -99,7 +99,7 @@ impl Admission for Replicas {
 struct ServiceAddress;
 
 impl Admission for ServiceAddress {
-    fn admit(&self, request: &Request<'_>, service: &mut Value) -> Result<Admitted, Denied> {
+    fn admit(&self, request: &Request<'_>, service: &mut Draft<'_>) -> Result<Admitted, Denied> {
         if request.operation == Operation::Delete {
             return Ok(Admitted::default());
         }
