@@ -45,6 +45,7 @@ pub mod labels;
 mod object;
 mod openapi;
 pub mod protobuf;
+pub mod raw;
 mod registry;
 mod render;
 mod request;

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use super::object::{from_bytes, meta, to_bytes};
+use super::raw::{around_managers, from_bytes_without_managers, without_managers};
 use super::registry::Served;
 use super::request::accept::Form;
 use super::status::ApiError;
@@ -22,27 +23,40 @@ pub(crate) struct Renderer {
     clock: Arc<dyn Clock>,
     /// Column definitions go with the first event of a watch alone.
     headers: bool,
+    /// Objects go without their managed fields.
+    lean: bool,
 }
 
 impl Renderer {
     pub fn new(served: Served, form: Form, include: IncludeObject, clock: Arc<dyn Clock>) -> Self {
-        Self { served, form, include, clock, headers: true }
+        Self { served, form, include, clock, headers: true, lean: false }
+    }
+
+    /// Leaves out objects' managed fields, where they go as a whole.
+    #[must_use]
+    pub fn lean(mut self, lean: bool) -> Self {
+        self.lean = lean;
+        self
     }
 
     /// One object, from its bytes.
     pub fn stored(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
-        if self.form == Form::Object { Ok(bytes) } else { self.object(&from_bytes(&bytes)?) }
+        if self.form == Form::Object { Ok(self.sent(bytes)) } else { self.object(&from_bytes(&bytes)?) }
     }
 
     /// One object that was just written, and its bytes.
     pub fn written(&self, bytes: Bytes, object: &Value) -> Result<Bytes, ApiError> {
-        if self.form == Form::Object { Ok(bytes) } else { self.object(object) }
+        if self.form == Form::Object { Ok(self.sent(bytes)) } else { self.object(object) }
+    }
+
+    fn sent(&self, bytes: Bytes) -> Bytes {
+        if self.lean { without_managers(bytes) } else { bytes }
     }
 
     /// One object.
     pub fn object(&self, object: &Value) -> Result<Bytes, ApiError> {
         match self.form {
-            Form::Object => to_bytes(object),
+            Form::Object => to_bytes(object).map(|bytes| self.sent(bytes)),
             Form::Metadata => to_bytes(&partial(object)),
             Form::Table => to_bytes(&self.table(&[object], version_of(object), true)),
         }
@@ -64,7 +78,11 @@ impl Renderer {
             metadata.insert("remainingItemCount".to_owned(), json!(remaining));
         }
         if self.form == Form::Table {
-            let objects = listed.items.iter().map(|item| from_bytes(item)).collect::<Result<Vec<_>, _>>()?;
+            let parse = |item: &Bytes| match self.include {
+                IncludeObject::None => from_bytes_without_managers(item),
+                IncludeObject::Metadata | IncludeObject::Object => from_bytes(item),
+            };
+            let objects = listed.items.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
             let objects: Vec<&Value> = objects.iter().collect();
             return to_bytes(&self.table(&objects, Value::Object(metadata), true));
         }
@@ -86,7 +104,7 @@ impl Renderer {
             }
             match self.form {
                 Form::Metadata => out.put_slice(partial(&from_bytes(item)?).to_string().as_bytes()),
-                Form::Object | Form::Table => out.put_slice(item),
+                Form::Object | Form::Table => self.put(&mut out, item),
             }
         }
         out.put_slice(b"]}");
@@ -107,9 +125,18 @@ impl Renderer {
         out.put_slice(b"{\"type\":\"");
         out.put_slice(change.as_bytes());
         out.put_slice(b"\",\"object\":");
-        out.put_slice(rendered.as_ref().map_or(object, String::as_bytes));
+        match rendered {
+            Some(rendered) => out.put_slice(rendered.as_bytes()),
+            None => self.put(out, object),
+        }
         out.put_slice(b"}\n");
         Ok(())
+    }
+
+    fn put(&self, out: &mut BytesMut, object: &Bytes) {
+        let (before, after) = if self.lean { around_managers(object) } else { (&**object, &[][..]) };
+        out.put_slice(before);
+        out.put_slice(after);
     }
 
     /// The line of a bookmark.

@@ -16,6 +16,7 @@ use super::body::Body;
 use super::documents::Document;
 use super::kind::Scope;
 use super::object::{meta, set_meta};
+use super::raw::{MANAGERS, NEWEST, OMIT};
 use super::registry::Served;
 use super::render::Renderer;
 use super::request::accept::negotiate;
@@ -41,11 +42,19 @@ use super::writer::transact;
 pub struct TenantService {
     tenant: Tenant,
     user: User,
+    lean: bool,
 }
 
 impl TenantService {
     pub(super) fn new(tenant: Tenant, user: User) -> Self {
-        Self { tenant, user }
+        Self { tenant, user, lean: false }
+    }
+
+    /// Asks for objects without their managed fields.
+    #[must_use]
+    pub fn lean(mut self) -> Self {
+        self.lean = true;
+        self
     }
 }
 
@@ -65,7 +74,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let (head, content) = request.into_parts();
+            let (mut head, content) = request.into_parts();
+            if this.lean {
+                head.headers.insert(OMIT, HeaderValue::from_static(MANAGERS));
+            }
             match Limited::new(content, LIMIT).collect().await {
                 Ok(content) => {
                     let request = Request::from_parts(head, content.to_bytes());
@@ -192,7 +204,8 @@ impl<'a> Call<'a> {
             unsupported("TableOptions", "includeObject", include, "\"Metadata\", \"None\", \"Object\"")
         })?;
         let form = negotiate(self.header(&ACCEPT))?;
-        let renderer = Renderer::new(self.served.clone(), form, include, Arc::clone(&core.clock));
+        let lean = self.headers.get(OMIT).is_some_and(|omitted| omitted == MANAGERS);
+        let renderer = Renderer::new(self.served.clone(), form, include, Arc::clone(&core.clock)).lean(lean);
         match self.verb {
             Verb::Get => {
                 let selection = self.selection()?;
@@ -204,7 +217,10 @@ impl<'a> Call<'a> {
                 Ok(whole(StatusCode::OK, renderer.stored(bytes)?))
             }
             Verb::List => {
-                let listed = list::list(core, &self.selection()?, &ListOptions::parse(&self.query)?).await?;
+                let mut listed = list::list(core, &self.selection()?, &ListOptions::parse(&self.query)?).await?;
+                if let Some(newest) = self.header(&HeaderName::from_static(NEWEST)).and_then(|text| text.parse().ok()) {
+                    listed.keep_newest(newest);
+                }
                 Ok(whole(StatusCode::OK, renderer.list(&listed)?))
             }
             Verb::Watch => {

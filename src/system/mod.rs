@@ -256,8 +256,17 @@ impl Objects {
     /// A client in this process, in the name of a user.
     #[must_use]
     pub fn client(&self, user: &str) -> kube::Client {
-        self.tenant.client(User { name: user.to_owned(), groups: vec!["system:masters".to_owned()] })
+        self.tenant.client(administrator(user))
     }
+
+    /// As [`Self::client`], for one that never asks who set which field.
+    fn lean_client(&self, user: &str) -> kube::Client {
+        self.tenant.lean_client(administrator(user))
+    }
+}
+
+fn administrator(user: &str) -> User {
+    User { name: user.to_owned(), groups: vec!["system:masters".to_owned()] }
 }
 
 /// A system at work. Dropping it ends it as a crash would; [`Running::shutdown`] ends it gently.
@@ -308,7 +317,7 @@ impl Running {
         let runtime = Bounded::new(layers.runtime(simulator.clone()));
         let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(Arc::new(runtime), metrics.clone()));
         let context = controllers::Context {
-            client: bounded_client(layers.client(objects.client(users::CONTROLLERS))),
+            client: bounded_client(layers.client(objects.lean_client(users::CONTROLLERS))),
             world: world.clone(),
             runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
             pki_directory: home.pki(),
@@ -342,7 +351,8 @@ impl Running {
             }
         });
         spawn(&mut running.acting, "controllers", controllers::run(context, running.stop.clone()));
-        let watched = metered::watch_sources(running.objects.client(users::SOURCES), metrics, running.stop.clone());
+        let watched =
+            metered::watch_sources(running.objects.lean_client(users::SOURCES), metrics, running.stop.clone());
         spawn(&mut running.acting, "metrics", watched);
         let source_client = bounded_client(layers.client(running.objects.client(users::SOURCES)));
         let stop = running.stop.clone().cancelled_owned();

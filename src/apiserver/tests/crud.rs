@@ -1,9 +1,11 @@
 //! Single requests.
 
+use futures::StreamExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use serde_json::json;
 
 use super::support::*;
+use crate::apiserver::user::User;
 
 const GARDENS: &str = "/apis/example.dev/v1/gardens";
 
@@ -239,4 +241,45 @@ async fn what_is_not_supported_is_refused_with_a_status() {
     assert_eq!(call(&tenant, "PUT", &at, body("h", 1)).await.0, 400);
     let big = json!({ "spec": "x".repeat(3 * 1024 * 1024) });
     assert_eq!(call(&tenant, "POST", GARDENS, big).await.0, 413);
+}
+
+/// A Garden as a lean client of this tenant reads it: without its managed fields, everything else as it is stored.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_it_gets_objects_without_managed_fields_and_lists_of_the_newest() {
+    let server = server();
+    let tenant = server.tenant("a");
+    let lean: kube::Api<Garden> = kube::Api::all(tenant.lean_client(User::named("tester")));
+    let without = |mut garden: Garden| {
+        garden.metadata.managed_fields = None;
+        garden
+    };
+    for name in ["b", "c", "a"] {
+        let made = lean.create(&PostParams::default(), &Garden::new(name, trees(1))).await.unwrap();
+        assert_eq!(made, without(gardens(&tenant).get(name).await.unwrap()));
+    }
+    let merge = Patch::Merge(json!({ "spec": { "trees": 2 } }));
+    let changed = lean.patch("b", &PatchParams::default(), &merge).await.unwrap();
+    let whole = gardens(&tenant).get("b").await.unwrap();
+    assert!(whole.metadata.managed_fields.as_ref().is_some_and(|managers| !managers.is_empty()));
+    assert_eq!([&changed, &lean.get("b").await.unwrap()], [&without(whole.clone()); 2]);
+    // What such a client writes back keeps what it has not seen.
+    let replaced = lean.replace("b", &PostParams::default(), &changed).await.unwrap();
+    assert_eq!((replaced, gardens(&tenant).get("b").await.unwrap()), (changed.clone(), whole));
+    let listed = lean.list(&ListParams::default()).await.unwrap().items;
+    assert!(
+        listed.len() == 3
+            && listed.contains(&changed)
+            && listed.iter().all(|one| one.metadata.managed_fields.is_none())
+    );
+    let mut events = Box::pin(lean.watch(&kube::api::WatchParams::default(), "0").await.unwrap());
+    let Some(Ok(kube::api::WatchEvent::Added(first))) = events.next().await else { panic!("an event") };
+    assert!(listed.contains(&first));
+
+    for (newest, names) in [("1", vec!["b"]), ("2", vec!["a", "b"]), ("9", vec!["a", "b", "c"])] {
+        let request =
+            http::Request::get(GARDENS).header(crate::apiserver::raw::NEWEST, newest).body(Vec::new()).unwrap();
+        let listed: kube::api::ObjectList<Garden> =
+            tenant.client(User::named("tester")).request(request).await.unwrap();
+        assert_eq!(listed.items.iter().filter_map(|one| one.metadata.name.as_deref()).collect::<Vec<_>>(), names);
+    }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::to_served;
 use crate::apiserver::kind::Kind;
 use crate::apiserver::object::{from_bytes, to_bytes};
+use crate::apiserver::raw::{self, from_bytes_without_managers};
 use crate::apiserver::registry::Served;
 use crate::apiserver::request::query::{Query, option_fault, unsupported};
 use crate::apiserver::request::selector::{FieldSelector, LabelSelector};
@@ -75,7 +76,8 @@ impl Selection {
         if !converts && self.labels.is_empty() && self.fields.by_key_alone() {
             return Ok(Some(bytes.clone()));
         }
-        let object = viewed(&self.tenant, &self.served.kind, from_bytes(bytes)?);
+        let whole = if converts { from_bytes(bytes)? } else { from_bytes_without_managers(bytes)? };
+        let object = viewed(&self.tenant, &self.served.kind, whole);
         if !self.labels.matches(&object) || !self.fields.matches(&object) {
             return Ok(None);
         }
@@ -182,6 +184,18 @@ pub(crate) struct Listed {
     pub items: Vec<Bytes>,
     pub continue_token: Option<String>,
     pub remaining: Option<u64>,
+}
+
+impl Listed {
+    /// Leaves the objects that were written last, so many of them, still in order of key.
+    pub fn keep_newest(&mut self, count: usize) {
+        let mut revisions: Vec<u64> = self.items.iter().map(|item| raw::revision(item)).collect();
+        revisions.sort_unstable();
+        let oldest = revisions.len().checked_sub(count).and_then(|left_out| revisions.get(left_out).copied());
+        if let Some(oldest) = oldest {
+            self.items.retain(|item| raw::revision(item) >= oldest);
+        }
+    }
 }
 
 /// Lists.
