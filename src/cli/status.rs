@@ -1,8 +1,9 @@
 //! `kina status`: the one picture of everything.
 
+use http::HeaderValue;
 use k8s_openapi::api::core::v1::Event;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::api::{ListParams, ObjectList};
+use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -14,11 +15,15 @@ use super::output::{self, Document};
 use super::printer::Stream;
 use super::session::{Need, Session};
 use crate::api::{Cluster, Machine, Source};
+use crate::apiserver::raw;
 use crate::system::last_known::Sights;
 use crate::ui::{View, screen, tree};
 
 /// Events shown.
 const EVENTS: usize = 8;
+/// Events that are read for them: the newest by their time are among those that were written last. As many as the picture
+/// keeps.
+const EVENTS_READ: usize = 100;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -53,13 +58,18 @@ async fn show(args: &Args, context: &mut Context, client: &Client, sights: Optio
         };
         return follow::follow(context, client, &follow).await?.into_result();
     }
-    let (clusters, machines, sources, events) = tokio::join!(
-        list::<Cluster>(client, "clusters"),
-        list::<Machine>(client, "machines"),
-        list::<Source>(client, "sources"),
-        list::<Event>(client, "events"),
+    let everything = args.output.is_some() || sights.is_some();
+    let (clusters, sources, events) = tokio::join!(
+        list::<Cluster>(client, "clusters", None),
+        list::<Source>(client, "sources", None),
+        list::<Event>(client, "events", (!everything).then_some(EVENTS_READ)),
     );
-    let (mut clusters, mut machines, sources, events) = (clusters?, machines?, sources?, events?);
+    let (mut clusters, sources, events) = (clusters?, sources?, events?);
+    // Of a thousand Clusters the Machines are most of what there is to read: 200 ms of it.
+    let mut machines = match everything || tree::shows_machines(&clusters, &args.clusters) {
+        true => list::<Machine>(client, "machines", None).await?,
+        false => Vec::new(),
+    };
     if let Some(sights) = sights {
         sights.correct_clusters(&mut clusters, &machines, context.world.clock.now());
         sights.correct_machines(&mut machines, context.world.clock.now());
@@ -86,10 +96,17 @@ async fn show(args: &Args, context: &mut Context, client: &Client, sights: Optio
     context.printer.data_lines(&tree::lines(&view, &options))
 }
 
-async fn list<K>(client: &Client, plural: &str) -> Result<Vec<K>, CliError>
+/// All objects of a kind, or the newest so many, without the bookkeeping of field managers.
+async fn list<K>(client: &Client, plural: &str, newest: Option<usize>) -> Result<Vec<K>, CliError>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let list = Api::<K>::all(client.clone()).list(&ListParams::default()).await;
-    Ok(list.map_err(|error| CliError::request(&format!("list {plural}"), error))?.items)
+    let failed = |error| CliError::request(&format!("list {plural}"), error);
+    let request = kube::core::Request::new(K::url_path(&(), None)).list(&ListParams::default());
+    let mut request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+    request.headers_mut().insert(raw::OMIT, HeaderValue::from_static(raw::MANAGERS));
+    if let Some(newest) = newest {
+        request.headers_mut().insert(raw::NEWEST, HeaderValue::from(newest));
+    }
+    Ok(client.request::<ObjectList<K>>(request).await.map_err(failed)?.items)
 }

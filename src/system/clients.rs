@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::home::Home;
@@ -62,11 +66,28 @@ pub async fn connect(home: &Home, files: &dyn FileSystem) -> Result<kube::Client
         .await
         .map_err(|source| unusable(source.into()))?;
     // A server that is killed amid a request leaves its client waiting.
-    let client = bounded_client(kube::Client::try_from(config).map_err(|source| unusable(source.into()))?);
+    let client = bounded_client(prompt(&config).map_err(|source| unusable(source.into()))?);
     let silent = |source| ClientError::Silent { home: home.root().to_owned(), source };
     match tokio::time::timeout(ANSWER, client.apiserver_version()).await {
         Ok(Ok(_)) => Ok(client),
         Ok(Err(error)) => Err(silent(Some(Box::new(error)))),
         Err(_) => Err(silent(None)),
     }
+}
+
+/// A client that sends at once what it has to say. kube's own connects without `TCP_NODELAY`: then each request on a new
+/// connection waits for the acknowledgement of the handshake's end, 40 ms as Linux delays it (80 of the 95 ms that `kina
+/// status` took).
+fn prompt(config: &kube::Config) -> Result<kube::Client, kube::Error> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let client: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(client);
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
 }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::paint::{Glyphs, Line, Span, Style, Tone};
 use super::view::{Happening, View};
-use crate::api::cluster::{Drift, RuntimeName, Severity};
+use crate::api::cluster::{ClusterStatus, Drift, RuntimeName, Severity};
 use crate::api::conditions::{self, Waiting};
 use crate::api::machine::Failure;
 use crate::api::source::{HeldAction, HeldSet, ProtectedCluster, SourceFile};
@@ -15,6 +15,8 @@ use crate::apiserver::table::age;
 
 /// Pools of more machines than this show only those that are not Ready.
 const POOL_LINES_MAX: usize = 8;
+/// Of more Clusters than this, those that are fine have one line each.
+const CLUSTERS_UNFOLDED_MAX: usize = 20;
 
 /// What to show, and on what.
 #[derive(Clone, Debug)]
@@ -34,9 +36,10 @@ pub struct Options {
 /// The whole picture.
 #[must_use]
 pub fn lines(view: &View, options: &Options) -> Vec<Line> {
-    let mut tree = Tree { options, glyphs: options.style.glyphs(), lines: Vec::new() };
     let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     let clusters: Vec<&Cluster> = view.clusters().filter(|cluster| wanted(&cluster.name_any())).collect();
+    let folds = folds(clusters.len(), &options.only);
+    let mut tree = Tree { options, glyphs: options.style.glyphs(), lines: Vec::new(), folds };
     if clusters.is_empty() && options.only.is_empty() {
         tree.push("", "", [Span::new(Tone::Plain, "No clusters.")]);
     }
@@ -48,6 +51,29 @@ pub fn lines(view: &View, options: &Options) -> Vec<Line> {
     }
     tree.events(view, wanted);
     tree.lines
+}
+
+/// Whether of so many Clusters those that are fine have one line each.
+fn folds(clusters: usize, only: &[String]) -> bool {
+    only.is_empty() && clusters > CLUSTERS_UNFOLDED_MAX
+}
+
+/// Whether the picture of these Clusters shows any Machine.
+#[must_use]
+pub fn shows_machines(clusters: &[Cluster], only: &[String]) -> bool {
+    !folds(clusters.len(), only) || !clusters.iter().all(is_fine)
+}
+
+/// Nothing is to be told of it but that it is there.
+fn is_fine(cluster: &Cluster) -> bool {
+    let is_quiet = |status: &ClusterStatus| {
+        let mut conditions = status.conditions.iter();
+        let waiting = &status.waiting;
+        waiting.is_none()
+            && status.drift.is_empty()
+            && !conditions.any(|condition| is_worth_telling(condition, waiting))
+    };
+    tone_of(cluster) == Tone::Good && cluster.status.as_ref().is_some_and(is_quiet)
 }
 
 /// The word for a runtime, marked where nothing of it is real.
@@ -81,6 +107,8 @@ struct Tree<'a> {
     options: &'a Options,
     glyphs: Glyphs,
     lines: Vec<Line>,
+    /// Clusters that are fine have one line each.
+    folds: bool,
 }
 
 impl Tree<'_> {
@@ -138,6 +166,9 @@ impl Tree<'_> {
             Span::new(Tone::Plain, format!("  {}", facts.join("  "))),
         ];
         self.push("", "    ", spans);
+        if self.folds && is_fine(cluster) {
+            return;
+        }
         let through = if machines.is_empty() { self.glyphs.blank } else { self.glyphs.through };
         let before = format!("  {through}");
         self.cluster_details(cluster, machines, &before);

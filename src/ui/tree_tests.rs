@@ -160,6 +160,41 @@ fn a_directory_of_which_not_everything_can_be_seen_is_not_shown_as_fine() {
 }
 
 #[test]
+fn of_many_clusters_those_that_are_fine_have_one_line_each() {
+    let ready = super::super::fixtures::condition("Ready", "True", "AllReady", "");
+    let sick = super::super::fixtures::condition("AddonsReady", "False", "DnsAway", "CoreDNS is not Available");
+    let house = |clusters: usize| {
+        let cluster = |n: usize| {
+            let conditions = if n == 7 { vec![ready.clone(), sick.clone()] } else { vec![ready.clone()] };
+            let status =
+                serde_json::json!({"phase": "Running", "conditions": conditions, "endpoint": "https://127.0.0.1:1"});
+            serde_json::from_value(super::super::fixtures::cluster(&format!("c{n:02}"), "sim", status)).unwrap()
+        };
+        let machine = |n: usize| {
+            let machine =
+                super::super::fixtures::machine(&format!("c{n:02}"), "default", 0, super::super::fixtures::running());
+            serde_json::from_value(machine).unwrap()
+        };
+        View::of((0..clusters).map(cluster).collect(), (0..clusters).map(machine).collect(), vec![], vec![])
+    };
+    let lines = |house: &View, only: &[&str]| shown(house, 80, Style::default(), only).lines().count();
+    assert_eq!(lines(&house(20), &[]), 20 * 4 + 1);
+    let many = house(21);
+    // The one that is not fine shows its endpoint, what is wrong, its pool and its machine.
+    assert_eq!((lines(&many, &[]), lines(&many, &["c03"])), (21 + 4, 4));
+    let clusters: Vec<Cluster> = many.clusters().cloned().collect();
+    assert!(shows_machines(&clusters, &[]));
+    let fine: Vec<Cluster> = clusters
+        .into_iter()
+        .filter(|cluster| cluster.name_any() != "c07")
+        .chain(many.cluster("c03").cloned())
+        .collect();
+    assert!(
+        !shows_machines(&fine, &[]) && shows_machines(&fine, &["c03".to_owned()]) && shows_machines(&fine[..2], &[])
+    );
+}
+
+#[test]
 fn a_thousand_clusters_are_drawn() {
     let one = super::super::fixtures::cluster("c", "sim", serde_json::json!({}));
     let cluster = |n: usize| {

@@ -105,7 +105,11 @@ impl View {
     /// The Machines of a Cluster: control planes first, then by pool and slot.
     #[must_use]
     pub fn machines_of(&self, cluster: &str) -> Vec<&Machine> {
-        let mut machines: Vec<&Machine> = self.machines().filter(|machine| machine.spec.cluster == cluster).collect();
+        // Their names begin with the Cluster's, and so do those of some others.
+        let beginning = format!("{cluster}-");
+        let named = self.machines.objects.range(beginning.clone()..);
+        let named = named.take_while(|(name, _)| name.starts_with(&beginning)).map(|(_, machine)| machine);
+        let mut machines: Vec<&Machine> = named.filter(|machine| machine.spec.cluster == cluster).collect();
         machines.sort_by_key(|machine| (machine.spec.role, machine.spec.pool.as_str(), machine.spec.ordinal));
         machines
     }
