@@ -32,9 +32,16 @@ impl<'a> Declarations<'a> {
                 places.entry(&document.name).or_default().push(place);
             }
         }
+        let mut before: BTreeMap<&'a str, Vec<&'a str>> = BTreeMap::new();
+        for (name, live) in input.mine() {
+            if let Some(path) = live.annotation(annotations::SOURCE_PATH) {
+                before.entry(path).or_default().push(name);
+            }
+        }
         let mut errors: BTreeMap<&'a str, Vec<SourceError>> = BTreeMap::new();
         for (path, manifest) in input.files {
-            let found = faults(input, path, manifest, &places);
+            let declared_before = before.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let found = faults(input, path, manifest, &places, declared_before);
             if !found.is_empty() {
                 errors.insert(path, found);
             }
@@ -52,19 +59,20 @@ impl<'a> Declarations<'a> {
     }
 }
 
-fn faults(input: &Input<'_>, path: &str, manifest: &Manifest, places: &BTreeMap<&str, Vec<Place>>) -> Vec<SourceError> {
-    let declared_before: Vec<&str> = input
-        .mine()
-        .filter(|(_, live)| live.annotation(annotations::SOURCE_PATH) == Some(path))
-        .map(|(name, _)| name.as_str())
-        .collect();
+fn faults(
+    input: &Input<'_>,
+    path: &str,
+    manifest: &Manifest,
+    places: &BTreeMap<&str, Vec<Place>>,
+    declared_before: &[&str],
+) -> Vec<SourceError> {
     if manifest.is_foreign() && declared_before.is_empty() {
         return Vec::new();
     }
     let mut found = manifest.errors();
     if found.is_empty() && (manifest.documents.is_empty() || manifest.ends_amid_line) {
         let is_elsewhere = |name: &&str| places.contains_key(name) || input.elsewhere.contains_key(*name);
-        let lost: Vec<&str> = declared_before.into_iter().filter(|name| !is_elsewhere(name)).collect();
+        let lost: Vec<&str> = declared_before.iter().copied().filter(|name| !is_elsewhere(name)).collect();
         found.extend(if manifest.documents.is_empty() { emptied(&lost) } else { cut_off(&lost) });
     }
     for document in &manifest.documents {

@@ -253,7 +253,7 @@ impl Live {
     }
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     fn owner(&self, live: &Live) -> Owner {
         match live.source() {
             Some(source) if source == self.source => Owner::Mine,
@@ -263,7 +263,7 @@ impl Input<'_> {
     }
 
     /// Clusters of this source whose deletion has not begun.
-    fn mine(&self) -> impl Iterator<Item = (&String, &Live)> {
+    fn mine(&self) -> impl Iterator<Item = (&'a String, &'a Live)> {
         self.clusters
             .iter()
             .map(|(name, live)| (name, live.as_ref()))
