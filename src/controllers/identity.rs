@@ -67,7 +67,9 @@ pub fn of_network(spec: &Resolved) -> String {
 /// Of any text; 16 hexadecimal digits.
 #[must_use]
 pub fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(text);
+    let beginning = digest.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(beginning))
 }
 
 #[cfg(test)]

@@ -197,7 +197,11 @@ impl Memory {
     }
 
     fn with<T>(&self, uid: &str, act: impl FnOnce(&mut Seen) -> T) -> T {
-        act(self.lock().entry(uid.to_owned()).or_default())
+        let mut objects = self.lock();
+        match objects.get_mut(uid) {
+            Some(seen) => act(seen),
+            None => act(objects.entry(uid.to_owned()).or_default()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Seen>> {

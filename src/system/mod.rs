@@ -39,7 +39,7 @@ use crate::api::{Source, users};
 use crate::apiserver::kind::KindError;
 use crate::apiserver::store::{RedbStore, Store, StoreError};
 use crate::apiserver::user::User;
-use crate::apiserver::{ApiServer, Tenant};
+use crate::apiserver::{ApiServer, History, Tenant};
 use crate::controllers::{self, Runtimes};
 use crate::home::{Home, HomeError};
 use crate::kubeconfig::Target;
@@ -58,6 +58,9 @@ const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 /// Pages of the store kept in memory. A thousand Clusters with their machines are some 20 MB; what is read often (lists of
 /// one kind) is far less.
 const STORE_CACHE_BYTES: usize = 8 << 20;
+/// What watches can resume from: half of what the server keeps unless told otherwise, and still 4,000 states of a Machine
+/// (4 KB). A watch that falls behind that lists anew.
+const HISTORY: History = History { events: 4096, bytes: 16 << 20 };
 /// How long a store may stay in use by a process that has let go of the home: it has nothing left to do but to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// Between two tries meanwhile.
@@ -209,6 +212,7 @@ impl Objects {
         let shown = metrics.clone();
         let mut builder = ApiServer::builder_over(store, Arc::clone(&world.clock), Arc::clone(&world.random))
             .kinds(kinds(home.mount_policy())?)
+            .history(HISTORY)
             .page(METRICS, Arc::new(move || (Metrics::CONTENT_TYPE, shown.encode())));
         if threaded {
             builder = builder.threaded_writer();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use sha2::{Digest, Sha256};
 
 use crate::api::cluster::MachineResources;
 use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
@@ -94,8 +93,7 @@ pub fn hash(spec: &ContainerSpec) -> String {
     // Debug output of our own plain data: it changes only where the fields do, and then a roll is due, or the meaning
     // of a container has changed.
     let unlabelled = ContainerSpec { labels: BTreeMap::new(), ..spec.clone() };
-    let digest = Sha256::digest(format!("{unlabelled:?}"));
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    identity::hash(&format!("{unlabelled:?}"))
 }
 
 /// The hash that the container of a spec would carry.
