@@ -312,8 +312,13 @@ impl Drawing {
                 };
                 let size = screen::size();
                 let now = context.world.clock.now();
-                let options = tree::Options { width: size.0, style, now, only: only.clone(), events: EVENTS };
-                let lines = tree::lines(view, &options);
+                let only = only.clone();
+                let mut options = tree::Options { width: size.0, style, now, only, events: EVENTS, folded: false };
+                let mut lines = tree::lines(view, &options);
+                if !screen::fits(&lines, size) {
+                    options.folded = true;
+                    lines = tree::lines(view, &options);
+                }
                 screen
                     .draw(context.printer.stream(*stream), &lines, size, style)
                     .map_err(|error| Printer::lost("the terminal", error))

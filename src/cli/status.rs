@@ -92,6 +92,7 @@ async fn show(args: &Args, context: &mut Context, client: &Client, sights: Optio
         now: context.world.clock.now(),
         only: args.clusters.clone(),
         events: EVENTS,
+        folded: false,
     };
     context.printer.data_lines(&tree::lines(&view, &options))
 }

@@ -16,6 +16,17 @@ pub fn size() -> (usize, usize) {
     terminal_size::terminal_size().map_or(FALLBACK, |(width, height)| (width.0.into(), height.0.into()))
 }
 
+/// Whether all of these lines can be shown at once.
+#[must_use]
+pub fn fits(lines: &[Line], size: (usize, usize)) -> bool {
+    lines.len() <= rows(size)
+}
+
+/// One row is left to the cursor.
+fn rows((_, height): (usize, usize)) -> usize {
+    height.saturating_sub(1).max(1)
+}
+
 /// Draws a block and remembers how tall it is.
 #[derive(Debug, Default)]
 pub struct Screen {
@@ -29,8 +40,7 @@ impl Screen {
     /// # Errors
     /// What the output says.
     pub fn draw(&mut self, out: &mut dyn Write, lines: &[Line], size: (usize, usize), style: Style) -> io::Result<()> {
-        let (width, height) = size;
-        let rows = height.saturating_sub(1).max(1);
+        let (width, rows) = (size.0, rows(size));
         let mut shown: Vec<Line> = lines.iter().take(rows).cloned().collect();
         if lines.len() > rows {
             let left_out = lines.len() - rows + 1;

@@ -18,6 +18,9 @@ const POOL_LINES_MAX: usize = 8;
 /// Of more Clusters than this, those that are fine have one line each.
 const CLUSTERS_UNFOLDED_MAX: usize = 20;
 
+/// As many Clusters that are fine have a line each where not everything fits.
+const FINE_LINES_MAX: usize = 5;
+
 /// What to show, and on what.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +34,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// How many events.
     pub events: usize,
+    /// Not everything fits: what is not fine comes first, and what is fine takes a line.
+    pub folded: bool,
 }
 
 /// The whole picture.
@@ -43,8 +48,12 @@ pub fn lines(view: &View, options: &Options) -> Vec<Line> {
     if clusters.is_empty() && options.only.is_empty() {
         tree.push("", "", [Span::new(Tone::Plain, "No clusters.")]);
     }
-    for cluster in &clusters {
-        tree.cluster(cluster, &view.machines_of(&cluster.name_any()));
+    if options.folded {
+        tree.folded(&clusters, view);
+    } else {
+        for cluster in &clusters {
+            tree.cluster(cluster, &view.machines_of(&cluster.name_any()));
+        }
     }
     if options.only.is_empty() {
         tree.sources(view);
@@ -69,7 +78,9 @@ fn is_fine(cluster: &Cluster) -> bool {
     let is_quiet = |status: &ClusterStatus| {
         let mut conditions = status.conditions.iter();
         let waiting = &status.waiting;
-        waiting.is_none()
+        let is_whole = status.machines.as_ref().is_none_or(|machines| machines.ready == machines.desired);
+        is_whole
+            && waiting.is_none()
             && status.drift.is_empty()
             && !conditions.any(|condition| is_worth_telling(condition, waiting))
     };
@@ -141,7 +152,39 @@ impl Tree<'_> {
         Span::new(Tone::Faint, if is_new { String::new() } else { format!(" ({})", age(since.0, self.options.now)) })
     }
 
+    /// The worst first; what is fine last, and short.
+    fn folded(&mut self, clusters: &[&Cluster], view: &View) {
+        let (fine, mut others): (Vec<&Cluster>, Vec<&Cluster>) =
+            clusters.iter().copied().partition(|cluster| is_fine(cluster));
+        others.sort_by_key(|cluster| match tone_of(cluster) {
+            Tone::Bad => 0,
+            Tone::Warn => 1,
+            _ => 2,
+        });
+        for cluster in others {
+            self.cluster(cluster, &view.machines_of(&cluster.name_any()));
+        }
+        for cluster in fine.iter().take(FINE_LINES_MAX) {
+            self.cluster_head(cluster);
+        }
+        if let Some(more) = fine.len().checked_sub(FINE_LINES_MAX).filter(|more| *more > 0) {
+            let spans = [self.mark(Tone::Good), Span::new(Tone::Plain, format!("{more} more that are Ready"))];
+            self.push("", "    ", spans);
+        }
+    }
+
     fn cluster(&mut self, cluster: &Cluster, machines: &[&Machine]) {
+        self.cluster_head(cluster);
+        if self.folds && is_fine(cluster) {
+            return;
+        }
+        let through = if machines.is_empty() { self.glyphs.blank } else { self.glyphs.through };
+        let before = format!("  {through}");
+        self.cluster_details(cluster, machines, &before);
+        self.pools(cluster, machines);
+    }
+
+    fn cluster_head(&mut self, cluster: &Cluster) {
         let status = cluster.status.clone().unwrap_or_default();
         let tone = tone_of(cluster);
         let counts = status.machines.clone().unwrap_or_default();
@@ -166,13 +209,6 @@ impl Tree<'_> {
             Span::new(Tone::Plain, format!("  {}", facts.join("  "))),
         ];
         self.push("", "    ", spans);
-        if self.folds && is_fine(cluster) {
-            return;
-        }
-        let through = if machines.is_empty() { self.glyphs.blank } else { self.glyphs.through };
-        let before = format!("  {through}");
-        self.cluster_details(cluster, machines, &before);
-        self.pools(cluster, machines);
     }
 
     fn cluster_details(&mut self, cluster: &Cluster, machines: &[&Machine], before: &str) {

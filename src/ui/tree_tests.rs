@@ -3,7 +3,7 @@ use super::*;
 
 fn shown(view: &View, width: usize, style: Style, only: &[&str]) -> String {
     let only = only.iter().map(|name| (*name).to_owned()).collect();
-    let options = Options { width, style, now: now(), only, events: 5 };
+    let options = Options { width, style, now: now(), only, events: 5, folded: false };
     lines(view, &options).iter().map(|line| line.render(style)).collect::<Vec<_>>().join("\n")
 }
 
@@ -137,6 +137,35 @@ fn colour_adds_no_meaning() {
     ");
     let plain = shown(&busy_house(), 80, Style { colour: false, unicode: true }, &["new"]);
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
+}
+
+#[test]
+fn the_whole_picture_reads_well_at_120_columns() {
+    let style = Style { colour: false, unicode: true };
+    insta::assert_snapshot!(shown(&busy_house(), 120, style, &[]));
+}
+
+#[test]
+fn where_not_everything_fits_what_is_not_fine_comes_first_and_the_rest_is_short() {
+    let style = Style { colour: false, unicode: true };
+    let folded = |view: &View, width: usize| {
+        let options = Options { width, style, now: now(), only: Vec::new(), events: 5, folded: true };
+        lines(view, &options).iter().map(|line| line.render(style)).collect::<Vec<_>>()
+    };
+    insta::assert_snapshot!(folded(&busy_house(), 80).join("\n"));
+    let one = super::super::fixtures::cluster(
+        "c",
+        "sim",
+        serde_json::json!({"phase": "Running",
+        "conditions": [super::super::fixtures::condition("Ready", "True", "Ready", "")]}),
+    );
+    let cluster = |n: usize| {
+        let mut value = one.clone();
+        value["metadata"]["name"] = format!("c{n}").into();
+        serde_json::from_value(value).unwrap()
+    };
+    let many = folded(&View::of((0..1000).map(cluster).collect(), vec![], vec![], vec![]), 80);
+    assert_eq!((many.len(), many[5].as_str()), (6, "✓ 995 more that are Ready"));
 }
 
 #[test]
