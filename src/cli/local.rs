@@ -1,5 +1,6 @@
 //! The engine of the shipped program: the system in this process, or a client of the process that serves the home.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use tokio::time::Instant;
 use super::engine::{Engine, Handle, Purpose, Start, Started};
 use super::error::CliError;
 use super::exit::Exit;
+use crate::api::cluster::RuntimeName;
 use crate::api::users;
 use crate::controllers::limit;
 use crate::home::{Home, HomeError, HomeLock};
+use crate::runtime::Runtime;
+use crate::runtime::docker::DockerRuntime;
+use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
 use crate::sources::Root;
-use crate::system::{self, ClientError, NoLayers, Objects, Options, Running, Storage, SystemError};
+use crate::system::{self, ClientError, Installed, NoLayers, Objects, Options, Running, Storage, SystemError};
 use crate::world::World;
 
 /// How long a process that holds a home's lock may take until it answers: opening a store of a thousand clusters takes a
@@ -29,14 +34,31 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct LocalEngine {
     world: World,
     latency: Latency,
+    runtimes: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    /// What `auto` is to mean.
+    named: Option<String>,
 }
 
 impl LocalEngine {
-    /// In the real world, with the latency of simulated clusters that `$KINA_SIM_LATENCY` names: `none` for benches.
+    /// In the real world: the runtime that `$KINA_RUNTIME` names for `auto`, the latency of simulated clusters that
+    /// `$KINA_SIM_LATENCY` names (`none` for benches).
     #[must_use]
     pub fn of_process() -> Self {
         let none = std::env::var("KINA_SIM_LATENCY").is_ok_and(|value| value == "none");
-        Self { world: World::real(), latency: if none { Latency::zero() } else { Latency::small() } }
+        let world = World::real();
+        let docker = DockerRuntime::installed(Surroundings::of_process(), world.clone());
+        let docker = docker.map(|runtime| (RuntimeName::Docker, Arc::new(runtime) as Arc<dyn Runtime>));
+        Self {
+            world,
+            latency: if none { Latency::zero() } else { Latency::small() },
+            runtimes: docker.into_iter().collect(),
+            named: std::env::var("KINA_RUNTIME").ok().filter(|name| !name.is_empty() && name != "auto"),
+        }
+    }
+
+    fn installed(&self) -> Result<Installed, CliError> {
+        let auto = self.named.as_deref().map(named_runtime).transpose()?;
+        Ok(Installed { runtimes: self.runtimes.clone(), auto })
     }
 
     /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that
@@ -98,9 +120,9 @@ impl Engine for LocalEngine {
             roots,
             unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
+            installed: self.installed()?,
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
-            // No other runtime is there yet.
             parallelism: limit::simulated(),
             layers: Arc::new(NoLayers),
         };
@@ -118,7 +140,7 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => Some(system::look(home, &self.world).await),
+            Purpose::Read => Some(system::look(home, &self.world, &self.installed()?).await),
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);
@@ -158,6 +180,14 @@ impl Handle for Store {
     async fn stop(self: Box<Self>) {
         self.objects.close().await;
     }
+}
+
+fn named_runtime(name: &str) -> Result<RuntimeName, CliError> {
+    let known = [RuntimeName::Docker, RuntimeName::Sim];
+    known.into_iter().find(|known| known.as_str() == name).ok_or_else(|| {
+        CliError::new(Exit::Usage, format!("KINA_RUNTIME is {name:?}, which is no runtime that Kina can drive"))
+            .hint("say `docker`, `sim`, or nothing for the one that is installed")
+    })
 }
 
 fn silent(error: ClientError) -> CliError {

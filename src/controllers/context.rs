@@ -11,7 +11,7 @@ use super::clusters_api::ClustersApi;
 use super::contexts::Contexts;
 use super::events::Events;
 use super::host::Host;
-use super::limit::Places;
+use super::limit;
 use super::memory::Memory;
 use super::operations::Operations;
 use super::retry::EffectError;
@@ -44,7 +44,7 @@ pub struct Context {
     pub mounts: MountPolicy,
     /// The user's kubeconfig.
     pub kubeconfig: kubeconfig::Target,
-    /// How many machines are in work at once; see [`super::limit::parallelism`].
+    /// How many operations, and simulated machines, are in work at once; of others, [`limit::parallelism`].
     pub parallelism: usize,
     /// What is counted and timed.
     pub metrics: Metrics,
@@ -59,42 +59,21 @@ impl std::fmt::Debug for Context {
 /// The runtimes of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Runtimes {
-    /// Those that can be used.
+    /// Those that are installed, whether they answer or not.
     pub usable: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
-    /// Those that are installed and did not answer when Kina started, with what they said.
-    pub silent: BTreeMap<RuntimeName, String>,
-}
-
-/// `auto` cannot be resolved.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoRuntime {
-    /// One is installed: choosing another would be wrong.
-    #[error("the container runtime {name} is installed but does not answer: {message}")]
-    Silent {
-        /// Its name.
-        name: &'static str,
-        /// What it said.
-        message: String,
-    },
-    /// There is none at all, not even the simulator.
-    #[error("no container runtime is installed")]
-    None,
+    /// What `auto` means by somebody's word.
+    pub named: Option<RuntimeName>,
 }
 
 impl Runtimes {
-    /// What `auto` means here: the one that is installed, and the simulator only where none is.
-    ///
-    /// # Errors
-    /// [`NoRuntime`] where one is installed and silent.
-    pub fn auto(&self) -> Result<RuntimeName, NoRuntime> {
+    /// What `auto` means here: what was named, else the one that is installed, and the simulator only where none is. One
+    /// that does not answer counts as installed: choosing another would be wrong. `None` where there is none at all.
+    #[must_use]
+    pub fn auto(&self) -> Option<RuntimeName> {
         let real = |name: &RuntimeName| !matches!(name, RuntimeName::Sim | RuntimeName::Auto);
-        if let Some(name) = self.usable.keys().copied().find(real) {
-            return Ok(name);
-        }
-        if let Some((name, message)) = self.silent.iter().find(|(name, _)| real(name)) {
-            return Err(NoRuntime::Silent { name: name.as_str(), message: message.clone() });
-        }
-        self.usable.keys().copied().find(|name| *name == RuntimeName::Sim).ok_or(NoRuntime::None)
+        let installed = || self.usable.keys().copied().find(real);
+        let simulator = || self.usable.keys().copied().find(|name| *name == RuntimeName::Sim);
+        self.named.or_else(installed).or_else(simulator)
     }
 }
 
@@ -117,8 +96,6 @@ pub struct Shared {
     pub operations: Operations,
     /// Failures.
     pub backoff: Backoff,
-    /// Places for machines in work.
-    pub places: Places,
     /// Subnets and ports that are being stored.
     pub reservations: Reservations,
     /// Events.
@@ -133,6 +110,13 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Gives a place back on whichever host it was held, and wakes those who wait for it.
+    pub fn give_place_back(&self, holder: &str) {
+        for waiting in self.hosts.values().flat_map(|host| host.places.give_back(holder)) {
+            self.waker.machines.wake(&waiting);
+        }
+    }
+
     /// Everything, with nothing known yet.
     #[must_use]
     pub fn new(context: Context, clusters: View<Cluster>, machines: View<Machine>) -> Self {
@@ -151,7 +135,11 @@ impl Shared {
             .runtimes
             .usable
             .iter()
-            .map(|(name, runtime)| (*name, Arc::new(Host::new(*name, Arc::clone(runtime)))))
+            .map(|(name, runtime)| {
+                let is_simulated = runtime.capabilities().ends_with_process;
+                let parallelism = if is_simulated { context.parallelism } else { limit::parallelism() };
+                (*name, Arc::new(Host::new(*name, Arc::clone(runtime), parallelism)))
+            })
             .collect();
         Self {
             api: ClustersApi::new(waker.clone()),
@@ -163,7 +151,6 @@ impl Shared {
             ),
             addons: Addons::default(),
             backoff: Backoff::new(context.world.clone()),
-            places: Places::new(context.parallelism),
             reservations: Reservations::default(),
             events: Events::new(context.client.clone(), context.world.clone()),
             memory: Memory::default(),
@@ -261,12 +248,19 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::sim::{SimOptions, SimRuntime, SimStore};
 
     #[test]
-    fn a_runtime_that_is_installed_and_silent_is_an_error_not_the_simulator() {
+    fn auto_is_what_is_installed_before_the_simulator_and_what_was_named_before_both() {
+        let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
+        let runtime: Arc<dyn Runtime> = SimRuntime::open(world, SimStore::Memory, SimOptions::default()).unwrap();
         let mut runtimes = Runtimes::default();
-        assert_eq!(runtimes.auto(), Err(NoRuntime::None));
-        runtimes.silent.insert(RuntimeName::Docker, "connection refused".into());
-        assert!(matches!(runtimes.auto(), Err(NoRuntime::Silent { name: "docker", .. })));
+        assert_eq!(runtimes.auto(), None);
+        runtimes.usable.insert(RuntimeName::Sim, Arc::clone(&runtime));
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Sim));
+        runtimes.usable.insert(RuntimeName::Docker, runtime);
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Docker));
+        runtimes.named = Some(RuntimeName::Sim);
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Sim));
     }
 }

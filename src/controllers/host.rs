@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::limit::Places;
 use super::owned::{Kind, Owned};
 use super::wake::Waker;
 use crate::api::cidr::Cidr;
@@ -40,6 +41,8 @@ pub struct Host {
     pub name: RuntimeName,
     /// The runtime itself.
     pub runtime: Arc<dyn Runtime>,
+    /// Places for machines in work on it.
+    pub places: Places,
     state: Mutex<State>,
     asked: Notify,
 }
@@ -91,13 +94,13 @@ impl<T> Found<T> {
 }
 
 impl Host {
-    /// A host that has not been looked at yet.
+    /// A host that has not been looked at yet, on which so many machines are in work at once.
     #[must_use]
-    pub fn new(name: RuntimeName, runtime: Arc<dyn Runtime>) -> Self {
+    pub fn new(name: RuntimeName, runtime: Arc<dyn Runtime>, parallelism: usize) -> Self {
         let seen = Seen::Unknown("not asked yet".to_owned());
         let (owned, waiting) = (Owned::default(), BTreeMap::new());
         let state = State { seen, owned, waiting, busy_until: Instant::now() + BUSY_FOR };
-        Self { name, runtime, state: Mutex::new(state), asked: Notify::new() }
+        Self { name, runtime, places: Places::new(parallelism), state: Mutex::new(state), asked: Notify::new() }
     }
 
     /// What is known now.
@@ -199,6 +202,7 @@ impl Host {
                 containers: Vec::new(),
                 networks: Vec::new(),
                 volumes: Vec::new(),
+                routes: Vec::new(),
             }),
         };
         let State { owned, .. } = &mut *state;
@@ -417,15 +421,15 @@ fn is_ours(found: Option<OwnerLabels>, wanted: &OwnerLabels) -> bool {
     })
 }
 
-/// Subnets that the host's networks have.
+/// Subnets that the host's networks have, or that it reaches otherwise.
 #[must_use]
 pub fn subnets(listing: &Listing) -> Vec<Cidr> {
-    let cidr = |network: &Arc<Network>| {
-        let text = network.subnet.as_deref()?;
+    let cidr = |text: &str| {
         let (address, length) = text.split_once('/')?;
         Some(Cidr::containing(address.parse::<Ipv4Addr>().ok()?, length.parse().ok()?))
     };
-    listing.networks.iter().filter_map(cidr).collect()
+    let networks = listing.networks.iter().filter_map(|network| network.subnet.as_deref());
+    networks.chain(listing.routes.iter().map(String::as_str)).filter_map(cidr).collect()
 }
 
 #[cfg(test)]

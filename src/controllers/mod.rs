@@ -33,5 +33,5 @@ mod tests;
 pub mod views;
 pub mod wake;
 
-pub use context::{Context, NoRuntime, Runtimes};
+pub use context::{Context, Runtimes};
 pub use run::run;

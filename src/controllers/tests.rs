@@ -72,7 +72,7 @@ impl House {
         let context = Context {
             client: tenant.client(User::named(users::CONTROLLERS)),
             world: world.clone(),
-            runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
+            runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), named: None },
             installation: InstallationId::parse("0f7c9a10-aaaa").unwrap(),
             pki_directory: PKI.into(),
             mounts: crate::host_mounts::MountPolicy::default(),
@@ -481,7 +481,7 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
         hosts: BTreeMap::new(),
         dns_search: None,
         host_mounts: Vec::new(),
-        privileged: false,
+        privileges: crate::runtime::Privileges::None,
         command: vec![],
     };
     let network =

@@ -9,7 +9,7 @@ use futures::StreamExt;
 
 use super::{
     Cause, Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Labels, Listing, Mount,
-    NetworkSpec, NodeFile, OwnerLabels, PublishedPort, Resources, Role, Runtime, RuntimeError, VolumeSpec,
+    NetworkSpec, NodeFile, OwnerLabels, Privileges, PublishedPort, Resources, Role, Runtime, RuntimeError, VolumeSpec,
 };
 use crate::api::node::Protocol;
 
@@ -93,7 +93,7 @@ impl Suite<'_> {
             hosts: BTreeMap::new(),
             dns_search: None,
             host_mounts: Vec::new(),
-            privileged: true,
+            privileges: Privileges::Node,
             command: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ mod bounded;
 pub mod connect;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod docker;
 mod error;
 pub mod image_name;
 mod labels;
@@ -26,7 +27,7 @@ pub use labels::{InstallationId, Labels, NodeLabels, OwnerLabels, Role};
 pub use metered::Metered;
 pub use spec::{
     Capabilities, Container, ContainerId, ContainerSpec, ContainerState, ExecOutput, ExecRequest, Image, Listing,
-    Mount, Network, NetworkSpec, NodeFile, PublishedPort, Resources, RuntimeInfo, Volume, VolumeSpec,
+    Mount, Network, NetworkSpec, NodeFile, Privileges, PublishedPort, Resources, RuntimeInfo, Volume, VolumeSpec,
 };
 
 /// One container runtime of this host.

@@ -30,6 +30,10 @@ pub struct RuntimeInfo {
     pub version: String,
     /// Of the machines that containers see, as `uname -m` says it.
     pub architecture: String,
+    /// CPUs that containers see; 0 where it is not known.
+    pub cpus: u64,
+    /// Bytes of memory that containers see; 0 where it is not known.
+    pub memory_bytes: u64,
 }
 
 /// A container's id, chosen by the runtime.
@@ -76,6 +80,18 @@ pub struct PublishedPort {
     pub protocol: Protocol,
 }
 
+/// What a container may do to the host's kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Privileges {
+    /// Nothing.
+    #[default]
+    None,
+    /// What concerns its own network: addresses, routes, packet filters.
+    Network,
+    /// Everything that a node needs, which runs containers itself: it boots a system, and has a `/var` of its own.
+    Node,
+}
+
 /// A container to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -105,8 +121,8 @@ pub struct ContainerSpec {
     /// DNS search domains; the runtime's own where it is `None`.
     #[serde(default)]
     pub dns_search: Option<Vec<String>>,
-    /// Full privileges, as nodes need.
-    pub privileged: bool,
+    /// What it may do to the host's kernel.
+    pub privileges: Privileges,
     /// Command in place of the image's own; empty for the image's own.
     pub command: Vec<String>,
 }
@@ -227,6 +243,8 @@ pub struct Listing {
     pub networks: Vec<Arc<Network>>,
     /// Volumes in order of name.
     pub volumes: Vec<Arc<Volume>>,
+    /// Subnets in CIDR form that the host reaches, whoever made them.
+    pub routes: Vec<String>,
 }
 
 /// A command to run in a container: an argument array, never a shell line.

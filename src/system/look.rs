@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::api::cluster::RuntimeName;
 use crate::home::Home;
+use crate::runtime::Runtime;
 use crate::runtime::sim::SimRuntime;
+use crate::system::Installed;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
@@ -13,9 +15,22 @@ use crate::world::World;
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Lists what there is on every runtime, once. The caller holds the home's lock, so nobody else is at work in it.
-pub async fn look(home: &Home, world: &World) -> Sights {
+pub async fn look(home: &Home, world: &World, installed: &Installed) -> Sights {
     let installation = home.known_installation(world.files.as_ref()).ok().flatten();
-    Sights { installation, hosts: BTreeMap::from([(RuntimeName::Sim, simulator(home).await)]) }
+    let real = installed.runtimes.iter().map(|(name, runtime)| async move { (*name, real(runtime.as_ref()).await) });
+    let mut hosts: BTreeMap<RuntimeName, Sight> = futures::future::join_all(real).await.into_iter().collect();
+    hosts.insert(RuntimeName::Sim, simulator(home).await);
+    Sights { installation, hosts }
+}
+
+async fn real(runtime: &dyn Runtime) -> Sight {
+    match tokio::time::timeout(ANSWER, runtime.list()).await {
+        Ok(Ok(listing)) => {
+            Sight::Seen { listing, ends_with_process: runtime.capabilities().ends_with_process }
+        }
+        Ok(Err(error)) => Sight::Silent(error.to_string()),
+        Err(_) => Sight::Silent(no_answer()),
+    }
 }
 
 async fn simulator(home: &Home) -> Sight {
@@ -25,6 +40,10 @@ async fn simulator(home: &Home) -> Sight {
         Ok(Ok(Ok(listing))) => Sight::Seen { listing, ends_with_process: true },
         Ok(Ok(Err(error))) => Sight::Silent(error.to_string()),
         Ok(Err(error)) => Sight::Silent(error.to_string()),
-        Err(_) => Sight::Silent(format!("no answer within {} s", ANSWER.as_secs())),
+        Err(_) => Sight::Silent(no_answer()),
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", ANSWER.as_secs())
 }

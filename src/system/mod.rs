@@ -90,6 +90,15 @@ impl Debug for Storage {
     }
 }
 
+/// The container runtimes of a host, besides the simulator that every Kina has.
+#[derive(Clone, Debug, Default)]
+pub struct Installed {
+    /// Those that are installed, whether they answer or not.
+    pub runtimes: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    /// What `auto` means by somebody's word, in place of what is installed.
+    pub auto: Option<RuntimeName>,
+}
+
 /// What a system is made of.
 #[derive(Debug)]
 pub struct Options {
@@ -103,6 +112,8 @@ pub struct Options {
     pub unwatch: Vec<PathBuf>,
     /// Where objects, and the simulated world, are kept.
     pub storage: Storage,
+    /// Container runtimes of the host.
+    pub installed: Installed,
     /// Where contexts of clusters go.
     pub kubeconfig: Target,
     /// Whether others are answered on a socket, or only clients in this process.
@@ -296,7 +307,8 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, mut roots, unwatch, storage, kubeconfig, sockets, parallelism, layers } = options;
+        let Options { home, world, mut roots, unwatch, storage, installed, kubeconfig, sockets, parallelism, layers } =
+            options;
         let metrics = Metrics::new();
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
         let (objects, simulator) = match storage {
@@ -318,12 +330,16 @@ impl Running {
         }
         let serving = if sockets { Some(Serving::open(&home, &world).await?) } else { None };
         // Nearer to who asks than what a test puts in between: what is given up counts as a failure, too.
-        let runtime = Bounded::new(layers.runtime(simulator.clone()));
-        let runtime: Arc<dyn Runtime> = Arc::new(Metered::new(Arc::new(runtime), metrics.clone()));
+        let bounded = |runtime: Arc<dyn Runtime>| -> Arc<dyn Runtime> {
+            Arc::new(Metered::new(Arc::new(Bounded::new(layers.runtime(runtime))), metrics.clone()))
+        };
+        let mut usable: BTreeMap<_, _> =
+            installed.runtimes.into_iter().map(|(name, runtime)| (name, bounded(runtime))).collect();
+        usable.insert(RuntimeName::Sim, bounded(simulator.clone()));
         let context = controllers::Context {
             client: bounded_client(layers.client(objects.lean_client(users::CONTROLLERS))),
             world: world.clone(),
-            runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), silent: BTreeMap::new() },
+            runtimes: Runtimes { usable, named: installed.auto },
             pki_directory: home.pki(),
             mounts: home.mount_policy(),
             // One process a home: a lock of a kubeconfig with this mark was left by a crash of ours.

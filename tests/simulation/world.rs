@@ -86,6 +86,7 @@ async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc
         storage: Storage::Given { store, simulator: Arc::clone(simulator) },
         kubeconfig: Target::resolve(None, Path::new("/home/me")),
         sockets: false,
+        installed: kina::system::Installed::default(),
         parallelism: 2,
         layers: Arc::new(NoLayers),
     };
@@ -550,7 +551,7 @@ pub fn others_container(name: &str, image: &str, network: &str, labels: Labels) 
         hosts: BTreeMap::new(),
         dns_search: None,
         host_mounts: Vec::new(),
-        privileged: false,
+        privileges: kina::runtime::Privileges::None,
         command: vec![],
     }
 }

@@ -10,7 +10,7 @@ use crate::api::node::Protocol;
 use crate::controllers::identity;
 use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
 use crate::kubeadm::{API_PORT, envoy};
-use crate::runtime::{ContainerSpec, NetworkSpec, NodeFile, OwnerLabels, PublishedPort, Resources, Role};
+use crate::runtime::{ContainerSpec, NetworkSpec, NodeFile, OwnerLabels, Privileges, PublishedPort, Resources, Role};
 
 /// Labels of the load balancer.
 #[must_use]
@@ -47,7 +47,7 @@ pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSp
         hosts: BTreeMap::new(),
         dns_search: None,
         host_mounts: Vec::new(),
-        privileged: false,
+        privileges: Privileges::None,
         command: ["envoy", "-c", "/home/envoy/envoy.yaml"].map(str::to_owned).to_vec(),
     };
     let labels = OwnerLabels { spec_hash: Some(container::hash(&wanted)), ..owner(cluster) };

@@ -479,9 +479,7 @@ pub fn forget(shared: &Shared, name: &str, uid: &str) {
     shared.contexts.forget(name);
     shared.addons.forget(uid);
     shared.reservations.release(uid);
-    for waiting in shared.places.give_back(&format!("cluster/{uid}")) {
-        shared.waker.machines.wake(&waiting);
-    }
+    shared.give_place_back(&format!("cluster/{uid}"));
 }
 
 #[cfg(test)]

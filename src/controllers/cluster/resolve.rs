@@ -10,7 +10,7 @@ use super::adopt::{self, Remains};
 use super::observe::Subject;
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
-use crate::api::cluster::{ClusterSpec, RuntimeName};
+use crate::api::cluster::ClusterSpec;
 use crate::api::defaults::{self, HostDefaults};
 use crate::api::{Cluster, annotations, defaults::Resolved};
 use crate::controllers::context::Shared;
@@ -128,10 +128,13 @@ async fn store(
 fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Result<HostDefaults, Wait> {
     let runtime = match spec.runtime.filter(|name| !name.is_auto()) {
         Some(name) => name,
-        None => shared.context.runtimes.auto().map_err(|error| Wait::Unresolved(error.to_string()))?,
+        None => {
+            let none = || Wait::Unresolved("no container runtime is installed".to_owned());
+            shared.context.runtimes.auto().ok_or_else(none)?
+        }
     };
     let Some(host) = shared.host(runtime) else {
-        return Err(no_such_runtime(shared, runtime));
+        return Err(Wait::RuntimeUnsupported(runtime.as_str()));
     };
     let listing = match host.seen() {
         Seen::Known(listing) => listing,
@@ -155,13 +158,6 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
         }
         Ok(None) => Err(Wait::Unresolved(format!("no /24 of {} is free on this host", defaults::NODE_SUBNETS))),
         Err(error) => Err(Wait::Unresolved(format!("no port of {address} is free: {error}"))),
-    }
-}
-
-fn no_such_runtime(shared: &Shared, runtime: RuntimeName) -> Wait {
-    match shared.context.runtimes.silent.get(&runtime) {
-        Some(message) => Wait::RuntimeSilent(message.clone()),
-        None => Wait::RuntimeUnsupported(runtime.as_str()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::api::node::{HostMount, PortMapping};
 use crate::api::{Machine, quantity};
 use crate::controllers::identity::{self, FINGERPRINT};
 use crate::runtime::{
-    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, PublishedPort, Resources, Role,
+    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort, Resources, Role,
 };
 
 /// The load balancer's place in every cluster's subnet.
@@ -82,7 +82,7 @@ fn unlabelled(name: &str, spec: &MachineSpec) -> Option<ContainerSpec> {
         resources: resources(spec.resources.as_ref()),
         hosts: BTreeMap::from([(format!("{}-lb", spec.cluster), Ipv4Addr::from(octets))]),
         dns_search: spec.dns_search.clone(),
-        privileged: true,
+        privileges: Privileges::Node,
         command: Vec::new(),
     })
 }

@@ -76,12 +76,12 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     let mut facts = observe::observe(shared, subject).await;
     let mut plan = plan::plan(&facts);
     let holder = place_holder(subject);
-    if plan.steps.contains(&Step::StartBootstrap) && !shared.places.take(&holder, &subject.name) {
+    if plan.steps.contains(&Step::StartBootstrap) && !subject.host.places.take(&holder, &subject.name) {
         facts.has_place = false;
         plan = plan::plan(&facts);
     }
     if plan.bootstrapped || plan.failed.is_some() || facts.deleting {
-        for waiting in shared.places.give_back(&holder) {
+        for waiting in subject.host.places.give_back(&holder) {
             shared.waker.machines.wake(&waiting);
         }
     }
@@ -319,7 +319,5 @@ pub fn forget(shared: &Shared, machine: &Machine) {
     let Some(uid) = machine.uid() else { return };
     shared.memory.forget(&uid);
     shared.backoff.reset(&uid);
-    for waiting in shared.places.give_back(&format!("machine/{uid}")) {
-        shared.waker.machines.wake(&waiting);
-    }
+    shared.give_place_back(&format!("machine/{uid}"));
 }

@@ -397,7 +397,7 @@ fn may_begin(shared: &Shared, subject: &Subject) -> bool {
     subject.deleting()
         || spec.turn.is_some()
             && (spec.bootstrap.method == BootstrapMethod::Init || answers())
-            && shared.places.has_room(&super::place_holder(subject))
+            && subject.host.places.has_room(&super::place_holder(subject))
 }
 
 async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, parting: bool) -> Result<Inside, String> {

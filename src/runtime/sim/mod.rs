@@ -266,6 +266,8 @@ impl Runtime for SimRuntime {
             Ok(RuntimeInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 architecture: std::env::consts::ARCH.to_owned(),
+                cpus: 0,
+                memory_bytes: 0,
             })
         })
         .await

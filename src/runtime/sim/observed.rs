@@ -61,6 +61,7 @@ impl Observed {
             containers: self.containers.values().cloned().collect(),
             networks: self.networks.values().cloned().collect(),
             volumes: self.volumes.values().cloned().collect(),
+            routes: Vec::new(),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Lab {
             hosts: [("dev-lb".to_owned(), Ipv4Addr::new(10, 160, 0, 2))].into(),
             dns_search: None,
             host_mounts: Vec::new(),
-            privileged: node,
+            privileges: if node { crate::runtime::Privileges::Node } else { crate::runtime::Privileges::None },
             command: Vec::new(),
         }
     }

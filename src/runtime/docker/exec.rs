@@ -1,0 +1,78 @@
+//! Commands in containers.
+
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use futures::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::runtime::{ExecOutput, ExecRequest};
+
+/// Of each stream.
+const STREAM_BYTES_MAX: usize = 1 << 20;
+/// The engine closes the streams of a command a moment before it has noted its end.
+const NOTED_WITHIN: u32 = 50;
+const NOTED_AGAIN: Duration = Duration::from_millis(20);
+
+/// A command as it is named in messages: its program and first argument.
+pub fn title(request: &ExecRequest) -> String {
+    request.command.iter().take(2).cloned().collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command to its end.
+pub async fn run(docker: &Docker, container: &str, request: &ExecRequest) -> Result<ExecOutput, Error> {
+    let config = ExecConfig {
+        attach_stdin: Some(request.stdin.is_some()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        // With all that the container itself may do.
+        privileged: Some(true),
+        cmd: Some(request.command.clone()),
+        ..ExecConfig::default()
+    };
+    let exec = docker.create_exec(container, config).await?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    if let StartExecResults::Attached { mut output, mut input } =
+        docker.start_exec(&exec.id, None::<StartExecOptions>).await?
+    {
+        let write = async {
+            // A command that does not read to the end is its own affair.
+            if let Some(data) = &request.stdin {
+                let _ = input.write_all(data).await;
+            }
+            let _ = input.shutdown().await;
+        };
+        let read = async {
+            while let Some(part) = output.next().await {
+                match part? {
+                    LogOutput::StdErr { message } => keep(&mut stderr, &message),
+                    part => keep(&mut stdout, part.as_ref()),
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let ((), read) = tokio::join!(write, read);
+        read?;
+    }
+    let mut seen = docker.inspect_exec(&exec.id).await?;
+    for _ in 0..NOTED_WITHIN {
+        if seen.running != Some(true) && seen.exit_code.is_some() {
+            break;
+        }
+        tokio::time::sleep(NOTED_AGAIN).await;
+        seen = docker.inspect_exec(&exec.id).await?;
+    }
+    match seen.exit_code.filter(|_| seen.running != Some(true)).and_then(|code| i32::try_from(code).ok()) {
+        Some(code) => Ok(ExecOutput { code, stdout, stderr }),
+        None => Err(Error::RequestTimeoutError),
+    }
+}
+
+fn keep(stream: &mut Vec<u8>, part: &[u8]) {
+    let room = STREAM_BYTES_MAX.saturating_sub(stream.len());
+    stream.extend_from_slice(&part[..part.len().min(room)]);
+}

@@ -1,0 +1,132 @@
+//! What an engine's refusal means. Docker and Podman say it in prose: the words are theirs, and pinned by tests.
+
+use bollard::errors::Error;
+
+use crate::runtime::{Cause, RuntimeError};
+
+/// A failed call, with its cause.
+pub fn failed(operation: &'static str, object: &str, error: Error) -> RuntimeError {
+    let (cause, message) = match error {
+        Error::DockerResponseServerError { status_code, message } => (cause(status_code, &message), message),
+        Error::RequestTimeoutError => (Cause::Timeout, "the engine does not answer".to_owned()),
+        Error::DockerStreamError { error } => (cause(500, &error), error),
+        Error::DockerContainerWaitError { error, .. } => (Cause::Unknown, error),
+        error @ (Error::IOError { .. }
+        | Error::HyperResponseError { .. }
+        | Error::HyperLegacyError { .. }
+        | Error::SocketNotFoundError(_)) => (Cause::Unavailable, reasons(&error)),
+        error => (Cause::Unknown, reasons(&error)),
+    };
+    RuntimeError::new(operation, object, cause, message.trim())
+}
+
+/// An error with what caused it, down to the operating system: the outermost says only "client error (Connect)".
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// What a status and its message mean.
+fn cause(status: u16, message: &str) -> Cause {
+    // Words first: a 500 of Docker's may be anything, and Podman gives 500 for most.
+    let words: [(&str, Cause); 20] = [
+        ("already in use by container", Cause::AlreadyExists),
+        ("is already in use by", Cause::AlreadyExists),
+        ("already exists", Cause::AlreadyExists),
+        ("Pool overlaps", Cause::Conflict),
+        ("is already used on the host", Cause::Conflict),
+        ("invalid pool request", Cause::Conflict),
+        ("port is already allocated", Cause::Conflict),
+        ("ddress already in use", Cause::Conflict),
+        ("ports are not available", Cause::Conflict),
+        ("requested address is not available", Cause::Conflict),
+        ("requested ip address", Cause::Conflict),
+        ("has active endpoints", Cause::InUse),
+        ("volume is in use", Cause::InUse),
+        ("volume is being used", Cause::InUse),
+        ("has associated containers", Cause::InUse),
+        ("is not running", Cause::NotRunning),
+        ("is paused", Cause::NotRunning),
+        ("is already in progress", Cause::Unavailable),
+        ("no space left on device", Cause::Exhausted),
+        ("cannot allocate memory", Cause::Exhausted),
+    ];
+    let lower = message.to_lowercase();
+    if let Some((_, cause)) = words.iter().find(|(words, _)| lower.contains(&words.to_lowercase())) {
+        return *cause;
+    }
+    match status {
+        400 | 405 | 501 => Cause::Invalid,
+        404 => Cause::NotFound,
+        503 => Cause::Unavailable,
+        500 if lower.contains("no such") || lower.contains("not found") => Cause::NotFound,
+        _ => Cause::Unknown,
+    }
+}
+
+/// A failed pull. Where the registry answers that there is no such image, none will come.
+pub fn failed_pull(image: &str, error: Error) -> RuntimeError {
+    let error = failed("pull image", image, error);
+    let lower = error.message.to_lowercase();
+    let never = ["manifest unknown", "manifest for", "not found: ", "name unknown", "repository does not exist", "invalid reference"];
+    let cause = match error.cause {
+        Cause::Invalid => Cause::Invalid,
+        Cause::Unavailable | Cause::Timeout | Cause::Exhausted => error.cause,
+        _ if never.iter().any(|words| lower.contains(words)) => Cause::Invalid,
+        _ => Cause::ImagePull,
+    };
+    RuntimeError { cause, ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status_code: u16, message: &str) -> Cause {
+        let message = message.to_owned();
+        failed("do", "it", Error::DockerResponseServerError { status_code, message }).cause
+    }
+
+    #[test]
+    fn what_docker_says_has_a_cause() {
+        for (status, message, cause) in [
+            (404, "No such container: abc", Cause::NotFound),
+            (404, "No such image: x:1", Cause::NotFound),
+            (409, r#"Conflict. The container name "/a" is already in use by container "4f…". You have to remove (or rename) that container to be able to reuse that name."#, Cause::AlreadyExists),
+            (409, "network with name x already exists", Cause::AlreadyExists),
+            (403, "error while removing network: network x id 1 has active endpoints", Cause::InUse),
+            (403, "Pool overlaps with other one on this address space", Cause::Conflict),
+            (403, "Address already in use", Cause::Conflict),
+            (409, "remove x: volume is in use - [4f]", Cause::InUse),
+            (409, "Container 4f is not running", Cause::NotRunning),
+            (409, "removal of container 4f is already in progress", Cause::Unavailable),
+            (500, "driver failed programming external connectivity on endpoint a (4f): Bind for 127.0.0.1:1 failed: port is already allocated", Cause::Conflict),
+            (500, "driver failed programming external connectivity on endpoint a: Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use", Cause::Conflict),
+            (500, "write /var/lib/docker/x: no space left on device", Cause::Exhausted),
+            (400, "invalid reference format", Cause::Invalid),
+            (500, "something new", Cause::Unknown),
+        ] {
+            assert_eq!(said(status, message), cause, "{status} {message}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_no_registry_has_is_not_asked_for_again() {
+        let pull = |status_code, message: &str| {
+            failed_pull("i", Error::DockerResponseServerError { status_code, message: message.to_owned() }).cause
+        };
+        assert_eq!(pull(404, "manifest for kindest/node:v0.0.1 not found: manifest unknown: manifest unknown"), Cause::Invalid);
+        assert_eq!(pull(404, "pull access denied for nobody/nothing, repository does not exist or may require 'docker login'"), Cause::Invalid);
+        assert_eq!(pull(500, "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host"), Cause::ImagePull);
+        assert_eq!(pull(500, "Get \"https://registry/v2/\": net/http: TLS handshake timeout"), Cause::ImagePull);
+        assert_eq!(pull(500, "write /var/lib/docker/tmp/x: no space left on device"), Cause::Exhausted);
+    }
+}

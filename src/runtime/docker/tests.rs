@@ -1,0 +1,82 @@
+//! The contract, and what is special about Docker, against a real engine. Where none answers, or no image can be had, the
+//! tests say that they were skipped.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::*;
+use crate::runtime::contract::{self, Setup};
+
+/// An image with the commands that the contract uses; `.ci/run` builds one from Debian's busybox.
+const IMAGE: &str = "docker.io/library/busybox:1.37";
+
+struct Lab {
+    runtime: DockerRuntime,
+    image: String,
+    /// Answers as a registry that has nothing.
+    registry: String,
+}
+
+async fn lab() -> Option<Lab> {
+    let skipped = |why: &str| {
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED, Docker: {why}\n"));
+        None
+    };
+    let Some(runtime) = DockerRuntime::installed(Surroundings::of_process(), World::real()) else {
+        return skipped("none is installed");
+    };
+    if let Err(error) = runtime.info().await {
+        return skipped(&error.to_string());
+    }
+    let image = std::env::var("KINA_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
+    if let Err(error) = runtime.ensure_image(&image).await {
+        return skipped(&error.to_string());
+    }
+    Some(Lab { runtime, image, registry: empty_registry().await })
+}
+
+async fn empty_registry() -> String {
+    let missing = || async {
+        let body = json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown" }] });
+        (StatusCode::NOT_FOUND, Json(body)).into_response()
+    };
+    let app = Router::new().route("/v2/", axum::routing::get(|| async { "{}" })).fallback(missing);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address.to_string()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn docker_keeps_the_contract() {
+    let Some(lab) = lab().await else { return };
+    let setup = Setup {
+        image: lab.image.clone(),
+        missing_image: format!("{}/nobody/nothing:v1", lab.registry),
+        prefix: format!("kina-contract-{}", std::process::id()),
+        subnet: (231, 17),
+        port: free_port(),
+    };
+    let whole = tokio::time::timeout(Duration::from_secs(180), contract::run(&lab.runtime, &setup));
+    whole.await.expect("the contract within three minutes");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_is_unavailable_and_says_how_it_was_looked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let host = format!("unix://{}", socket.display());
+    let surroundings = Surroundings { docker_host: Some(host), ..Surroundings::default() };
+    let runtime = DockerRuntime::installed(surroundings, World::real()).unwrap();
+    let error = runtime.list().await.unwrap_err();
+    assert_eq!(error.cause, Cause::Unavailable, "{error}");
+    assert!(error.to_string().contains(&socket.display().to_string()), "{error}");
+}
