@@ -60,6 +60,7 @@ impl Place {
             .env_clear()
             .env("HOME", self.home())
             .env("KINA_HOME", self.kina_home())
+            .env("KINA_RUNTIME", "sim")
             // No runtime must be found: everything is simulated.
             .env("PATH", self.home())
             .env("LC_ALL", "C")

@@ -135,6 +135,8 @@ pub struct Resolved {
     pub version: KubernetesVersion,
     /// Node image.
     pub image: String,
+    /// Node image of the control planes, where it is another one.
+    pub control_plane_image: Option<String>,
     /// Runtime, never `auto`.
     pub runtime: RuntimeName,
     /// Addresses of pods.
@@ -164,6 +166,7 @@ impl Resolved {
         Some(Self {
             version: KubernetesVersion::parse(spec.kubernetes_version.as_ref()?)?,
             image: spec.image.clone()?,
+            control_plane_image: spec.control_plane.image.clone(),
             runtime: spec.runtime.filter(|name| !name.is_auto())?,
             pod_subnet: networking.pod_subnet.as_ref()?.parse().ok()?,
             service_subnet: networking.service_subnet.as_ref()?.parse().ok()?,

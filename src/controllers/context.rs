@@ -250,8 +250,8 @@ mod tests {
     use super::*;
     use crate::runtime::sim::{SimOptions, SimRuntime, SimStore};
 
-    #[test]
-    fn auto_is_what_is_installed_before_the_simulator_and_what_was_named_before_both() {
+    #[tokio::test]
+    async fn auto_is_what_is_installed_before_the_simulator_and_what_was_named_before_both() {
         let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
         let runtime: Arc<dyn Runtime> = SimRuntime::open(world, SimStore::Memory, SimOptions::default()).unwrap();
         let mut runtimes = Runtimes::default();

@@ -4,11 +4,11 @@
 //! Nothing here performs I/O but through its arguments, and nothing knows controllers or runtimes' objects: plain data
 //! in, files and argument arrays out.
 
+pub mod balancer;
 pub mod commands;
 pub mod config;
 pub mod containerd;
 pub mod documents;
-pub mod envoy;
 pub mod patches;
 pub mod pki;
 pub mod token;

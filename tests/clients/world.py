@@ -38,6 +38,7 @@ class World:
         self.environment = {
             "HOME": str(self.home),
             "KINA_HOME": str(self.home / ".kina"),
+            "KINA_RUNTIME": "sim",
             "PATH": "/usr/bin:/bin",
             "LC_ALL": "C.UTF-8",
             "KINA_SIM_LATENCY": "none",

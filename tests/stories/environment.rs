@@ -65,6 +65,7 @@ impl TestEnvironment {
             .env_clear()
             .env("HOME", self.path("home"))
             .env("KINA_HOME", self.path("home/.kina"))
+            .env("KINA_RUNTIME", "sim")
             // No runtime must be found: stories are simulated unless they say otherwise.
             .env("PATH", self.path("bin"))
             .env("LC_ALL", "C")

@@ -252,7 +252,7 @@ impl Act {
             return Ok(Next::LookAgain);
         };
         let backends = balancer::backends(now.machines.iter().map(|machine| &**machine));
-        let files = balancer::files(&self.subject.name, &backends);
+        let files = balancer::files(&backends);
         let runtime = &self.host()?.runtime;
         effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
         self.shared.memory.keep_text(&self.subject.uid, "backends", &now.backends_hash(&id.to_string()));

@@ -9,7 +9,7 @@ use crate::api::machine::MachineRole;
 use crate::api::node::Protocol;
 use crate::controllers::identity;
 use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
-use crate::kubeadm::{API_PORT, envoy};
+use crate::kubeadm::{API_PORT, balancer};
 use crate::runtime::{ContainerSpec, NetworkSpec, NodeFile, OwnerLabels, Privileges, PublishedPort, Resources, Role};
 
 /// Labels of the load balancer.
@@ -25,13 +25,19 @@ pub fn network(name: &str, spec: &Resolved, owner: &OwnerLabels) -> NetworkSpec 
     NetworkSpec { name: format!("kina-{name}"), subnet: spec.node_subnet.to_string(), labels }
 }
 
+/// The image of the load balancer: the one that the control planes need anyway.
+#[must_use]
+pub fn image(spec: &Resolved) -> &str {
+    spec.control_plane_image.as_ref().unwrap_or(&spec.image)
+}
+
 /// The load balancer's container.
 #[must_use]
 pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSpec {
     let address = spec.node_subnet.address(LOAD_BALANCER_INDEX.into());
     let mut wanted = ContainerSpec {
         name: format!("{name}-lb"),
-        image: envoy::IMAGE.to_owned(),
+        image: image(spec).to_owned(),
         labels: BTreeMap::new(),
         network: format!("kina-{name}"),
         address,
@@ -47,18 +53,24 @@ pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSp
         hosts: BTreeMap::new(),
         dns_search: None,
         host_mounts: Vec::new(),
-        privileges: Privileges::None,
-        command: ["envoy", "-c", "/home/envoy/envoy.yaml"].map(str::to_owned).to_vec(),
+        privileges: Privileges::Network,
+        command: balancer::command(),
     };
-    let labels = OwnerLabels { spec_hash: Some(container::hash(&wanted)), ..owner(cluster) };
+    let labels = OwnerLabels { spec_hash: Some(hash(&wanted)), ..owner(cluster) };
     wanted.labels = labels.to_labels();
     wanted
 }
 
+/// Hash of what it is made from. Any node image does: one that was made from another stays.
+#[must_use]
+pub fn hash(wanted: &ContainerSpec) -> String {
+    container::hash(&ContainerSpec { image: String::new(), ..wanted.clone() })
+}
+
 /// The files that tell it the control planes.
 #[must_use]
-pub fn files(name: &str, backends: &[Ipv4Addr]) -> Vec<NodeFile> {
-    let files = envoy::files(name, &format!("{name}-lb"), backends);
+pub fn files(backends: &[Ipv4Addr]) -> Vec<NodeFile> {
+    let files = balancer::files(backends);
     let file = |(path, content): (&str, String)| NodeFile {
         path: path.to_owned(),
         mode: 0o644,

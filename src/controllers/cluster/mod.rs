@@ -45,7 +45,6 @@ use crate::api::conditions::{self, READY};
 use crate::api::defaults;
 use crate::api::machine::{MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
-use crate::kubeadm::envoy;
 use crate::observability::metrics::LAYERS;
 use crate::runtime::ClusterAccess;
 
@@ -174,7 +173,8 @@ fn addons_operation(subject: &Subject) -> String {
 }
 
 fn image_operation(subject: &Subject) -> Option<String> {
-    Some(format!("image/{}/{}", subject.resolved.as_ref()?.runtime.as_str(), envoy::IMAGE))
+    let spec = subject.resolved.as_ref()?;
+    Some(format!("image/{}/{}", spec.runtime.as_str(), balancer::image(spec)))
 }
 
 fn waiter(subject: &Subject) -> String {
@@ -253,7 +253,7 @@ async fn end_of_operations(shared: &Shared, subject: &Subject, mark: &Mark) -> O
             shared.operations.leave(&image, &waiter);
         } else if let Progress::Done { result, .. } = shared.operations.take(&image, &waiter) {
             match (result, subject.resolved.as_ref()) {
-                (Ok(()), Some(spec)) => shared.memory.image_seen(spec.runtime.as_str(), envoy::IMAGE),
+                (Ok(()), Some(spec)) => shared.memory.image_seen(spec.runtime.as_str(), balancer::image(spec)),
                 (Err(error), _) => note_error(shared, subject, mark, &error).await,
                 _ => {}
             }
@@ -347,12 +347,12 @@ fn write_context(shared: &Shared, subject: &Subject, access: Option<&ClusterAcce
 
 fn pull(shared: &Arc<Shared>, subject: &Subject) {
     let (Some(host), Some(name)) = (subject.host(shared), image_operation(subject)) else { return };
+    let Some(image) = subject.resolved.as_ref().map(|spec| balancer::image(spec).to_owned()) else { return };
     let runtime = Arc::clone(&host.runtime);
     shared.operations.start(Load::Wait, &name, "", &waiter(subject), |handle| {
         async move {
             handle.at("PullingImage");
-            with_retries(&handle.cancelled, || async { Ok(runtime.ensure_image(envoy::IMAGE).await.map(|_| ())?) })
-                .await
+            with_retries(&handle.cancelled, || async { Ok(runtime.ensure_image(&image).await.map(|_| ())?) }).await
         }
         .boxed()
     });

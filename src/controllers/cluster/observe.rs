@@ -20,9 +20,8 @@ use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
 use crate::controllers::machine::container;
 use crate::controllers::machine::observe::is_paused;
-use crate::kubeadm::envoy;
 use crate::kubeconfig::{ContextEntry, Current, Edit};
-use crate::runtime::{ClusterAccess, Container, Network, OwnerLabels};
+use crate::runtime::{ClusterAccess, Container, ContainerSpec, Network, OwnerLabels};
 
 /// A Cluster with what belongs to it.
 #[derive(Clone, Debug)]
@@ -131,7 +130,6 @@ impl Subject {
 #[must_use]
 pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>, adoption: Adoption) -> Facts {
     let cluster = &subject.cluster;
-    let runtime = subject.resolved.as_ref().map(|spec| spec.runtime);
     let (host, balancer) = on_hosts(shared, subject);
     let edit = subject.context_edit(access);
     let context = edit.map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
@@ -147,7 +145,10 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
         may_recreate: cluster.spec.allow_recreate || cluster.annotations().contains_key(annotations::RECREATE),
         expired: is_expired(shared, cluster, &cluster.spec),
         host,
-        image_present: runtime.is_some_and(|name| shared.memory.has_image(name.as_str(), envoy::IMAGE)),
+        image_present: subject
+            .resolved
+            .as_ref()
+            .is_some_and(|spec| shared.memory.has_image(spec.runtime.as_str(), balancer::image(spec))),
         backends_current: balancer
             .is_some_and(|id| shared.memory.text(&subject.uid, "backends") == Some(subject.backends_hash(&id))),
         machines: subject.machines.iter().filter_map(|machine| machine_facts(shared, subject, machine)).collect(),
@@ -289,7 +290,8 @@ fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
     let wanted = subject.resolved.as_ref().map(|spec| balancer::wanted(&subject.name, spec, &subject.owner));
     let hash = container.owner().and_then(|owner| owner.spec_hash);
     let current = wanted.is_none_or(|wanted| {
-        hash == Some(container::hash(&wanted)) && container::altered(&wanted, container).is_empty()
+        let wanted = ContainerSpec { image: container.image.clone(), ..wanted };
+        hash == Some(balancer::hash(&wanted)) && container::altered(&wanted, container).is_empty()
     });
     BalancerFacts { state: container.state, current }
 }

@@ -116,7 +116,7 @@ pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, S
     compare("mounts", targets(&wanted.mounts), targets(&seen.mounts));
     compare("extraMounts", host_mounts(&wanted.host_mounts), host_mounts(&seen.host_mounts));
     compare("ports", published(&wanted.ports), published(&seen.ports));
-    compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_default());
+    compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_else(|| "none".to_owned()));
     found
 }
 

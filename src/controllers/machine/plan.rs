@@ -344,7 +344,10 @@ fn as_node(facts: &Facts, outdated: bool) -> Plan {
             plan.wait = Some(Wait::NodeMissing);
             // A kubelet registers its Node when it starts, and never again.
             let repair = restart(facts, &mut plan, MISSING_GRACE, &["kubelet.service"]);
-            plan.findings.push(Finding::missing_node(repair));
+            // One that has just joined is seen a moment later.
+            if facts.ailing.lasted >= MISSING_GRACE || facts.ailing.restarts > 0 {
+                plan.findings.push(Finding::missing_node(repair));
+            }
         }
         _ => plan.wait = Some(Wait::ApiAway),
     }

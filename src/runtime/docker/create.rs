@@ -1,6 +1,6 @@
 //! What the engine is asked to make, as functions of what Kina wants.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bollard::models::{
@@ -75,7 +75,7 @@ pub fn container(
         exposed_ports: Some(spec.ports.iter().map(exposed).collect()),
         host_config: Some(host_config(spec, directories, peculiarities)),
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(spec.network.clone(), endpoint(spec.address))])),
+            endpoints_config: Some([(spec.network.clone(), endpoint(spec.address))].into_iter().collect()),
         }),
         ..ContainerCreateBody::default()
     }
@@ -130,7 +130,7 @@ fn host_config(
             binds: Some(binds),
             mounts: Some(mounts),
             cap_add: Some(vec!["NET_ADMIN".to_owned()]),
-            sysctls: Some(HashMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())])),
+            sysctls: Some([("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into_iter().collect()),
             ..config
         },
         Privileges::Node => {
@@ -159,7 +159,7 @@ fn as_node(config: HostConfig, peculiarities: Peculiarities) -> HostConfig {
         privileged: Some(true),
         security_opt: Some(vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned()]),
         // systemd wants to write there before anything is mounted.
-        tmpfs: Some(HashMap::from(["/tmp", "/run"].map(|path| (path.to_owned(), String::new())))),
+        tmpfs: Some(["/tmp", "/run"].map(|path| (path.to_owned(), String::new())).into_iter().collect()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         userns_mode: peculiarities.maps_users.then(|| "host".to_owned()),
         devices: peculiarities.rootless.then(|| vec![fuse()]),
@@ -239,9 +239,8 @@ fn binding(port: &PublishedPort) -> PortBinding {
 /// without a word.
 #[must_use]
 pub fn network(spec: &NetworkSpec, mtu: Option<&str>) -> NetworkCreateRequest {
-    let mut options =
-        HashMap::from([("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned())]);
-    options.extend(mtu.map(|mtu| (MTU.to_owned(), mtu.to_owned())));
+    let masquerade = ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned());
+    let mtu = mtu.map(|mtu| (MTU.to_owned(), mtu.to_owned()));
     NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".to_owned()),
@@ -249,7 +248,7 @@ pub fn network(spec: &NetworkSpec, mtu: Option<&str>) -> NetworkCreateRequest {
             config: Some(vec![IpamConfig { subnet: Some(spec.subnet.clone()), ..IpamConfig::default() }]),
             ..Ipam::default()
         }),
-        options: Some(options),
+        options: Some(std::iter::once(masquerade).chain(mtu).collect()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
     }

@@ -17,7 +17,13 @@ pub fn failed(operation: &'static str, object: &str, error: Error) -> RuntimeErr
         | Error::SocketNotFoundError(_)) => (Cause::Unavailable, reasons(&error)),
         error => (Cause::Unknown, reasons(&error)),
     };
-    RuntimeError::new(operation, object, cause, message.trim())
+    RuntimeError::new(operation, short(object), cause, message.trim().replace(object, short(object)))
+}
+
+/// As the engine shows ids to people: their first twelve digits tell as much as all sixty-four.
+fn short(object: &str) -> &str {
+    let is_id = object.len() == 64 && object.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { &object[..12] } else { object }
 }
 
 /// An error with what caused it, down to the operating system: the outermost says only "client error (Connect)".

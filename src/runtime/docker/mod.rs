@@ -11,7 +11,7 @@ mod observed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ impl DockerRuntime {
     /// Networks of exactly this name: Docker may have several.
     async fn networks(&self, operation: &'static str, name: &str) -> Result<Vec<EngineNetwork>, RuntimeError> {
         let docker = &self.engine().await?.docker;
-        let filters = HashMap::from([("name", vec![name])]);
+        let filters = [("name", vec![name])].into_iter().collect();
         let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let mut found = docker.list_networks(Some(options)).await.map_err(|error| failed(operation, name, error))?;
         found.retain(|network| network.name.as_deref() == Some(name));
@@ -248,7 +248,7 @@ impl Runtime for DockerRuntime {
         // One that has not answered yet has nothing to tell; whoever listens looks again.
         let Some(engine) = self.engine.get() else { return futures::stream::empty().boxed() };
         let kinds = vec!["container", "network", "volume"];
-        let filters = HashMap::from([("type", kinds), ("event", EVENTS.to_vec())]);
+        let filters = [("type", kinds), ("event", EVENTS.to_vec())].into_iter().collect();
         // From now on, not from when the engine hears of it.
         let since = self.world.clock.now().saturating_add(engine.ahead - EVENTS_BEFORE).unwrap_or(Timestamp::MIN);
         let options = EventsOptionsBuilder::new().filters(&filters).since(&since.as_second().to_string()).build();
@@ -301,7 +301,7 @@ impl Runtime for DockerRuntime {
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
         const OPERATION: &str = "remove network";
         let docker = &self.engine().await?.docker;
-        let filters = HashMap::from([("network", vec![name])]);
+        let filters = [("network", vec![name])].into_iter().collect();
         let users = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let users = docker.list_containers(Some(users)).await.map_err(|error| failed(OPERATION, name, error))?;
         // The engine itself counts only those that run.

@@ -1,6 +1,6 @@
 //! What the engine shows, in Kina's words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
@@ -168,8 +168,8 @@ pub fn volume(seen: EngineVolume) -> Volume {
     Volume { name: seen.name, labels: seen.labels.into_iter().collect() }
 }
 
-fn labels(seen: Option<HashMap<String, String>>) -> Labels {
-    seen.unwrap_or_default().into_iter().collect()
+fn labels(seen: Option<impl IntoIterator<Item = (String, String)>>) -> Labels {
+    seen.into_iter().flatten().collect()
 }
 
 /// Subnets that this host has routes to, `/proc/net/route` of Linux; its default route is none. A network over one of them

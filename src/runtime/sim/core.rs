@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::durable::Synced;
 use super::etcd;
-use super::images::ImageKind;
 use super::kubeadm::{self, Answer, Ask, Context};
 use super::operations::{self, Refused};
 use super::options::{SimOptions, Sockets};
@@ -138,7 +137,7 @@ impl Core {
     /// Takes the host's ports for a load balancer; others' ports have nobody to answer.
     fn bind(&self, state: &State, id: &str) -> Result<(), Refused> {
         let record = operations::the_container(state, id)?;
-        for port in record.spec.ports.iter().filter(|_| record.image() == Some(ImageKind::Envoy)) {
+        for port in record.spec.ports.iter().filter(|_| record.balances()) {
             let address = std::net::SocketAddr::new(port.host_address, port.host_port);
             self.ports
                 .bind(address)

@@ -15,27 +15,15 @@ pub(super) fn is_on_host(image: &str) -> bool {
     !registry.ends_with(".invalid")
 }
 
-/// What an image is made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ImageKind {
-    /// A node of this Kubernetes version, such as `v1.35.5`.
-    Node(String),
-    /// The load balancer.
-    Envoy,
-}
-
-/// What an image name stands for; `None` where there is no such image.
-pub(super) fn kind_of(image: &str) -> Option<ImageKind> {
+/// The Kubernetes version of a node image, such as `v1.35.5`; `None` where there is no such image.
+pub(super) fn version_of(image: &str) -> Option<&str> {
     let (name, digest) = split_digest(image);
     if digest.is_some_and(|digest| !is_digest(digest)) {
         return None;
     }
     let (repository, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-    match repository.rsplit('/').next()? {
-        "node" if repository.contains('/') && is_version(tag) => Some(ImageKind::Node(tag.to_owned())),
-        "envoy" if repository.ends_with("envoyproxy/envoy") && tag.starts_with('v') => Some(ImageKind::Envoy),
-        _ => None,
-    }
+    let is_node = repository.contains('/') && repository.rsplit('/').next() == Some("node");
+    (is_node && is_version(tag)).then_some(tag)
 }
 
 /// The digest of an image: the one its name carries, else one derived from the name.
@@ -77,13 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_images_of_known_versions_and_envoy_exist_and_nothing_else() {
+    fn node_images_of_known_versions_exist_and_nothing_else() {
         let digest = format!("@sha256:{}", "ab".repeat(32));
-        for image in ["kindest/node:v1.35.5", "docker.io/kindest/node:v1.31.0", "ghcr.io/a/b/node:v1.36.12"] {
-            assert!(matches!(kind_of(image), Some(ImageKind::Node(_))), "{image}");
-            assert!(kind_of(&format!("{image}{digest}")).is_some());
+        for (image, version) in [
+            ("kindest/node:v1.35.5", "v1.35.5"),
+            ("docker.io/kindest/node:v1.31.0", "v1.31.0"),
+            ("ghcr.io/a/b/node:v1.36.12", "v1.36.12"),
+        ] {
+            assert_eq!(version_of(image), Some(version));
+            assert_eq!(version_of(&format!("{image}{digest}")), Some(version));
         }
-        assert_eq!(kind_of("docker.io/envoyproxy/envoy:v1.36.2"), Some(ImageKind::Envoy));
         for image in [
             "kindest/node:v1.30.9",
             "kindest/node:v1.37.0",
@@ -96,7 +87,7 @@ mod tests {
             "kindest/node:v1.35.05",
             "",
         ] {
-            assert_eq!(kind_of(image), None, "{image}");
+            assert_eq!(version_of(image), None, "{image}");
         }
     }
 

@@ -2,13 +2,10 @@
 
 use bytes::Bytes;
 
-use super::images::ImageKind;
-
-/// A file of an image; `None` where it brings no such file.
-pub(super) fn of_image(image: &ImageKind, path: &str) -> Option<Bytes> {
-    let ImageKind::Node(version) = image else { return None };
+/// A file of the image of a Kubernetes version; `None` where it brings no such file.
+pub(super) fn of_image(version: &str, path: &str) -> Option<Bytes> {
     match path {
-        "/kind/version" => Some(Bytes::from(version.clone())),
+        "/kind/version" => Some(Bytes::copy_from_slice(version.as_bytes())),
         "/etc/containerd/config.toml" => Some(Bytes::from_static(CONTAINERD.as_bytes())),
         "/kind/manifests/default-cni.yaml" => Some(Bytes::from_static(CNI.as_bytes())),
         "/kind/manifests/default-storage.yaml" => Some(Bytes::from_static(STORAGE.as_bytes())),

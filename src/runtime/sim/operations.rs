@@ -261,7 +261,7 @@ pub(super) fn logs(state: &State, id: &str, lines: usize) -> Result<String, Refu
 
 /// Makes an image present from `present` on, unless it is there or being pulled; tells from when on it is.
 pub(super) fn pull(tx: &mut Tx<'_>, image: &str, present: At) -> Result<At, Refused> {
-    if images::kind_of(image).is_none() {
+    if images::version_of(image).is_none() {
         let message = format!("manifest for {image} not found: manifest unknown");
         return Err((Cause::Invalid, message));
     }

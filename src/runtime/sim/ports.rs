@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::clusters::{self, Clusters};
 use super::connect::Cut;
-use super::images::ImageKind;
 use super::kubeadm::{API_SERVER_CERTIFICATE, API_SERVER_KEY, CA_FILE};
 use super::route::{self, API_PORT, Backend, NoRoute};
 use super::world::{Change, State};
@@ -54,7 +53,7 @@ impl Drop for Serving<'_> {
 fn wanted(state: &State) -> Vec<SocketAddr> {
     let balancers = state.containers.values().filter(|record| record.runs() && !record.spec.ports.is_empty());
     balancers
-        .filter(|record| record.image() == Some(ImageKind::Envoy))
+        .filter(|record| record.balances())
         .flat_map(|record| &record.spec.ports)
         .filter(|port| port.container_port == API_PORT)
         .map(|port| SocketAddr::new(port.host_address, port.host_port))
@@ -155,7 +154,7 @@ impl Port {
         let listener = Arc::new(self.listen(bound).await);
         loop {
             match listener.accept().await {
-                // With nothing behind it, envoy closes the connection at once.
+                // With nothing behind it, the load balancer refuses at once.
                 Ok((first, _)) => {
                     if let Some(behind) = self.behind() {
                         self.serve_one(Primed { first: Some(first), listener: Arc::clone(&listener) }, behind).await;

@@ -2,17 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde_json::Value;
-
 use super::etcd;
-use super::images::ImageKind;
 use super::kubeadm;
 use super::world::{ContainerRecord, State};
 
-/// Where envoy keeps what it forwards to, and what it listens on.
-pub(super) const ENVOY: &str = "/home/envoy/envoy.yaml";
-pub(super) const BACKENDS: &str = "/home/envoy/cds.yaml";
-pub(super) const LISTENERS: &str = "/home/envoy/lds.yaml";
+/// The load balancer's script, and where it reads what it forwards to.
+pub(super) const SCRIPT: &str = "/kina/balancer/run";
+pub(super) const BACKENDS: &str = "/kina/balancer/backends";
 /// The port of API servers.
 pub(super) const API_PORT: u16 = 6443;
 
@@ -83,36 +79,30 @@ fn resolve(state: &State, from: &ContainerRecord, host: &str) -> Option<Ipv4Addr
 
 /// Through a load balancer, or to an API server itself.
 fn enter(state: &State, id: &str, record: &ContainerRecord, turn: usize) -> Result<Backend, NoRoute> {
-    match record.image() {
-        Some(ImageKind::Envoy) => {
-            let listens =
-                state.file(id, ENVOY).is_some() && state.text(id, LISTENERS).is_some_and(|lds| lds.contains("6443"));
-            if !listens {
-                return Err(NoRoute::Refused);
-            }
-            let answering: Vec<Backend> = state
-                .backends(id)
-                .iter()
-                .filter_map(|host| {
-                    let address = resolve(state, record, host)?;
-                    let (container, _) = state.at_address(&record.spec.network, address)?;
-                    let (tenant, version) = (answers(state, container)?, version(state, container));
-                    Some(Backend { entry: Some(id.to_owned()), container: container.to_owned(), tenant, version })
-                })
-                .collect();
-            let next = turn.checked_rem(answering.len()).unwrap_or_default();
-            answering.into_iter().nth(next).ok_or(NoRoute::Reset)
+    if record.balances() {
+        // Its first process ends at once without its script.
+        if state.file(id, SCRIPT).is_none() {
+            return Err(NoRoute::Refused);
         }
-        Some(ImageKind::Node(_)) => {
-            let tenant = answers(state, id).ok_or(NoRoute::Refused)?;
-            Ok(Backend { entry: None, container: id.to_owned(), tenant, version: version(state, id) })
-        }
-        None => Err(NoRoute::Refused),
+        let answering: Vec<Backend> = state
+            .backends(id)
+            .iter()
+            .filter_map(|host| {
+                let address = resolve(state, record, host)?;
+                let (container, _) = state.at_address(&record.spec.network, address)?;
+                let (tenant, version) = (answers(state, container)?, version(state, container));
+                Some(Backend { entry: Some(id.to_owned()), container: container.to_owned(), tenant, version })
+            })
+            .collect();
+        let next = turn.checked_rem(answering.len()).unwrap_or_default();
+        return answering.into_iter().nth(next).ok_or(NoRoute::Reset);
     }
+    let tenant = answers(state, id).ok_or(NoRoute::Refused)?;
+    Ok(Backend { entry: None, container: id.to_owned(), tenant, version: version(state, id) })
 }
 
 fn version(state: &State, id: &str) -> String {
-    state.containers.get(id).and_then(ContainerRecord::version).unwrap_or_default()
+    state.containers.get(id).and_then(ContainerRecord::version).unwrap_or_default().to_owned()
 }
 
 /// The cluster whose API server runs and answers in this container.
@@ -122,22 +112,11 @@ pub(super) fn answers(state: &State, id: &str) -> Option<String> {
     complete.iter().all(|path| state.file(id, path).is_some()).then(|| cluster.id.clone())
 }
 
-/// The hosts of envoy's only cluster, in order.
-pub(super) fn parse_backends(cds: &[u8]) -> Vec<String> {
-    let Some(document) = std::str::from_utf8(cds).ok().and_then(|text| serde_saphyr::from_str::<Value>(text).ok())
-    else {
-        return Vec::new();
-    };
-    let lists = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let endpoints = lists(&document, "resources").into_iter().flat_map(|cluster| {
-        cluster.get("load_assignment").map(|assignment| lists(assignment, "endpoints")).unwrap_or_default()
-    });
-    let address = |endpoint: Value| {
-        let address = endpoint.pointer("/endpoint/address/socket_address")?;
-        let port = address.get("port_value")?.as_u64()?;
-        (port == u64::from(API_PORT)).then(|| address.get("address")?.as_str().map(str::to_owned))?
-    };
-    endpoints.flat_map(|locality| lists(&locality, "lb_endpoints")).filter_map(address).collect()
+/// The backends of a load balancer, in order; nobody where the file is not whole.
+pub(super) fn parse_backends(file: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(file);
+    let whole = text.strip_suffix("end\n").unwrap_or_default();
+    whole.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -145,12 +124,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_are_read_as_envoy_reads_them() {
-        let cds = "resources:\n- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: kube_apiservers\n  \
-                   load_assignment:\n    cluster_name: kube_apiservers\n    endpoints:\n    - lb_endpoints:\n      \
-                   - endpoint:\n          address:\n            socket_address:\n              address: 10.0.0.10\n              \
-                   port_value: 6443\n      - endpoint: {address: {socket_address: {address: b, port_value: 6443}}}\n";
-        assert_eq!(parse_backends(cds.as_bytes()), ["10.0.0.10", "b"]);
-        assert!(parse_backends(b"resources: []").is_empty() && parse_backends(b": [").is_empty());
+    fn a_file_of_backends_counts_only_as_a_whole() {
+        assert_eq!(parse_backends(b"10.0.0.10\n10.0.0.11\nend\n"), ["10.0.0.10", "10.0.0.11"]);
+        assert!(parse_backends(b"end\n").is_empty() && parse_backends(b"10.0.0.10\n").is_empty());
     }
 }

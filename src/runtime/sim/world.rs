@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::Ticket;
 use super::etcd::EtcdCluster;
-use super::images::{self, ImageKind};
+use super::images;
 use super::observed::Observed;
 use super::systemd::Unit;
 use super::time::At;
@@ -103,16 +103,14 @@ impl ContainerRecord {
         matches!(self.life, Life::Running { .. })
     }
 
-    pub fn image(&self) -> Option<ImageKind> {
-        images::kind_of(&self.spec.image)
+    /// Whether it forwards to API servers, in place of being a node.
+    pub fn balances(&self) -> bool {
+        self.spec.command.iter().any(|word| word == super::route::SCRIPT)
     }
 
     /// The Kubernetes version of a node's image.
-    pub fn version(&self) -> Option<String> {
-        match self.image()? {
-            ImageKind::Node(version) => Some(version),
-            ImageKind::Envoy => None,
-        }
+    pub fn version(&self) -> Option<&str> {
+        images::version_of(&self.spec.image)
     }
 
     /// When something next happens in it by itself.
@@ -279,7 +277,7 @@ impl State {
         match written {
             Some(file) => Some(file.content.clone()),
             None if matches!(owner, Owner::Container(_)) => {
-                super::node_files::of_image(&self.containers.get(id)?.image()?, &inside)
+                super::node_files::of_image(self.containers.get(id)?.version()?, &inside)
             }
             None => None,
         }

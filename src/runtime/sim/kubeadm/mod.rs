@@ -200,7 +200,7 @@ pub(super) fn understands(command: &[&str]) -> bool {
 
 /// The version of a node's kubeadm.
 pub(super) fn version(state: &State, id: &str) -> String {
-    state.containers.get(id).and_then(|record| record.version()).unwrap_or_default()
+    state.containers.get(id).and_then(|record| record.version()).unwrap_or_default().to_owned()
 }
 
 /// Lets a unit go on as far as it can. Returns what it asks of an API server, if that is what it waits for.

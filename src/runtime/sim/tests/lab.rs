@@ -16,7 +16,8 @@ use crate::runtime::{
 use crate::world::World;
 
 pub const NODE: &str = "docker.io/kindest/node:v1.35.5";
-pub const ENVOY: &str = "docker.io/envoyproxy/envoy:v1.36.2";
+/// A node image, too: which container is the load balancer, its command says.
+pub const BALANCER: &str = "docker.io/kindest/node:v1.35.4";
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 
 pub struct Lab {
@@ -78,7 +79,7 @@ impl Lab {
 
     /// Images and network, where they are not there.
     pub async fn furnish(&self) {
-        for image in [NODE, ENVOY] {
+        for image in [NODE, BALANCER] {
             self.sim.ensure_image(image).await.unwrap();
         }
         let network = NetworkSpec { name: "kina-dev".into(), subnet: "10.160.0.0/24".into(), labels: Labels::new() };
@@ -103,7 +104,7 @@ impl Lab {
             mount("etcd", "/var/lib/etcd"),
             mount("kubelet", "/var/lib/kubelet"),
         ];
-        let node = image != ENVOY;
+        let node = image != BALANCER;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port =
             PublishedPort { host_address: loopback, host_port: 40_001, container_port: 6443, protocol: Protocol::Tcp };
@@ -121,13 +122,13 @@ impl Lab {
             dns_search: None,
             host_mounts: Vec::new(),
             privileges: if node { crate::runtime::Privileges::Node } else { crate::runtime::Privileges::None },
-            command: Vec::new(),
+            command: if node { Vec::new() } else { vec!["/bin/bash".into(), "/kina/balancer/run".into()] },
         }
     }
 
     /// Creates and starts a container, with its volume where it is a node.
     pub async fn start(&mut self, name: &str, address: u8, image: &str) -> ContainerId {
-        if image != ENVOY {
+        if image != BALANCER {
             let volume = VolumeSpec { name: name.into(), labels: Labels::new() };
             // One that is there is a node's that comes again.
             let _ = self.sim.create_volume(&volume).await;
@@ -145,24 +146,11 @@ impl Lab {
     }
 
     pub async fn load_balancer(&mut self, backends: &[u8]) {
-        let id = self.start("dev-lb", 2, ENVOY).await;
-        let endpoints: String = backends
-            .iter()
-            .map(|last| {
-                format!(
-                    "      - endpoint: {{address: {{socket_address: {{address: 10.160.0.{last}, port_value: 6443}}}}}}\n"
-                )
-            })
-            .collect();
-        let cds = format!(
-            "resources:\n- name: kube_apiservers\n  load_assignment:\n    cluster_name: kube_apiservers\n    endpoints:\n    - \
-             lb_endpoints:\n{endpoints}"
-        );
-        let lds = "resources:\n- name: listener\n  address: {socket_address: {address: 0.0.0.0, port_value: 6443}}\n";
+        let id = self.start("dev-lb", 2, BALANCER).await;
+        let addresses: String = backends.iter().map(|last| format!("10.160.0.{last}\n")).collect();
         let files = [
-            file("/home/envoy/envoy.yaml", "admin: {}\n"),
-            file("/home/envoy/cds.yaml", &cds),
-            file("/home/envoy/lds.yaml", lds),
+            file("/kina/balancer/backends", &format!("{addresses}end\n")),
+            file("/kina/balancer/run", "#!/bin/bash\n"),
         ];
         self.sim.copy_in(&id, &files).await.unwrap();
     }

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, WatchParams};
 
 use super::cluster::{ready, settle, whole_cluster};
-use super::lab::{ENVOY, Lab, NODE, TOKEN, file, init_config, join_config};
+use super::lab::{BALANCER, Lab, NODE, TOKEN, file, init_config, join_config};
 use crate::runtime::sim::pki;
 use crate::runtime::sim::time::At;
 use crate::runtime::sim::{Latency, SimOptions};
@@ -337,9 +337,9 @@ async fn what_a_cluster_held_goes_with_its_last_volume() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_balancer_without_configuration_refuses() {
+async fn a_load_balancer_without_its_script_refuses() {
     let mut lab = Lab::zero().await;
-    lab.start("dev-lb", 2, ENVOY).await;
+    lab.start("dev-lb", 2, BALANCER).await;
     let nodes: Api<Node> = Api::all(lab.client().await);
     assert!(nodes.list(&ListParams::default()).await.is_err());
     let volume = VolumeSpec { name: "x".into(), labels: Labels::new() };

@@ -6,8 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::cluster::{ready, settle, whole_cluster};
-use super::lab::{ENVOY, Lab, NODE, TOKEN, command, drive, file, init_config, join_config, world};
-use crate::runtime::sim::images::ImageKind;
+use super::lab::{BALANCER, Lab, NODE, TOKEN, command, drive, file, init_config, join_config, world};
 use crate::runtime::sim::pki::{self, Pair, Request};
 use crate::runtime::sim::time::At;
 use crate::runtime::sim::{Latency, SimOptions, SimRuntime, SimStore};
@@ -47,14 +46,10 @@ async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static st
         spec.ports.iter_mut().for_each(|port| port.host_port = 20_000 + number);
         spec
     };
-    let id = sim.create_container(&spec(&balancer, 2, ENVOY)).await.unwrap();
+    let id = sim.create_container(&spec(&balancer, 2, BALANCER)).await.unwrap();
     sim.start_container(&id).await.unwrap();
-    let cds = format!(
-        "resources: [{{load_assignment: {{endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: \
-         10.{a}.{b}.10, port_value: 6443}}}}}}}}]}}]}}}}]"
-    );
-    let lds = file("/home/envoy/lds.yaml", "port_value: 6443");
-    sim.copy_in(&id, &[file("/home/envoy/envoy.yaml", "x: y"), file("/home/envoy/cds.yaml", &cds), lds]).await.unwrap();
+    let backends = file("/kina/balancer/backends", &format!("10.{a}.{b}.10\nend\n"));
+    sim.copy_in(&id, &[backends, file("/kina/balancer/run", "#!/bin/bash\n")]).await.unwrap();
     let hash = pki::public_key_hash(&cas["ca"].certificate).unwrap();
     for (node, last) in [("cp", 10_u8), ("w0", 11), ("w1", 12), ("w2", 13)] {
         let name = format!("{cluster}-{node}");
@@ -104,10 +99,7 @@ async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static st
         client_key: admin.key,
     };
     let client = sim.connector().connect(&access).await.unwrap();
-    let cni = crate::runtime::sim::node_files::of_image(
-        &ImageKind::Node("v1.35.5".into()),
-        "/kind/manifests/default-cni.yaml",
-    );
+    let cni = crate::runtime::sim::node_files::of_image("v1.35.5", "/kind/manifests/default-cni.yaml");
     let text = String::from_utf8(cni.unwrap().to_vec()).unwrap().replace("{{ .PodSubnet }}", "10.244.0.0/16");
     let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
     let set = documents.into_iter().find(|document| document["kind"] == "DaemonSet").unwrap();
@@ -119,7 +111,7 @@ async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static st
 }
 
 async fn many(sim: &SimRuntime, world: &World, count: u16) {
-    for image in [NODE, ENVOY] {
+    for image in [NODE, BALANCER] {
         sim.ensure_image(image).await.unwrap();
     }
     let now = At::of(world.clock.now());
