@@ -112,7 +112,8 @@ impl Engine for Rig {
 /// The simulated world is there, and empty.
 fn nothing_there() -> Sights {
     let began = tokio::time::Instant::now();
-    let listing = Listing { began, containers: Vec::new(), networks: Vec::new(), volumes: Vec::new(), routes: Vec::new() };
+    let listing =
+        Listing { began, containers: Vec::new(), networks: Vec::new(), volumes: Vec::new(), routes: Vec::new() };
     let sight = Sight::Seen { listing, ends_with_process: true };
     Sights { installation: None, hosts: [(RuntimeName::Sim, sight)].into() }
 }

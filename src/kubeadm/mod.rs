@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod containerd;
 pub mod documents;
+pub mod kubelet;
 pub mod patches;
 pub mod pki;
 pub mod token;

@@ -57,7 +57,8 @@ fn container(machine: &Machine, state: ContainerState) -> Container {
 
 fn sights(runtime: RuntimeName, containers: Vec<Container>) -> Sights {
     let containers = containers.into_iter().map(Arc::new).collect();
-    let listing = Listing { began: Instant::now(), containers, networks: Vec::new(), volumes: Vec::new(), routes: Vec::new() };
+    let listing =
+        Listing { began: Instant::now(), containers, networks: Vec::new(), volumes: Vec::new(), routes: Vec::new() };
     let sight = Sight::Seen { listing, ends_with_process: runtime == RuntimeName::Sim };
     Sights { installation: InstallationId::parse(INSTALLATION), hosts: [(runtime, sight)].into() }
 }

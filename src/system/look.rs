@@ -25,9 +25,7 @@ pub async fn look(home: &Home, world: &World, installed: &Installed) -> Sights {
 
 async fn real(runtime: &dyn Runtime) -> Sight {
     match tokio::time::timeout(ANSWER, runtime.list()).await {
-        Ok(Ok(listing)) => {
-            Sight::Seen { listing, ends_with_process: runtime.capabilities().ends_with_process }
-        }
+        Ok(Ok(listing)) => Sight::Seen { listing, ends_with_process: runtime.capabilities().ends_with_process },
         Ok(Err(error)) => Sight::Silent(error.to_string()),
         Err(_) => Sight::Silent(no_answer()),
     }

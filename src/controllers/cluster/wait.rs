@@ -17,7 +17,7 @@ pub enum Wait {
     NameTaken(&'static str, String),
     /// What an earlier cluster of this name left cannot be adopted.
     NotAdopted(String),
-    /// The load balancer's image is being pulled.
+    /// The node image is being pulled, which the load balancer runs, too.
     PullingImage,
     /// An operation is under way.
     Working(&'static str),
@@ -83,7 +83,9 @@ impl Wait {
             Self::Paused => "the cluster is paused: nothing is changed on the host".to_owned(),
             Self::Unresolved(message) => message.clone(),
             Self::RuntimeUnsupported(name) => {
-                format!("this version of Kina cannot drive the runtime `{name}`: use `runtime: sim`")
+                format!(
+                    "this version of Kina cannot drive the runtime `{name}`, or it is not installed: use another one"
+                )
             }
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
@@ -94,7 +96,7 @@ impl Wait {
                 "what is left of an earlier cluster of this name cannot be adopted: {why}. Nothing of it is touched: make \
                  that right, or remove what is left"
             ),
-            Self::PullingImage => "the load balancer's image is being pulled".to_owned(),
+            Self::PullingImage => "the node image is being pulled".to_owned(),
             Self::Working(step) => format!("under way: {step}"),
             Self::Recreating(count) => format!("the cluster is being made anew; {count} machines still go"),
             Self::RecreateNotAllowed => {

@@ -20,9 +20,10 @@ use crate::controllers::host::{Seen, container};
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
+use crate::kubeadm::kubelet::{self, Amount};
 use crate::kubeadm::units::{self, Unit};
 use crate::kubeadm::{BootstrapToken, CONFIG_PATH, ClusterFacts, NodeFacts, TaintFacts, config, containerd};
-use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, RuntimeError, VolumeSpec};
+use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
 /// Field manager of what Machines write into their clusters.
 const MANAGER: &str = "kina-machine";
@@ -154,8 +155,30 @@ impl Act {
     async fn start_container(&self, step: &'static str) -> Result<Next, EffectError> {
         let Some(id) = self.id() else { return Ok(Next::LookAgain) };
         let runtime = &self.subject.host.runtime;
-        effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.start_container(&id).await?) }).await?;
+        let name = &self.subject.name;
+        if let Some(file) = self.reservation(step).await? {
+            let files = [file];
+            effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
+        }
+        effect(&self.handle, name, step, || async { Ok(runtime.start_container(&id).await?) }).await?;
         Ok(Next::Go)
+    }
+
+    /// What tells the kubelet how much of the host is not its own, where its container has limits.
+    async fn reservation(&self, step: &'static str) -> Result<Option<NodeFile>, EffectError> {
+        let Resources { cpu_millis, memory_bytes } = self.subject.wanted.resources;
+        if cpu_millis.is_none() && memory_bytes.is_none() {
+            return Ok(None);
+        }
+        let runtime = &self.subject.host.runtime;
+        let host = effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.info().await?) }).await?;
+        let host = Amount { cpu_millis: host.cpus * 1_000, memory_bytes: host.memory_bytes };
+        let file = |reserved| NodeFile {
+            path: kubelet::DROP_IN_PATH.to_owned(),
+            mode: 0o644,
+            content: kubelet::drop_in(reserved).into_bytes(),
+        };
+        Ok(kubelet::reserved(host, cpu_millis, memory_bytes).map(file))
     }
 
     /// The container of ours: the one just made, or the one that the last listing shows.

@@ -11,7 +11,8 @@ use crate::api::node::{HostMount, PortMapping};
 use crate::api::{Machine, quantity};
 use crate::controllers::identity::{self, FINGERPRINT};
 use crate::runtime::{
-    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort, Resources, Role,
+    Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort,
+    Resources, Role,
 };
 
 /// The load balancer's place in every cluster's subnet.
@@ -198,7 +199,12 @@ fn mounts(volume: &str, role: MachineRole) -> Vec<Mount> {
         subdirectory: subdirectory.to_owned(),
         target: target.to_owned(),
     };
-    let mut mounts = vec![mount("etc-kubernetes", "/etc/kubernetes"), mount("kubelet", "/var/lib/kubelet")];
+    let mut mounts = vec![
+        mount("etc-kubernetes", "/etc/kubernetes"),
+        mount("kubelet", "/var/lib/kubelet"),
+        // Of the storage class that comes with node images.
+        mount("local-volumes", "/var/local-path-provisioner"),
+    ];
     if role == MachineRole::ControlPlane {
         mounts.push(mount("etcd", "/var/lib/etcd"));
     }

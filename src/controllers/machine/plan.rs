@@ -18,6 +18,8 @@ use crate::runtime::ContainerState;
 
 /// How long a Node may be missing before its kubelet is restarted: somebody who deletes one may be about to do more.
 const MISSING_GRACE: Duration = Duration::from_secs(15);
+/// Before that it is told: one that has just joined is seen a moment later.
+const MISSING_TOLD: Duration = Duration::from_secs(5);
 /// How long a Node may be not Ready before its services are: Kubernetes itself takes 40 s to notice, and a busy node
 /// recovers by itself.
 const NOT_READY_GRACE: Duration = Duration::from_secs(180);
@@ -344,9 +346,9 @@ fn as_node(facts: &Facts, outdated: bool) -> Plan {
             plan.wait = Some(Wait::NodeMissing);
             // A kubelet registers its Node when it starts, and never again.
             let repair = restart(facts, &mut plan, MISSING_GRACE, &["kubelet.service"]);
-            // One that has just joined is seen a moment later.
-            if facts.ailing.lasted >= MISSING_GRACE || facts.ailing.restarts > 0 {
-                plan.findings.push(Finding::missing_node(repair));
+            match MISSING_TOLD.checked_sub(facts.ailing.lasted).filter(|left| !left.is_zero()) {
+                Some(left) if facts.ailing.restarts == 0 => plan.again = Some(left),
+                _ => plan.findings.push(Finding::missing_node(repair)),
             }
         }
         _ => plan.wait = Some(Wait::ApiAway),

@@ -425,6 +425,9 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
     };
     let (missing, turn) = (Some(Wait::NodeMissing), Some(Wait::Turn(Turn::Repair)));
     let restart = vec![Step::RestartServices(&["kubelet.service"])];
+    facts.ailing = Ailing { lasted: Duration::from_secs(2), restarts: 0 };
+    let joined = plan(&facts);
+    assert_eq!((joined.findings, joined.again), (vec![], Some(Duration::from_secs(3))), "it may just have joined");
     assert_eq!(at(&mut facts, 5, 0, None), (vec![], missing.clone(), Some(10), Repair::Restart));
     assert_eq!(at(&mut facts, 15, 0, None), (vec![], turn, None, Repair::Restart));
     assert_eq!(at(&mut facts, 16, 0, Some(Turn::Repair)), (restart, None, None, Repair::Restart));

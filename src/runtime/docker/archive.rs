@@ -55,7 +55,9 @@ pub fn unpack(archive: &[u8], limit: u64) -> std::io::Result<Option<Vec<u8>>> {
 pub fn parents(files: &[NodeFile]) -> Vec<String> {
     let mut all: Vec<String> = files
         .iter()
-        .flat_map(|file| file.path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| file.path[..at].to_owned()))
+        .flat_map(|file| {
+            file.path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| file.path[..at].to_owned())
+        })
         .collect();
     all.sort_unstable();
     all.dedup();
@@ -74,7 +76,8 @@ mod tests {
 
     #[test]
     fn directories_are_named_once_and_from_the_outside_in() {
-        let files = [file("/etc/kubernetes/pki/ca.crt", b""), file("/etc/kubernetes/pki/etcd/ca.crt", b""), file("/a", b"")];
+        let files =
+            [file("/etc/kubernetes/pki/ca.crt", b""), file("/etc/kubernetes/pki/etcd/ca.crt", b""), file("/a", b"")];
         assert_eq!(parents(&files), ["/etc", "/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd"]);
     }
 

@@ -36,7 +36,8 @@ impl Peculiarities {
     #[must_use]
     pub fn of(info: &SystemInfo) -> Self {
         let options = info.security_options.as_deref().unwrap_or_default();
-        let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")));
+        let has =
+            |name: &str| options.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")));
         let backing = info.driver_status.as_deref().unwrap_or_default().iter().find_map(|row| match row.as_slice() {
             [key, value] if key == "Backing Filesystem" => Some(value.as_str()),
             _ => None,

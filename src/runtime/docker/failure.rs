@@ -82,7 +82,14 @@ fn cause(status: u16, message: &str) -> Cause {
 pub fn failed_pull(image: &str, error: Error) -> RuntimeError {
     let error = failed("pull image", image, error);
     let lower = error.message.to_lowercase();
-    let never = ["manifest unknown", "manifest for", "not found: ", "name unknown", "repository does not exist", "invalid reference"];
+    let never = [
+        "manifest unknown",
+        "manifest for",
+        "not found: ",
+        "name unknown",
+        "repository does not exist",
+        "invalid reference",
+    ];
     let cause = match error.cause {
         Cause::Invalid => Cause::Invalid,
         Cause::Unavailable | Cause::Timeout | Cause::Exhausted => error.cause,
@@ -106,7 +113,11 @@ mod tests {
         for (status, message, cause) in [
             (404, "No such container: abc", Cause::NotFound),
             (404, "No such image: x:1", Cause::NotFound),
-            (409, r#"Conflict. The container name "/a" is already in use by container "4f…". You have to remove (or rename) that container to be able to reuse that name."#, Cause::AlreadyExists),
+            (
+                409,
+                r#"Conflict. The container name "/a" is already in use by container "4f…". You have to remove (or rename) that container to be able to reuse that name."#,
+                Cause::AlreadyExists,
+            ),
             (409, "network with name x already exists", Cause::AlreadyExists),
             (403, "error while removing network: network x id 1 has active endpoints", Cause::InUse),
             (403, "Pool overlaps with other one on this address space", Cause::Conflict),
@@ -114,8 +125,16 @@ mod tests {
             (409, "remove x: volume is in use - [4f]", Cause::InUse),
             (409, "Container 4f is not running", Cause::NotRunning),
             (409, "removal of container 4f is already in progress", Cause::Unavailable),
-            (500, "driver failed programming external connectivity on endpoint a (4f): Bind for 127.0.0.1:1 failed: port is already allocated", Cause::Conflict),
-            (500, "driver failed programming external connectivity on endpoint a: Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use", Cause::Conflict),
+            (
+                500,
+                "driver failed programming external connectivity on endpoint a (4f): Bind for 127.0.0.1:1 failed: port is already allocated",
+                Cause::Conflict,
+            ),
+            (
+                500,
+                "driver failed programming external connectivity on endpoint a: Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use",
+                Cause::Conflict,
+            ),
             (500, "write /var/lib/docker/x: no space left on device", Cause::Exhausted),
             (400, "invalid reference format", Cause::Invalid),
             (500, "something new", Cause::Unknown),
@@ -129,9 +148,18 @@ mod tests {
         let pull = |status_code, message: &str| {
             failed_pull("i", Error::DockerResponseServerError { status_code, message: message.to_owned() }).cause
         };
-        assert_eq!(pull(404, "manifest for kindest/node:v0.0.1 not found: manifest unknown: manifest unknown"), Cause::Invalid);
-        assert_eq!(pull(404, "pull access denied for nobody/nothing, repository does not exist or may require 'docker login'"), Cause::Invalid);
-        assert_eq!(pull(500, "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host"), Cause::ImagePull);
+        assert_eq!(
+            pull(404, "manifest for kindest/node:v0.0.1 not found: manifest unknown: manifest unknown"),
+            Cause::Invalid
+        );
+        assert_eq!(
+            pull(404, "pull access denied for nobody/nothing, repository does not exist or may require 'docker login'"),
+            Cause::Invalid
+        );
+        assert_eq!(
+            pull(500, "Get \"https://registry/v2/\": dial tcp: lookup registry: no such host"),
+            Cause::ImagePull
+        );
         assert_eq!(pull(500, "Get \"https://registry/v2/\": net/http: TLS handshake timeout"), Cause::ImagePull);
         assert_eq!(pull(500, "write /var/lib/docker/tmp/x: no space left on device"), Cause::Exhausted);
     }

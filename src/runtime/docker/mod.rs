@@ -20,8 +20,9 @@ use bollard::errors::Error;
 use bollard::models::{ContainerSummary, Network as EngineNetwork};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
-    EventsOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    EventsOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptions,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker, body_full};
 use futures::stream::BoxStream;
@@ -53,7 +54,18 @@ const ARCHIVE_BYTES_MORE: usize = 64 << 10;
 const LOG_BYTES_MAX: usize = 1 << 20;
 /// What changes something that a listing shows. Commands in containers are events, too, and change nothing.
 const EVENTS: [&str; 12] = [
-    "create", "start", "die", "stop", "destroy", "pause", "unpause", "rename", "update", "connect", "disconnect", "remove",
+    "create",
+    "start",
+    "die",
+    "stop",
+    "destroy",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "connect",
+    "disconnect",
+    "remove",
 ];
 /// Events of so long ago are told again: two clocks never agree.
 const EVENTS_BEFORE: SignedDuration = SignedDuration::from_secs(1);
@@ -104,7 +116,9 @@ impl DockerRuntime {
             Found::Nothing => return Err(unusable("it is not installed any more".to_owned())),
         };
         let docker = match &endpoint {
-            Endpoint::Socket(path) => Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION),
+            Endpoint::Socket(path) => {
+                Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION)
+            }
             Endpoint::Tcp(address) => {
                 Docker::connect_with_http(&format!("tcp://{address}"), ANSWER_SECONDS, API_DEFAULT_VERSION)
             }
@@ -171,7 +185,9 @@ impl DockerRuntime {
             let is_missing = is_below
                 || match docker.get_container_archive_info(id, Some(options)).await {
                     Ok(_) => false,
-                    Err(Error::DockerResponseServerError { status_code: 404, message }) if !is_no_container(&message) => {
+                    Err(Error::DockerResponseServerError { status_code: 404, message })
+                        if !is_no_container(&message) =>
+                    {
                         true
                     }
                     Err(error) => return Err(failed("copy files into", id, error)),
@@ -233,7 +249,8 @@ impl Runtime for DockerRuntime {
             .try_collect()
             .await?;
         let networks = docker.list_networks(None).await.map_err(failed)?;
-        let volumes = docker.list_volumes(None::<ListVolumesOptions>).await.map_err(failed)?.volumes.unwrap_or_default();
+        let volumes =
+            docker.list_volumes(None::<ListVolumesOptions>).await.map_err(failed)?.volumes.unwrap_or_default();
         let mut networks: Vec<_> = networks.into_iter().map(observed::network).map(Arc::new).collect();
         let mut volumes: Vec<_> = volumes.into_iter().map(observed::volume).map(Arc::new).collect();
         containers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -323,14 +340,18 @@ impl Runtime for DockerRuntime {
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {}
             Err(error) => return Err(failed(OPERATION, &spec.name, error)),
         }
-        let made = docker.create_volume(create::volume(spec)).await.map_err(|error| failed(OPERATION, &spec.name, error))?;
+        let made =
+            docker.create_volume(create::volume(spec)).await.map_err(|error| failed(OPERATION, &spec.name, error))?;
         let labels: BTreeMap<String, String> = made.labels.into_iter().collect();
         if labels == spec.labels { Ok(()) } else { Err(taken()) }
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
         let docker = &self.engine().await?.docker;
-        docker.remove_volume(name, None::<RemoveVolumeOptions>).await.map_err(|error| failed("remove volume", name, error))
+        docker
+            .remove_volume(name, None::<RemoveVolumeOptions>)
+            .await
+            .map_err(|error| failed("remove volume", name, error))
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, RuntimeError> {

@@ -151,7 +151,10 @@ fn ports(bindings: &PortMap) -> Vec<PublishedPort> {
 
 fn resources(host: &HostConfig) -> Resources {
     let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
-    Resources { cpu_millis: positive(host.nano_cpus).map(|nanos| nanos / 1_000_000), memory_bytes: positive(host.memory) }
+    Resources {
+        cpu_millis: positive(host.nano_cpus).map(|nanos| nanos / 1_000_000),
+        memory_bytes: positive(host.memory),
+    }
 }
 
 /// A network.
