@@ -205,9 +205,25 @@ impl Lab {
         assert_eq!(self.kubectl(&["get", "nodes", "-o=name"]).lines().count(), machines as usize);
     }
 
-    /// Waits for a condition of the cluster to be otherwise: something was noticed.
-    pub fn noticed(&self, condition: &str) {
-        self.kina(&["wait", &format!("--for=condition={condition}"), &format!("cluster/{}", self.cluster), WITHIN]);
+    /// Waits until these containers run, in the cluster's network.
+    pub fn running(&self, containers: &[&str]) {
+        let format = format!(
+            "--format={{{{.State.Running}}}} {{{{index .NetworkSettings.Networks \"kina-{}\"}}}}",
+            self.cluster
+        );
+        // Nobody sends: this is a clock.
+        let (_keep, never) = mpsc::channel::<()>();
+        for name in containers {
+            let runs = || {
+                docker(&["inspect", &format, name])
+                    .is_some_and(|said| said.starts_with("true") && !said.contains("nil"))
+            };
+            let tries = (0..600)
+                .take_while(|_| !runs())
+                .filter(|_| never.recv_timeout(Duration::from_millis(500)).is_err())
+                .count();
+            assert!(tries < 600, "{name} does not run");
+        }
     }
 
     /// An image in the nodes that has busybox: the helper of the storage class.

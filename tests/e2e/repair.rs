@@ -16,7 +16,7 @@ fn nodes_that_are_stopped_start_again_and_those_that_are_gone_are_replaced_with_
         &["rm", "--force", "mend-lb"],
     ] {
         docker(broken).unwrap();
-        lab.noticed("Ready=False");
+        lab.running(&["mend-default-0", "mend-control-plane-0", "mend-lb"]);
         lab.settled(2);
         assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value", "after {broken:?}");
     }
@@ -33,7 +33,7 @@ fn a_network_that_is_gone_is_made_again_and_the_cluster_with_its_data_is_back() 
         docker(&["network", "disconnect", "--force", "kina-net", container]).unwrap();
     }
     docker(&["network", "rm", "kina-net"]).unwrap();
-    lab.noticed("Ready=False");
+    lab.running(&["net-lb", "net-control-plane-0"]);
     lab.settled(1);
     assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
     lab.remove();
@@ -47,7 +47,7 @@ fn everything_stopped_at_once_as_by_a_reboot_comes_back() {
     lab.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]);
     let all = ["reboot-control-plane-0", "reboot-control-plane-1", "reboot-control-plane-2", "reboot-lb"];
     docker(&[["kill"].as_slice(), &all].concat()).unwrap();
-    lab.noticed("Ready=False");
+    lab.running(&all);
     lab.settled(3);
     assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
     lab.remove();
