@@ -31,10 +31,12 @@ pub fn start_bootstrap(command: BootstrapCommand) -> Vec<String> {
     start(Unit::Bootstrap, &[&marker], kubeadm)
 }
 
-/// Starts `kubeadm reset`, which also takes the node's member out of etcd.
+/// Starts `kubeadm reset`, which also takes the node's member out of etcd. It leaves the pod network's configuration, with which
+/// the node would be Ready when it joins again, over the subnet of an earlier life.
 #[must_use]
 pub fn start_reset() -> Vec<String> {
-    start(Unit::Reset, &[], &["kubeadm", "reset", "--force"])
+    let network = "--property=ExecStartPost=-/usr/bin/find /etc/cni/net.d -mindepth 1 -delete";
+    start(Unit::Reset, &[network], &["kubeadm", "reset", "--force"])
 }
 
 /// Restarts services of the node. Containers go on: their shims are no part of containerd's service.
@@ -115,7 +117,8 @@ mod tests {
         assert_eq!(start_bootstrap(BootstrapCommand::Join)[7..], ["kubeadm", "join", "--config=/kind/kubeadm.conf"]);
         assert_eq!(
             start_reset().join(" "),
-            "systemd-run --unit=kina-reset --property=Type=oneshot --property=RemainAfterExit=yes --no-block -- kubeadm reset --force"
+            "systemd-run --unit=kina-reset --property=Type=oneshot --property=RemainAfterExit=yes \
+             --property=ExecStartPost=-/usr/bin/find /etc/cni/net.d -mindepth 1 -delete --no-block -- kubeadm reset --force"
         );
     }
 }

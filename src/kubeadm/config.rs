@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use super::documents::{
     ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, Discovery, Etcd, InitConfiguration,
     JoinConfiguration, JoinControlPlane, KUBEADM, KubeProxyConfiguration, KubeletConfiguration, Networking,
-    NodeRegistration, ProxyConntrack, ProxyIptables, Taint, TokenDiscovery,
+    NodeRegistration, PatchDirectory, ProxyConntrack, ProxyIptables, Taint, TokenDiscovery,
 };
 use super::patches::{self, PatchError};
 use super::token::BootstrapToken;
-use super::{API_PORT, ETCD_PEER_PORT};
+use super::{API_PORT, ETCD_PEER_PORT, PATCHES_PATH};
 use crate::api::cluster::KubeProxyMode;
 use crate::api::defaults::{Components, Patches};
 
@@ -65,6 +65,16 @@ pub struct NodeFacts {
     pub patches: Patches,
 }
 
+/// What a node's kubeadm is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// All documents, for [`super::CONFIG_PATH`].
+    pub text: String,
+    /// A merge patch of the kubelet's configuration on this node alone, for [`super::KUBELET_PATCH_PATH`]. The document itself
+    /// is the whole cluster's: kubeadm stores the first control plane's, and gives that to every node that joins.
+    pub kubelet_patch: Option<String>,
+}
+
 /// The configuration could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("could not write the kubeadm configuration of {node}")]
@@ -99,15 +109,16 @@ pub fn init_file(
     cluster: &ClusterFacts,
     node: &NodeFacts,
     members: &BTreeMap<String, String>,
-) -> Result<String, ConfigError> {
-    let init = InitConfiguration {
+) -> Result<NodeConfig, ConfigError> {
+    let init = |patches| InitConfiguration {
         api_version: KUBEADM,
         kind: "InitConfiguration",
         local_api_endpoint: api_endpoint(node),
         node_registration: registration(cluster, node),
         skip_phases: skip_phases(cluster),
+        patches,
     };
-    file(cluster, node, &cluster_configuration(cluster, members), &init)
+    file(cluster, node, &cluster_configuration(cluster, members), init)
 }
 
 /// `/kind/kubeadm.conf` of a node that joins.
@@ -119,21 +130,22 @@ pub fn join_file(
     node: &NodeFacts,
     token: &BootstrapToken,
     ca_hash: &str,
-) -> Result<String, ConfigError> {
+) -> Result<NodeConfig, ConfigError> {
     let bootstrap_token = TokenDiscovery {
         api_server_endpoint: endpoint(cluster),
         token: token.to_secret_string(),
         ca_cert_hashes: vec![ca_hash.to_owned()],
     };
-    let join = JoinConfiguration {
+    let join = |patches| JoinConfiguration {
         api_version: KUBEADM,
         kind: "JoinConfiguration",
-        discovery: Discovery { bootstrap_token },
+        discovery: Discovery { bootstrap_token: bootstrap_token.clone() },
         node_registration: registration(cluster, node),
         control_plane: node.control_plane.then(|| JoinControlPlane { local_api_endpoint: api_endpoint(node) }),
         skip_phases: vec!["preflight"],
+        patches,
     };
-    file(cluster, node, &cluster_configuration(cluster, &BTreeMap::new()), &join)
+    file(cluster, node, &cluster_configuration(cluster, &BTreeMap::new()), join)
 }
 
 /// Every node gets all documents: kind's entrypoint runs `kubeadm init phase certs apiserver` with them after an
@@ -142,16 +154,20 @@ fn file<T: serde::Serialize>(
     facts: &ClusterFacts,
     node: &NodeFacts,
     cluster: &ClusterConfiguration,
-    step: &T,
-) -> Result<String, ConfigError> {
+    step: impl Fn(Option<PatchDirectory>) -> T,
+) -> Result<NodeConfig, ConfigError> {
     let components = &facts.components;
     let proxy = (components.proxy_mode != KubeProxyMode::None).then(|| kube_proxy(components));
-    let documents = match (&components.patches, &node.patches) {
-        (all, own) if all.is_empty() && own.is_empty() => texts(cluster, step, &kubelet(components), proxy.as_ref()),
-        (all, own) => patched(cluster, step, &kubelet(components), proxy.as_ref(), &[all, own]),
+    let made = match (&components.patches, &node.patches) {
+        (all, own) if all.is_empty() && own.is_empty() => {
+            let documents = texts(cluster, &step(None), &kubelet(components), proxy.as_ref());
+            documents.map(|documents| (documents, None))
+        }
+        (all, own) => patched(cluster, step, &kubelet(components), proxy.as_ref(), all, own),
     };
-    let documents = documents.map_err(|source| ConfigError { node: node.name.clone(), source })?;
-    Ok(documents.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect())
+    let (documents, kubelet_patch) = made.map_err(|source| ConfigError { node: node.name.clone(), source })?;
+    let text = documents.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect();
+    Ok(NodeConfig { text, kubelet_patch })
 }
 
 fn texts<T: serde::Serialize>(
@@ -168,20 +184,29 @@ fn texts<T: serde::Serialize>(
     Ok(texts)
 }
 
+/// The documents, and the patch of the kubelet's: the node's own patches of that one stay beside the file.
 fn patched<T: serde::Serialize>(
     cluster: &ClusterConfiguration,
-    step: &T,
+    step: impl Fn(Option<PatchDirectory>) -> T,
     kubelet: &KubeletConfiguration,
     proxy: Option<&KubeProxyConfiguration>,
-    patches: &[&Patches],
-) -> Result<Vec<String>, ConfigFault> {
-    let mut documents =
-        vec![serde_json::to_value(cluster)?, serde_json::to_value(step)?, serde_json::to_value(kubelet)?];
+    all: &Patches,
+    own: &Patches,
+) -> Result<(Vec<String>, Option<String>), ConfigFault> {
+    let kubelets = serde_json::to_value(kubelet)?;
+    let (mut clusters, mut nodes) = (vec![kubelets.clone()], vec![kubelets]);
+    patches::apply(&mut clusters, &[all])?;
+    patches::apply(&mut nodes, &[all, own])?;
+    let patch = patches::difference(&clusters[0], &nodes[0]);
+    let directory = patch.is_some().then_some(PatchDirectory { directory: PATCHES_PATH });
+    let mut documents = vec![serde_json::to_value(cluster)?, serde_json::to_value(step(directory))?];
     if let Some(proxy) = proxy {
         documents.push(serde_json::to_value(proxy)?);
     }
-    patches::apply(&mut documents, patches)?;
-    Ok(documents.iter().map(serde_saphyr::to_string).collect::<Result<_, _>>()?)
+    patches::apply(&mut documents, &[all, own])?;
+    documents.insert(2, clusters.remove(0));
+    let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<_, _>>()?;
+    Ok((texts, patch.map(|patch| format!("{patch}\n"))))
 }
 
 fn endpoint(cluster: &ClusterFacts) -> String {
@@ -293,6 +318,7 @@ fn kubelet(components: &Components) -> KubeletConfiguration {
             ("nodefs.available", "0%"),
             ("nodefs.inodesFree", "0%"),
         ]),
+        fail_cgroup_v1: false,
         feature_gates: components.feature_gates.clone(),
     }
 }
@@ -349,14 +375,31 @@ mod tests {
             "kind: InitConfiguration\nnodeRegistration: {kubeletExtraArgs: {node-labels: ingress=true}}\n".to_owned(),
         ];
         let members = BTreeMap::from([("dev-control-plane-0".to_owned(), "10.160.0.10".to_owned())]);
-        insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap());
+        insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap().text);
+    }
+
+    #[test]
+    fn a_pools_patch_of_the_kubelet_is_the_nodes_alone() {
+        let mut cluster = cluster();
+        cluster.components.patches.merge = vec!["kind: KubeletConfiguration\nmaxPods: 20\n".to_owned()];
+        let mut worker = node("dev-default-0", false);
+        let own = "kind: KubeletConfiguration\nmaxPods: 30\nfailSwapOn: null\nevictionHard: {nodefs.available: 1%}\n";
+        worker.patches.merge = vec![own.to_owned()];
+        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
+        let made = join_file(&cluster, &worker, &token, "sha256:00").unwrap();
+        assert!(made.text.contains("maxPods: 20") && made.text.contains("directory: /kind/patches"), "{}", made.text);
+        let patch: serde_json::Value = serde_json::from_str(&made.kubelet_patch.unwrap()).unwrap();
+        let wanted = serde_json::json!({"maxPods": 30, "failSwapOn": null, "evictionHard": {"nodefs.available": "1%"}});
+        assert_eq!(patch, wanted);
+        let alike = join_file(&cluster, &node("dev-default-0", false), &token, "sha256:00").unwrap();
+        assert!(alike.kubelet_patch.is_none() && !alike.text.contains("patches"), "{}", alike.text);
     }
 
     #[test]
     fn without_kube_proxy_its_phase_is_skipped() {
         let mut cluster = cluster();
         cluster.components.proxy_mode = KubeProxyMode::None;
-        let file = init_file(&cluster, &node("dev-control-plane-0", true), &BTreeMap::new()).unwrap();
+        let file = init_file(&cluster, &node("dev-control-plane-0", true), &BTreeMap::new()).unwrap().text;
         assert!(file.contains("addon/kube-proxy") && !file.contains("KubeProxyConfiguration"), "{file}");
     }
 
@@ -366,7 +409,7 @@ mod tests {
             ("dev-control-plane-0".to_owned(), "10.160.0.10".to_owned()),
             ("dev-control-plane-1".to_owned(), "10.160.0.11".to_owned()),
         ]);
-        insta::assert_snapshot!(init_file(&cluster(), &node("dev-control-plane-0", true), &members).unwrap());
+        insta::assert_snapshot!(init_file(&cluster(), &node("dev-control-plane-0", true), &members).unwrap().text);
     }
 
     #[test]
@@ -374,10 +417,10 @@ mod tests {
         let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
         let mut worker = node("dev-default-0", false);
         worker.taints = vec![TaintFacts { key: "dedicated".into(), value: String::new(), effect: "NoSchedule".into() }];
-        let file = join_file(&cluster(), &worker, &token, "sha256:00").unwrap();
+        let file = join_file(&cluster(), &worker, &token, "sha256:00").unwrap().text;
         insta::assert_snapshot!(file);
         assert!(!file.contains("controlPlane:"));
-        let joining = join_file(&cluster(), &node("dev-control-plane-1", true), &token, "sha256:00").unwrap();
+        let joining = join_file(&cluster(), &node("dev-control-plane-1", true), &token, "sha256:00").unwrap().text;
         assert!(joining.contains("controlPlane:"), "{joining}");
     }
 }

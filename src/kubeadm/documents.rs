@@ -112,6 +112,16 @@ pub struct InitConfiguration {
     pub node_registration: NodeRegistration,
     /// Phases left out.
     pub skip_phases: Vec<&'static str>,
+    /// What is patched on this node alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<PatchDirectory>,
+}
+
+/// Where patches of what kubeadm writes lie.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PatchDirectory {
+    /// Absolute path in the node.
+    pub directory: &'static str,
 }
 
 /// How a node joins.
@@ -131,6 +141,9 @@ pub struct JoinConfiguration {
     pub control_plane: Option<JoinControlPlane>,
     /// Phases left out.
     pub skip_phases: Vec<&'static str>,
+    /// What is patched on this node alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<PatchDirectory>,
 }
 
 /// What a joining control plane adds.
@@ -224,6 +237,9 @@ pub struct KubeletConfiguration {
     pub image_gc_high_threshold_percent: u8,
     /// For the same reason.
     pub eviction_hard: BTreeMap<&'static str, &'static str>,
+    /// Kubelets from 1.35 on refuse hosts of the older kind otherwise.
+    #[serde(rename = "failCgroupV1")]
+    pub fail_cgroup_v1: bool,
     /// Feature gates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feature_gates: BTreeMap<String, bool>,

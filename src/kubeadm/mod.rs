@@ -15,7 +15,7 @@ pub mod pki;
 pub mod token;
 pub mod units;
 
-pub use config::{ClusterFacts, NodeFacts, TaintFacts};
+pub use config::{ClusterFacts, NodeConfig, NodeFacts, TaintFacts};
 pub use pki::{Pki, PkiError};
 pub use token::BootstrapToken;
 
@@ -25,6 +25,10 @@ pub const API_PORT: u16 = 6443;
 pub const ETCD_PEER_PORT: u16 = 2380;
 /// Where nodes find kubeadm's configuration; kind's entrypoint looks for it there, too.
 pub const CONFIG_PATH: &str = "/kind/kubeadm.conf";
+/// Where nodes find what kubeadm is to patch on them alone.
+pub const PATCHES_PATH: &str = "/kind/patches";
+/// The patch of a kubelet's configuration among them, by the name that kubeadm wants: target, order and kind of the patch.
+pub const KUBELET_PATCH_PATH: &str = "/kind/patches/kubeletconfiguration0+merge.json";
 /// Exists on a node's volume once kubeadm has succeeded there.
 pub const MARKER_PATH: &str = "/etc/kubernetes/kina-bootstrapped";
 /// The pod network that comes with a node image.

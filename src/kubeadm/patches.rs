@@ -45,6 +45,21 @@ pub fn apply(documents: &mut [Value], patches: &[&Patches]) -> Result<(), PatchE
     Ok(())
 }
 
+/// The merge patch (RFC 7386) that makes `to` of `from`; `None` where they are alike.
+#[must_use]
+pub fn difference(from: &Value, to: &Value) -> Option<Value> {
+    let (Some(before), Some(after)) = (from.as_object(), to.as_object()) else {
+        return (from != to).then(|| to.clone());
+    };
+    let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = after.iter().filter_map(|(key, value)| {
+        let change = before.get(key).map_or_else(|| Some(value.clone()), |before| difference(before, value))?;
+        Some((key.clone(), change))
+    });
+    let patch: Map<String, Value> = removed.chain(changed).collect();
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
 fn of_kind<'a>(documents: &'a mut [Value], kind: &'a str) -> impl Iterator<Item = &'a mut Value> {
     documents.iter_mut().filter(move |document| document["kind"] == kind)
 }

@@ -22,7 +22,10 @@ use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
 use crate::kubeadm::kubelet::{self, Amount};
 use crate::kubeadm::units::{self, Unit};
-use crate::kubeadm::{BootstrapToken, CONFIG_PATH, ClusterFacts, NodeFacts, TaintFacts, config, containerd};
+use crate::kubeadm::{
+    BootstrapToken, CONFIG_PATH, ClusterFacts, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts, config,
+    containerd,
+};
 use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
 /// Field manager of what Machines write into their clusters.
@@ -279,8 +282,11 @@ impl Act {
                 config::join_file(&cluster, &node, &token, &hash)
             }
         };
-        let text = text.map_err(|error| local(Box::new(error)))?;
-        let mut files = vec![NodeFile { path: CONFIG_PATH.to_owned(), mode: 0o600, content: text.into_bytes() }];
+        let NodeConfig { text, kubelet_patch } = text.map_err(|error| local(Box::new(error)))?;
+        let file =
+            |path: &str, text: String| NodeFile { path: path.to_owned(), mode: 0o600, content: text.into_bytes() };
+        let mut files = vec![file(CONFIG_PATH, text)];
+        files.extend(kubelet_patch.map(|patch| file(KUBELET_PATCH_PATH, patch)));
         if machine.spec.role == MachineRole::ControlPlane {
             files.extend(pki.node_files().into_iter().map(|(path, mode, content)| NodeFile {
                 path: path.to_owned(),

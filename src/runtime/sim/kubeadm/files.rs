@@ -206,6 +206,19 @@ pub(super) fn etcd_manifest(run: &mut Run<'_, '_>, extra: BTreeMap<String, Strin
     run.say("[etcd] Creating static Pod manifest for local etcd in \"/etc/kubernetes/manifests\"");
 }
 
+/// With the patch in the directory that the node's own document names. kubeadm reads several forms; this one is Kina's.
+fn patched_kubelet(run: &Run<'_, '_>, mut config: serde_json::Value) -> serde_json::Value {
+    let directory = |kind| run.documents.text(kind, "/patches/directory");
+    let Some(directory) = directory("InitConfiguration").or_else(|| directory("JoinConfiguration")) else {
+        return config;
+    };
+    let patch = run.tx.state.text(run.id, &format!("{directory}/kubeletconfiguration0+merge.json"));
+    if let Some(patch) = patch.and_then(|text| serde_json::from_str(&text).ok()) {
+        json_patch::merge(&mut config, &patch);
+    }
+    config
+}
+
 /// The kubelet's configuration and flags; then it runs, with its static pods after a while.
 pub(super) fn start_kubelet(run: &mut Run<'_, '_>, registration: &Registration, control_plane: bool) {
     let taints = registration
@@ -224,6 +237,7 @@ pub(super) fn start_kubelet(run: &mut Run<'_, '_>, registration: &Registration, 
     let config = run.documents.kind("KubeletConfiguration").cloned().unwrap_or_else(
         || serde_json::json!({"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}),
     );
+    let config = patched_kubelet(run, config);
     // JSON is YAML.
     run.tx.write(run.id, KUBELET_CONFIG, 0o644, format!("{config}\n"));
     run.say("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
