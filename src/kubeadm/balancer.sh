@@ -2,8 +2,9 @@
 # Forwards the port of the API servers to those of the nodes, in the kernel: no connection is proxied.
 #
 # `backends` beside this script names their addresses, one a line, and `end` on the last line: a file without it is being
-# written. A single backend always gets everything; of several, those that answer, which is asked every second. Two
-# questions without an answer count, one does not, and where nobody answers everybody is tried.
+# written. A single backend always gets everything; of several, those that answer, which is asked every second. One that
+# refuses twice is out; one that is slow, as all are on a busy host, only after four times. Where nobody answers everybody is
+# tried.
 set -u
 cd "$(dirname "$0")"
 port=6443
@@ -32,24 +33,25 @@ read_backends() {
   [[ ${#lines[@]} -gt 0 && ${lines[-1]} == end ]] && backends=("${lines[@]:0:${#lines[@]}-1}")
 }
 
-# An API server that refuses a stranger answers.
-answers() {
+# What an answer counts: nothing for one that is up (one that refuses a stranger is), 2 for none that listens, else 1.
+ask() {
   local code
-  code=$(curl --insecure --silent --output /dev/null --write-out '%{http_code}' --max-time 2 "https://$1:$port/readyz")
-  [[ $code == 200 || $code == 401 || $code == 403 ]]
+  code=$(curl --insecure --silent --output /dev/null --write-out '%{http_code}' --max-time 3 "https://$1:$port/readyz")
+  case $?,$code in
+    *,200 | *,401 | *,403) echo "$1 0" ;;
+    7,*) echo "$1 2" ;;
+    *) echo "$1 1" ;;
+  esac
 }
 
 declare -A failures=()
 answering() {
-  local backend answered found=()
-  answered=$(for backend in "${backends[@]}"; do { answers "$backend" && echo "$backend"; } & done; wait)
+  local backend count found=()
+  while read -r backend count; do
+    if [[ $count -eq 0 ]]; then failures[$backend]=0; else failures[$backend]=$((${failures[$backend]:-4} + count)); fi
+  done < <(for backend in "${backends[@]}"; do ask "$backend" & done; wait)
   for backend in "${backends[@]}"; do
-    if [[ $'\n'$answered$'\n' == *$'\n'$backend$'\n'* ]]; then
-      failures[$backend]=0
-    else
-      failures[$backend]=$((${failures[$backend]:-2} + 1))
-    fi
-    [[ ${failures[$backend]} -lt 2 ]] && found+=("$backend")
+    [[ ${failures[$backend]:-4} -lt 4 ]] && found+=("$backend")
   done
   healthy=("${found[@]}")
   [[ ${#found[@]} -gt 0 ]] || healthy=("${backends[@]}")
