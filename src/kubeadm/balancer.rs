@@ -1,5 +1,5 @@
 //! The load balancer in front of the API servers: a script in a container of the node image, which is on the host anyway.
-//! The kernel forwards; the script tells it to whom (decision 0015).
+//! The kernel forwards; the script tells it to whom (decision 0017).
 
 use std::net::Ipv4Addr;
 

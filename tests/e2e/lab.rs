@@ -226,15 +226,6 @@ impl Lab {
         }
     }
 
-    /// An image in the nodes that has busybox: the helper of the storage class.
-    pub fn image_with_a_shell(&self) -> Option<String> {
-        let node = format!("{}-control-plane-0", self.cluster);
-        let images: Value = serde_json::from_str(&docker(&["exec", &node, "crictl", "images", "-o=json"])?).ok()?;
-        let names = images["images"].as_array()?.iter().filter_map(|image| image["repoTags"][0].as_str());
-        let helper = names.into_iter().find(|name| name.contains("local-path-helper"))?.to_owned();
-        Some(helper)
-    }
-
     /// An object in the cluster.
     pub fn object(&self, arguments: &[&str]) -> Value {
         let printed = self.kubectl(&[&["get", "-o=json"], arguments].concat());

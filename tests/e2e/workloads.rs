@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::lab::{Lab, Shape, THREE};
+use super::lab::{Lab, Shape, THREE, docker};
 
+/// Made by `tests/node-image/build`.
+const IMAGE: &str = "kina-node-workload:1";
 const PORT: u16 = 30_080;
 
 /// Two servers behind a Service, each on a worker of its own, and a client with a volume. `IMAGE` has busybox.
@@ -22,7 +24,8 @@ spec:
         - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
       containers:
         - name: web
-          image: IMAGE
+          image: 'IMAGE'
+          imagePullPolicy: Never
           command: [/bin/sh, -c, 'echo hello from a pod > /tmp/index.html; exec busybox httpd -f -p 8080 -h /tmp']
 ---
 apiVersion: v1
@@ -46,8 +49,9 @@ spec:
       volumes: [{ name: data, persistentVolumeClaim: { claimName: data } }]
       containers:
         - name: client
-          image: IMAGE
-          command: [/bin/sh, -c, 'busybox wget -q -O /data/answer http://web.default.svc.cluster.local/ && cat /data/answer']
+          image: 'IMAGE'
+          imagePullPolicy: Never
+          command: [/bin/sh, -c, 'timeout 5 busybox wget -q -O /data/answer http://web.default.svc.cluster.local/ && cat /data/answer']
           volumeMounts: [{ name: data, mountPath: /data }]
 ";
 
@@ -55,13 +59,19 @@ spec:
 fn deployments_services_dns_volumes_and_published_ports_work() {
     let Some(lab) = Lab::open("use") else { return };
     let host_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let pool = format!("      extraPortMappings: [{{ containerPort: {PORT}, hostPort: {host_port} }}]\n");
+    let image = std::env::var("KINA_E2E_WORKLOAD_IMAGE").unwrap_or_else(|_| IMAGE.to_owned());
+    if docker(&["image", "inspect", &image]).is_none() {
+        eprintln!(
+            "SKIPPED, workloads: {image} is not on this host (`KINA_E2E_WORKLOAD_IMAGE` names another one with busybox)"
+        );
+        return;
+    }
+    let images = format!("  images: ['{image}']\n");
+    let pool = format!("      extraPortMappings: [{{ containerPort: {PORT}, hostPort: {host_port} }}]\n{images}");
     lab.declare(Shape { workers: 1, pool: &pool, ..THREE });
     lab.settled(2);
-    let Some(image) = lab.image_with_a_shell() else {
-        eprintln!("SKIPPED, workloads: the node image brings none with busybox");
-        return lab.remove();
-    };
+    lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-default-0", "--timeout=120s"]);
+    lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-control-plane-0", "--timeout=120s"]);
     lab.kubectl(&["taint", "node", "use-control-plane-0", "node-role.kubernetes.io/control-plane-"]);
     lab.apply(&OBJECTS.replace("IMAGE", &image));
     lab.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=120s"]);

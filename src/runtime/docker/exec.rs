@@ -1,5 +1,6 @@
 //! Commands in containers.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -7,7 +8,8 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
 
 use crate::runtime::{ExecOutput, ExecRequest};
@@ -25,13 +27,25 @@ pub fn title(request: &ExecRequest) -> String {
 
 /// Runs a command to its end.
 pub async fn run(docker: &Docker, container: &str, request: &ExecRequest) -> Result<ExecOutput, Error> {
+    let data = request.stdin.clone().map(|data| Ok(Bytes::from(data)));
+    let input = request.stdin.is_some().then(|| futures::stream::iter(data));
+    feed(docker, container, &request.command, input).await
+}
+
+/// Runs a command to its end, with a stream for its standard input, if any. A failure of the stream is one of the whole.
+pub async fn feed(
+    docker: &Docker,
+    container: &str,
+    command: &[String],
+    stdin: Option<impl Stream<Item = Result<Bytes, Error>>>,
+) -> Result<ExecOutput, Error> {
     let config = ExecConfig {
-        attach_stdin: Some(request.stdin.is_some()),
+        attach_stdin: Some(stdin.is_some()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         // With all that the container itself may do.
         privileged: Some(true),
-        cmd: Some(request.command.clone()),
+        cmd: Some(command.to_vec()),
         ..ExecConfig::default()
     };
     let exec = docker.create_exec(container, config).await?;
@@ -40,11 +54,15 @@ pub async fn run(docker: &Docker, container: &str, request: &ExecRequest) -> Res
         docker.start_exec(&exec.id, None::<StartExecOptions>).await?
     {
         let write = async {
-            // A command that does not read to the end is its own affair.
-            if let Some(data) = &request.stdin {
-                let _ = input.write_all(data).await;
+            let mut parts = pin!(futures::stream::iter(stdin).flatten());
+            while let Some(part) = parts.next().await {
+                // A command that does not read to the end is its own affair.
+                if input.write_all(&part?).await.is_err() {
+                    break;
+                }
             }
             let _ = input.shutdown().await;
+            Ok::<_, Error>(())
         };
         let read = async {
             while let Some(part) = output.next().await {
@@ -55,21 +73,22 @@ pub async fn run(docker: &Docker, container: &str, request: &ExecRequest) -> Res
             }
             Ok::<_, Error>(())
         };
-        let ((), read) = tokio::join!(write, read);
-        read?;
+        tokio::try_join!(write, read)?;
     }
-    let mut seen = docker.inspect_exec(&exec.id).await?;
+    let code = ended(docker, &exec.id).await?;
+    Ok(ExecOutput { code, stdout, stderr })
+}
+
+async fn ended(docker: &Docker, exec: &str) -> Result<i32, Error> {
     for _ in 0..NOTED_WITHIN {
-        if seen.running != Some(true) && seen.exit_code.is_some() {
-            break;
+        let seen = docker.inspect_exec(exec).await?;
+        let code = seen.exit_code.filter(|_| seen.running != Some(true));
+        if let Some(code) = code.and_then(|code| i32::try_from(code).ok()) {
+            return Ok(code);
         }
         tokio::time::sleep(NOTED_AGAIN).await;
-        seen = docker.inspect_exec(&exec.id).await?;
     }
-    match seen.exit_code.filter(|_| seen.running != Some(true)).and_then(|code| i32::try_from(code).ok()) {
-        Some(code) => Ok(ExecOutput { code, stdout, stderr }),
-        None => Err(Error::RequestTimeoutError),
-    }
+    Err(Error::RequestTimeoutError)
 }
 
 fn keep(stream: &mut Vec<u8>, part: &[u8]) {

@@ -298,6 +298,22 @@ impl Runtime for DockerRuntime {
         Ok(Image { name: image.to_owned(), digest: digest.or(seen.id).unwrap_or_default() })
     }
 
+    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
+        const OPERATION: &str = "load image";
+        let docker = &self.engine().await?.docker;
+        docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
+        // As kind does: what the engine has of other platforms is not there to be unpacked.
+        let import = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "--digests", "-"];
+        let import = import.map(str::to_owned);
+        let loaded = exec::feed(docker, &id.0, &import, Some(docker.export_image(image))).await;
+        let loaded = loaded.map_err(|error| failed(OPERATION, image, error))?;
+        if loaded.code == 0 {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&loaded.stderr).trim().to_owned();
+        Err(RuntimeError::new(OPERATION, image, Cause::Unknown, format!("ctr ended with {}: {said}", loaded.code)))
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         const OPERATION: &str = "create network";
         let Engine { docker, mtu, .. } = self.engine().await?;
