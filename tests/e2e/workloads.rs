@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::lab::{Lab, Shape, THREE, docker};
+use super::lab::{Lab, docker};
 
 /// Made by `tests/node-image/build`.
 const IMAGE: &str = "kina-node-workload:1";
@@ -66,13 +66,13 @@ fn deployments_services_dns_volumes_and_published_ports_work() {
         );
         return;
     }
-    let images = format!("  images: ['{image}']\n");
-    let pool = format!("      extraPortMappings: [{{ containerPort: {PORT}, hostPort: {host_port} }}]\n{images}");
-    lab.declare(Shape { workers: 1, pool: &pool, ..THREE });
-    lab.settled(2);
+    lab.declare_spec(&format!(
+        "  images: ['{image}']\n  workers:\n    - name: default\n      extraPortMappings: [{{ containerPort: {PORT}, hostPort: \
+         {host_port} }}]\n    - name: more\n"
+    ));
+    lab.settled(3);
     lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-default-0", "--timeout=120s"]);
-    lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-control-plane-0", "--timeout=120s"]);
-    lab.kubectl(&["taint", "node", "use-control-plane-0", "node-role.kubernetes.io/control-plane-"]);
+    lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-more-0", "--timeout=120s"]);
     lab.apply(&OBJECTS.replace("IMAGE", &image));
     lab.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=120s"]);
     lab.kubectl(&["wait", "--for=condition=Complete", "job/client", "--timeout=120s"]);
