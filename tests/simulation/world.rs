@@ -178,10 +178,13 @@ impl Simulation {
     pub async fn crash_and(mut self, meanwhile: impl FnOnce(&Meanwhile<'_>)) -> Self {
         self.trace.note(format_args!("crash"));
         drop(self.system);
-        // Tasks of the dead system end when they are next polled; the store closes with the last of them.
+        // Tasks of the dead system end when they are next polled; one that sleeps is polled later only, and holds its store
+        // open meanwhile. What it still writes must not reach the bytes that the next one has: two stores over the same
+        // bytes ruin them, which no crash of a process can.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
+        self.store = self.store.copy();
         meanwhile(&Meanwhile { world: &self.world, home: &self.home });
         self.system = system(&self.world, &self.home, &self.store, &self.simulator).await;
         self.record_all();
