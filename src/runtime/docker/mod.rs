@@ -1,5 +1,5 @@
 //! Docker Engine, over its API. What there is to decide is decided by pure functions: [`endpoint`] where the engine is,
-//! [`create`] what is asked of it, [`observed`] what it shows, [`failure`] what a refusal means.
+//! `create` what is asked of it, `observed` what it shows, `failure` what a refusal means.
 
 mod archive;
 mod connector;
