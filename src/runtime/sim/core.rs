@@ -172,7 +172,7 @@ impl Core {
         }
         let there = networks.iter().flat_map(|network| state.in_network(network)).map(|(id, _)| id.to_owned());
         for id in there.chain(changed.iter().cloned()) {
-            let carries = state.containers.get(&id).is_some_and(|record| match record.version() {
+            let carries = state.containers.get(&id).is_some_and(|record| match record.node_version() {
                 Some(_) => route::answers(state, &id).is_some(),
                 None => record.runs(),
             });

@@ -40,7 +40,7 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
     let Some((program, arguments)) = words.split_first() else {
         return Ran::Ended(fails(127, "no command specified\n"));
     };
-    let node = tx.state.containers.get(id).is_some_and(|record| record.version().is_some());
+    let node = tx.state.containers.get(id).is_some_and(|record| record.node_version().is_some());
     let program = program.rsplit('/').next().unwrap_or_default();
     let output = match (program, arguments) {
         ("sleep", [seconds]) => match seconds.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {

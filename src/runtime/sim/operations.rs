@@ -128,7 +128,7 @@ pub(super) fn start_container(tx: &mut Tx<'_>, id: &str, now: At, boot: At) -> R
             .find(|address| address_is_free(tx.state, &record.spec.network, *address, Some(id)).is_ok())
             .ok_or_else(|| (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet)))?,
     };
-    let node = record.version().is_some();
+    let node = record.node_version().is_some();
     tx.update(id, |record| {
         record.life = Life::Running { since: now };
         record.address = Some(address);
@@ -247,11 +247,10 @@ pub(super) fn logs(state: &State, id: &str, lines: usize) -> Result<String, Refu
     let record = the_container(state, id)?;
     let mut all: Vec<&str> = Vec::new();
     if record.life != Life::Created {
-        all.extend(match record.version() {
-            Some(_) => ["INFO: detected cgroup v2", "INFO: starting init"],
-            None => ["initializing epoch 0", "starting main dispatch loop"],
-        });
-        if record.runs() && record.version().is_some() && record.inside.boot_due.is_none() {
+        if record.node_version().is_some() {
+            all.extend(["INFO: detected cgroup v2", "INFO: starting init"]);
+        }
+        if record.runs() && record.node_version().is_some() && record.inside.boot_due.is_none() {
             all.push("[  OK  ] Reached target multi-user.target - Multi-User System.");
         }
     }

@@ -113,6 +113,11 @@ impl ContainerRecord {
         images::version_of(&self.spec.image)
     }
 
+    /// The same, of a container that is a node: a load balancer has a node's image and boots nothing.
+    pub fn node_version(&self) -> Option<&str> {
+        self.version().filter(|_| !self.balances())
+    }
+
     /// When something next happens in it by itself.
     fn due(&self) -> Option<At> {
         if !self.runs() {

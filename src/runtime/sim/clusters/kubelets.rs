@@ -95,7 +95,7 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
         static_pods: record.inside.static_pods,
         control_plane: state.file(id, etcd::MANIFEST).is_some(),
         address: record.address.map(|address| address.to_string()).unwrap_or_default(),
-        version: record.version()?.to_owned(),
+        version: record.node_version()?.to_owned(),
         labels: list("node-labels").into_iter().map(pair).collect(),
         taints: list("register-with-taints"),
         provider_id: flag("provider-id"),

@@ -316,6 +316,23 @@ async fn a_watch_breaks_when_the_load_balancer_or_the_server_goes_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_outlives_what_happens_beside_it() {
+    let mut lab = Lab::zero().await;
+    lab.cluster(&[("cp", 10)], &[("w1", 11)]).await;
+    let nodes: Api<Node> = Api::all(lab.client().await);
+    let mut watch = nodes.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    lab.sim.hands().stop_container("w1").unwrap();
+    lab.copy("dev-lb", &[file("/kina/balancer/backends", "10.160.0.10\n10.160.0.12\nend\n")]).await;
+    lab.start("w2", 12, NODE).await;
+    let later = tokio::time::timeout(Duration::from_secs(5), async {
+        while let Some(event) = watch.next().await {
+            event.expect("no break");
+        }
+    });
+    assert!(later.await.is_err(), "it ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_cluster_held_goes_with_its_last_volume() {
     let mut lab = whole_cluster(Latency::zero()).await;
     let tenant = lab.sim.core.read(|state| state.etcd.keys().next().unwrap().clone());
