@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::patch::first_line;
+
 /// Largest file of an addon, in bytes: the custom resources of a large operator are some two MiB.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most objects of one addon.
@@ -61,10 +63,6 @@ pub fn objects(text: &str) -> Result<Vec<Value>, String> {
         }
     }
     Ok(objects)
-}
-
-fn first_line(error: &impl ToString) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

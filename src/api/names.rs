@@ -142,7 +142,8 @@ pub fn collide(left: (&str, &[&str]), right: (&str, &[&str])) -> Option<String> 
     names(left).into_iter().find(|name| right.contains(name))
 }
 
-fn label(name: &str, max: usize) -> Result<String, NameError> {
+/// Lower case letters, digits and `-` inside (RFC 1123), at most so many.
+pub(super) fn label(name: &str, max: usize) -> Result<String, NameError> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = name.as_bytes();
     let ends = bytes.first().copied().is_some_and(inner) && bytes.last().copied().is_some_and(inner);

@@ -106,7 +106,8 @@ fn fits(kind: &str, api_version: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-fn first_line(error: &impl ToString) -> String {
+/// What a parser says, without the picture of the text around it.
+pub(super) fn first_line(error: &impl ToString) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 

@@ -13,14 +13,14 @@ use super::error::CliError;
 use super::exit::Exit;
 use crate::api::cluster::RuntimeName;
 use crate::api::users;
-use crate::controllers::limit;
+use crate::controllers::{Runtimes, limit};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::Runtime;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
 use crate::sources::Root;
-use crate::system::{self, ClientError, Installed, NoLayers, Objects, Options, Running, Storage, SystemError};
+use crate::system::{self, ClientError, NoLayers, Objects, Options, Running, Storage, SystemError};
 use crate::world::World;
 
 /// How long a process that holds a home's lock may take until it answers: opening a store of a thousand clusters takes a
@@ -56,9 +56,9 @@ impl LocalEngine {
         }
     }
 
-    fn installed(&self) -> Result<Installed, CliError> {
-        let auto = self.named.as_deref().map(named_runtime).transpose()?;
-        Ok(Installed { runtimes: self.runtimes.clone(), auto })
+    fn runtimes(&self) -> Result<Runtimes, CliError> {
+        let named = self.named.as_deref().map(named_runtime).transpose()?;
+        Ok(Runtimes { usable: self.runtimes.clone(), named })
     }
 
     /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that
@@ -120,7 +120,7 @@ impl Engine for LocalEngine {
             roots,
             unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
-            installed: self.installed()?,
+            runtimes: self.runtimes()?,
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
             parallelism: limit::simulated(),
@@ -140,7 +140,7 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => Some(system::look(home, &self.world, &self.installed()?).await),
+            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes()?).await),
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);

@@ -3,8 +3,6 @@
 
 use std::net::Ipv4Addr;
 
-/// Where its files lie.
-pub const DIRECTORY: &str = "/kina/balancer";
 /// The script.
 pub const SCRIPT_PATH: &str = "/kina/balancer/run";
 /// The file that names the backends.
@@ -25,8 +23,7 @@ pub fn files(backends: &[Ipv4Addr]) -> [(&'static str, String); 2] {
 }
 
 /// The content of [`BACKENDS_PATH`]: an address a line, and a last line that says that it is whole.
-#[must_use]
-pub fn backends_file(backends: &[Ipv4Addr]) -> String {
+fn backends_file(backends: &[Ipv4Addr]) -> String {
     let lines: String = backends.iter().map(|address| format!("{address}\n")).collect();
     format!("{lines}end\n")
 }

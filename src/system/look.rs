@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::cluster::RuntimeName;
+use crate::controllers::Runtimes;
 use crate::home::Home;
 use crate::runtime::Runtime;
 use crate::runtime::sim::SimRuntime;
-use crate::system::Installed;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
 
@@ -15,9 +15,9 @@ use crate::world::World;
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Lists what there is on every runtime, once. The caller holds the home's lock, so nobody else is at work in it.
-pub async fn look(home: &Home, world: &World, installed: &Installed) -> Sights {
+pub async fn look(home: &Home, world: &World, runtimes: &Runtimes) -> Sights {
     let installation = home.known_installation(world.files.as_ref()).ok().flatten();
-    let real = installed.runtimes.iter().map(|(name, runtime)| async move { (*name, real(runtime.as_ref()).await) });
+    let real = runtimes.usable.iter().map(|(name, runtime)| async move { (*name, real(runtime.as_ref()).await) });
     let mut hosts: BTreeMap<RuntimeName, Sight> = futures::future::join_all(real).await.into_iter().collect();
     hosts.insert(RuntimeName::Sim, simulator(home).await);
     Sights { installation, hosts }

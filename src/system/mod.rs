@@ -90,15 +90,6 @@ impl Debug for Storage {
     }
 }
 
-/// The container runtimes of a host, besides the simulator that every Kina has.
-#[derive(Clone, Debug, Default)]
-pub struct Installed {
-    /// Those that are installed, whether they answer or not.
-    pub runtimes: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
-    /// What `auto` means by somebody's word, in place of what is installed.
-    pub auto: Option<RuntimeName>,
-}
-
 /// What a system is made of.
 #[derive(Debug)]
 pub struct Options {
@@ -112,8 +103,8 @@ pub struct Options {
     pub unwatch: Vec<PathBuf>,
     /// Where objects, and the simulated world, are kept.
     pub storage: Storage,
-    /// Container runtimes of the host.
-    pub installed: Installed,
+    /// Container runtimes of the host, besides the simulator that every Kina has.
+    pub runtimes: Runtimes,
     /// Where contexts of clusters go.
     pub kubeconfig: Target,
     /// Whether others are answered on a socket, or only clients in this process.
@@ -307,7 +298,7 @@ impl Running {
     /// # Errors
     /// [`SystemError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, SystemError> {
-        let Options { home, world, mut roots, unwatch, storage, installed, kubeconfig, sockets, parallelism, layers } =
+        let Options { home, world, mut roots, unwatch, storage, runtimes, kubeconfig, sockets, parallelism, layers } =
             options;
         let metrics = Metrics::new();
         let installation = home.installation(world.files.as_ref(), world.random.as_ref())?;
@@ -334,12 +325,12 @@ impl Running {
             Arc::new(Metered::new(Arc::new(Bounded::new(layers.runtime(runtime))), metrics.clone()))
         };
         let mut usable: BTreeMap<_, _> =
-            installed.runtimes.into_iter().map(|(name, runtime)| (name, bounded(runtime))).collect();
+            runtimes.usable.into_iter().map(|(name, runtime)| (name, bounded(runtime))).collect();
         usable.insert(RuntimeName::Sim, bounded(simulator.clone()));
         let context = controllers::Context {
             client: bounded_client(layers.client(objects.lean_client(users::CONTROLLERS))),
             world: world.clone(),
-            runtimes: Runtimes { usable, named: installed.auto },
+            runtimes: Runtimes { usable, ..runtimes },
             pki_directory: home.pki(),
             mounts: home.mount_policy(),
             // One process a home: a lock of a kubeconfig with this mark was left by a crash of ours.

@@ -86,7 +86,7 @@ async fn system(world: &World, home: &Home, store: &SharedBytes, simulator: &Arc
         storage: Storage::Given { store, simulator: Arc::clone(simulator) },
         kubeconfig: Target::resolve(None, Path::new("/home/me")),
         sockets: false,
-        installed: kina::system::Installed::default(),
+        runtimes: kina::controllers::Runtimes::default(),
         parallelism: 2,
         layers: Arc::new(NoLayers),
     };

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Faults;
 use crate::api::addon::{self, Addon};
+use crate::api::names;
+
+/// As the schema says.
+const NAME_MAX: usize = 63;
 
 pub(super) fn check(faults: &mut Faults, addons: &[Addon]) {
     let mut seen = BTreeSet::new();
@@ -11,7 +15,7 @@ pub(super) fn check(faults: &mut Faults, addons: &[Addon]) {
         let index = index.to_string();
         let here = ["spec", "addons", &index];
         let field = |name: &'static str| [&here[..], &[name]].concat();
-        if !is_name(&addon.name) {
+        if names::label(&addon.name, NAME_MAX).is_err() {
             let message =
                 format!("`{}` is not a name of lower case letters, digits and `-`, such as `ingress`", addon.name);
             faults.add(&field("name"), message);
@@ -33,11 +37,6 @@ pub(super) fn check(faults: &mut Faults, addons: &[Addon]) {
             (Some(_), Some(_)) => faults.add(&field("manifest"), "either `path` or `manifest`, not both"),
         }
     }
-}
-
-fn is_name(text: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]

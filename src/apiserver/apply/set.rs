@@ -107,7 +107,7 @@ impl Set {
 
     pub(super) fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
-        all.extend(other);
+        all.absorb(other.clone());
         all
     }
 
@@ -120,7 +120,7 @@ impl Set {
         }
     }
 
-    /// Drops the members of another set: [`Self::difference`] in place.
+    /// Drops the members of another set; what is below one of them stays.
     pub(super) fn remove(&mut self, other: &Self) {
         for (step, gone) in &other.nodes {
             let Some(own) = self.nodes.get_mut(step) else { continue };
@@ -129,14 +129,6 @@ impl Set {
             if own.is_empty() {
                 self.nodes.remove(step);
             }
-        }
-    }
-
-    fn extend(&mut self, other: &Self) {
-        for (step, node) in &other.nodes {
-            let own = self.nodes.entry(step.clone()).or_default();
-            own.member |= node.member;
-            own.children.extend(&node.children);
         }
     }
 
@@ -150,13 +142,9 @@ impl Set {
 
     /// Members that are not members of the other set; what is below a member of the other set stays.
     pub(super) fn difference(&self, other: &Self) -> Self {
-        self.combine(|step, node| match other.nodes.get(step) {
-            Some(other) => {
-                let children = node.children.difference(&other.children);
-                Some(Node { member: node.member && !other.member, children })
-            }
-            None => Some(node.clone()),
-        })
+        let mut left = self.clone();
+        left.remove(other);
+        left
     }
 
     fn combine(&self, of: impl Fn(&Step, &Node) -> Option<Node>) -> Self {

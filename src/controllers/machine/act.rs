@@ -16,7 +16,6 @@ use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{CORDONED, call, call_unless_gone};
 use crate::controllers::context::Shared;
 use crate::controllers::finalizer;
-use crate::controllers::host::{Seen, container};
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
@@ -186,11 +185,7 @@ impl Act {
 
     /// The container of ours: the one just made, or the one that the last listing shows.
     fn id(&self) -> Option<ContainerId> {
-        if let Some(id) = &self.made {
-            return Some(id.clone());
-        }
-        let Seen::Known(listing) = self.subject.host.seen() else { return None };
-        container(&listing, &self.subject.name, &self.subject.owner).ours().map(|container| container.id.clone())
+        self.made.clone().or_else(|| self.subject.container().map(|container| container.id.clone()))
     }
 
     /// Brings containerd's configuration and what it knows of registries to what is wanted, and says so in the node: whoever

@@ -103,9 +103,7 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
 
 /// Its container, while that runs.
 fn running(subject: &Subject) -> Option<ContainerId> {
-    let super::host::Seen::Known(listing) = subject.host.seen() else { return None };
-    let container = super::host::container(&listing, &subject.name, &subject.owner);
-    container.ours().filter(|found| found.state == ContainerState::Running).map(|found| found.id.clone())
+    subject.container().filter(|found| found.state == ContainerState::Running).map(|found| found.id.clone())
 }
 
 /// What a failure depends on: while it is the same, trying sooner is in vain.

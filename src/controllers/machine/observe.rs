@@ -87,6 +87,13 @@ impl Subject {
         self.machine.metadata.deletion_timestamp.is_some()
     }
 
+    /// The container of ours that the last listing shows.
+    #[must_use]
+    pub fn container(&self) -> Option<Arc<Container>> {
+        let Seen::Known(listing) = self.host.seen() else { return None };
+        host::container(&listing, &self.name, &self.owner).ours().cloned()
+    }
+
     /// What its Cluster is about.
     #[must_use]
     pub fn cluster_state(&self) -> ClusterState {

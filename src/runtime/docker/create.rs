@@ -198,29 +198,22 @@ fn of_host(mount: &HostMount) -> Mount {
         target: Some(mount.container_path.clone()),
         typ: Some(MountType::BIND),
         read_only: Some(mount.read_only),
-        bind_options: Some(MountBindOptions {
-            propagation: Some(match mount.propagation {
-                MountPropagation::None => MountBindOptionsPropagationEnum::RPRIVATE,
-                MountPropagation::HostToContainer => MountBindOptionsPropagationEnum::RSLAVE,
-                MountPropagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
-            }),
-            ..MountBindOptions::default()
-        }),
+        bind_options: Some(MountBindOptions { propagation: Some(propagation(mount)), ..MountBindOptions::default() }),
         ..Mount::default()
     }
 }
 
 fn relabelled(mount: &HostMount) -> String {
-    let mut options = vec!["Z"];
-    if mount.read_only {
-        options.push("ro");
+    let mode = if mount.read_only { "Z,ro" } else { "Z" };
+    format!("{}:{}:{mode},{}", mount.host_path, mount.container_path, propagation(mount))
+}
+
+fn propagation(mount: &HostMount) -> MountBindOptionsPropagationEnum {
+    match mount.propagation {
+        MountPropagation::None => MountBindOptionsPropagationEnum::RPRIVATE,
+        MountPropagation::HostToContainer => MountBindOptionsPropagationEnum::RSLAVE,
+        MountPropagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
     }
-    options.push(match mount.propagation {
-        MountPropagation::None => "rprivate",
-        MountPropagation::HostToContainer => "rslave",
-        MountPropagation::Bidirectional => "rshared",
-    });
-    format!("{}:{}:{}", mount.host_path, mount.container_path, options.join(","))
 }
 
 fn exposed(port: &PublishedPort) -> String {

@@ -36,7 +36,7 @@ use self::endpoint::{Endpoint, Found, Surroundings};
 use self::failure::{failed, failed_pull};
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
-    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
+    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, image_name,
 };
 use crate::world::World;
 
@@ -281,7 +281,8 @@ impl Runtime for DockerRuntime {
         let docker = &self.engine().await?.docker;
         match docker.inspect_image(image).await {
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
-                let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
+                // Docker takes a name without a tag for all of its tags.
+                let options = CreateImageOptionsBuilder::new().from_image(&image_name::full(image)).build();
                 let mut pull = docker.create_image(Some(options), None, None);
                 while let Some(progress) = pull.next().await {
                     let progress = progress.map_err(|error| failed_pull(image, error))?;
@@ -474,10 +475,4 @@ impl Runtime for DockerRuntime {
     fn connector(&self) -> Arc<dyn ClusterConnector> {
         Arc::new(connector::Connector)
     }
-}
-
-/// Docker takes a name without a tag for all of its tags.
-fn with_tag(image: &str) -> String {
-    let last = image.rsplit_once('/').map_or(image, |(_, last)| last);
-    if last.contains(':') || image.contains('@') { image.to_owned() } else { format!("{image}:latest") }
 }

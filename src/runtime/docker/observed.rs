@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum, ContainerSummary, HostConfig,
-    MountPoint, Network as EngineNetwork, PortMap, Volume as EngineVolume,
+    ContainerInspectResponse, ContainerSummary, HostConfig, MountPoint, Network as EngineNetwork, PortMap,
+    Volume as EngineVolume,
 };
 
 use super::create::VOLUMES;
@@ -21,16 +21,11 @@ const EVERY_NODES: [&str; 2] = ["/lib/modules", "/dev/mapper"];
 #[must_use]
 pub fn foreign(summary: ContainerSummary) -> Container {
     let name = summary.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-    let state = summary.state.map(|state| state.to_string()).unwrap_or_default();
+    let status = summary.state.map(|state| state.to_string()).unwrap_or_default();
     Container {
         id: ContainerId(summary.id.unwrap_or_default()),
         name: name.trim_start_matches('/').to_owned(),
-        state: match state.as_str() {
-            "created" => ContainerState::Created,
-            "running" => ContainerState::Running,
-            "exited" | "paused" => ContainerState::Stopped { exit_code: None },
-            _ => ContainerState::Unknown,
-        },
+        state: state(&status, None),
         labels: labels(summary.labels),
         image: summary.image.unwrap_or_default(),
         network: None,
@@ -57,7 +52,10 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
     Container {
         id: ContainerId(inspected.id.unwrap_or_default()),
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        state: inspected.state.as_ref().map_or(ContainerState::Unknown, state),
+        state: inspected.state.map_or(ContainerState::Unknown, |seen| {
+            let status = seen.status.map(|status| status.to_string()).unwrap_or_default();
+            state(&status, seen.exit_code.and_then(|code| i32::try_from(code).ok()))
+        }),
         labels: labels(config.labels),
         image: config.image.unwrap_or_default(),
         network: attached.map(|(name, _)| name.clone()),
@@ -69,14 +67,13 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
     }
 }
 
-fn state(state: &EngineState) -> ContainerState {
-    let exit_code = state.exit_code.and_then(|code| i32::try_from(code).ok());
-    match state.status {
-        Some(ContainerStateStatusEnum::CREATED) => ContainerState::Created,
-        Some(ContainerStateStatusEnum::RUNNING) => ContainerState::Running,
-        Some(ContainerStateStatusEnum::EXITED) => ContainerState::Stopped { exit_code },
+fn state(status: &str, exit_code: Option<i32>) -> ContainerState {
+    match status {
+        "created" => ContainerState::Created,
+        "running" => ContainerState::Running,
+        "exited" => ContainerState::Stopped { exit_code },
         // It does as little as one that is stopped, and goes on when it is started.
-        Some(ContainerStateStatusEnum::PAUSED) => ContainerState::Stopped { exit_code: None },
+        "paused" => ContainerState::Stopped { exit_code: None },
         _ => ContainerState::Unknown,
     }
 }

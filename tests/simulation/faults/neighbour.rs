@@ -57,7 +57,7 @@ impl Neighbour {
             storage: Storage::Given { store: Arc::new(store), simulator: Arc::clone(simulator) },
             kubeconfig: Target::resolve(None, Path::new(HOME)),
             sockets: false,
-            installed: kina::system::Installed::default(),
+            runtimes: kina::controllers::Runtimes::default(),
             parallelism: 2,
             layers: Arc::new(NoLayers),
         };

@@ -409,7 +409,7 @@ impl Run {
             storage: Storage::Given { store: Arc::new(store), simulator: Arc::clone(&self.simulator) },
             kubeconfig: Target::resolve(None, Path::new("/home/me")),
             sockets: false,
-            installed: kina::system::Installed::default(),
+            runtimes: kina::controllers::Runtimes::default(),
             parallelism: 2,
             layers: Arc::new(GatedLayers { life, simulator: Arc::clone(&self.simulator) }),
         };
