@@ -161,6 +161,21 @@ pub struct ApiFacts {
     pub node: Option<NodeFacts>,
 }
 
+impl ApiFacts {
+    /// What is wrong with the Node of a machine, if anything: what cannot be seen is not, nor is what a machine is not yet
+    /// that only becomes a node.
+    #[must_use]
+    pub fn ailment(&self, inside: &Inside) -> Option<&'static str> {
+        let is_node = matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
+        match &self.node {
+            _ if !is_node || self.answers != Some(true) || !self.listed => None,
+            None => Some("missing"),
+            Some(node) if !node.ready => Some("not Ready"),
+            Some(_) => None,
+        }
+    }
+}
+
 /// A Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {

@@ -168,7 +168,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
     if let (Some(node), Some(since)) = (&mut api.node, running_since) {
         node.renewed = node.ready && shared.api.has_renewed(&subject.cluster_uid, &subject.name, since).await;
     }
-    let ailing = ailing(shared, subject, &api);
+    let ailing = ailing(shared, subject, api.ailment(&inside));
     let drain = match &api.node {
         Some(node) if node.cordoned_by_kina && wants_drain(subject) => drain(shared, subject).await,
         _ => Drain::NotAsked,
@@ -250,14 +250,8 @@ fn unmountable(shared: &Shared, subject: &Subject, is_running: bool) -> Option<W
     })
 }
 
-/// For how long the Node ails. What cannot be seen does not count.
-fn ailing(shared: &Shared, subject: &Subject, api: &ApiFacts) -> Ailing {
-    let how = match &api.node {
-        _ if api.answers != Some(true) || !api.listed => None,
-        None => Some("missing"),
-        Some(node) if !node.ready => Some("not Ready"),
-        Some(_) => None,
-    };
+/// For how long the Node ails.
+fn ailing(shared: &Shared, subject: &Subject, how: Option<&'static str>) -> Ailing {
     let Some(how) = how else {
         shared.memory.healed(&subject.uid);
         return Ailing::default();

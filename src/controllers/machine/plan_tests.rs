@@ -433,7 +433,11 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
     assert_eq!(at(&mut facts, 16, 0, Some(Turn::Repair)), (restart, None, None, Repair::Restart));
     assert_eq!(at(&mut facts, 15, 1, None), (vec![], missing.clone(), Some(15), Repair::Restart));
     assert_eq!(at(&mut facts, 9999, 2, Some(Turn::Repair)), (vec![], missing.clone(), None, Repair::None));
+    assert_eq!(facts.api.ailment(&facts.inside), Some("missing"));
+    let becoming = Inside::NotAsked { bootstrapped: false };
+    assert_eq!(facts.api.ailment(&becoming), None, "however long it takes to join, it is not missing");
     facts.api.answers = None;
+    assert_eq!(facts.api.ailment(&facts.inside), None);
     let unknown = plan(&facts);
     assert_eq!((unknown.steps, unknown.findings), (vec![], vec![]), "unknown is never different");
 }
