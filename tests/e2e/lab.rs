@@ -198,6 +198,8 @@ impl Lab {
             format!("--for=jsonpath={{.status.machines.desired}}={machines}"),
             format!("--for=jsonpath={{.status.machines.ready}}={machines}"),
             "--for=condition=Ready".to_owned(),
+            // Nothing is being done any more, such as taking a machine away.
+            "--for=jsonpath={.status.phase}=Running".to_owned(),
         ] {
             self.kina(&["wait", &wanted, &cluster, WITHIN]);
         }
