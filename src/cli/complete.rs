@@ -296,6 +296,7 @@ impl<'a> Walk<'a> {
             | (["edit" | "history"], [])
             | (["export", "kubeconfig"], []) => clusters,
             (["exec"], []) if !self.is_literal => Wanted::Names(vec![Which::Machines]),
+            (["export", "logs"], []) => Wanted::Files,
             (["logs"], []) => Wanted::Names(vec![Which::Clusters, Which::Machines]),
             (["approve"], []) => Wanted::Held,
             (["explain"], []) => Wanted::Fields,

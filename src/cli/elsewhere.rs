@@ -23,7 +23,7 @@ fn verb(verb: &str) -> Option<&'static str> {
         "ls" | "list" => "`kina get clusters`",
         "start" => "`kina serve` keeps every cluster running",
         "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
-        "load" | "build" => "this version has no images: simulated clusters run none",
+        "build" => "this version builds no node images: docs/node-image.md tells how one is made",
         "patch" | "label" | "annotate" | "replace" | "scale" | "watch" => {
             "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"
         }

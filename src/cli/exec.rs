@@ -97,7 +97,11 @@ pub async fn exec(args: ExecArgs, context: &mut Context) -> Result<(), CliError>
     }
 }
 
-async fn run(client: &Client, machine: &str, command: &Command) -> Result<Ended, CliError> {
+/// Runs a command in a machine.
+///
+/// # Errors
+/// Where it is not there, or the API does not answer.
+pub async fn run(client: &Client, machine: &str, command: &Command) -> Result<Ended, CliError> {
     let attempted = format!("run the command in machine/{machine}");
     let body = serde_json::to_vec(command).unwrap_or_default();
     let request = http::Request::post(format!("{MACHINES_PATH}{machine}/exec"))
@@ -159,7 +163,11 @@ async fn machines(name: &str, client: &Client) -> Result<Vec<String>, CliError> 
     Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }
 
-async fn log(client: &Client, machine: &str, lines: usize) -> Result<String, CliError> {
+/// The end of a machine's log.
+///
+/// # Errors
+/// Where it is not there, or the API does not answer.
+pub async fn log(client: &Client, machine: &str, lines: usize) -> Result<String, CliError> {
     let request = http::Request::get(format!("{MACHINES_PATH}{machine}/log?tailLines={lines}"))
         .body(Vec::new())
         .map_err(|error| CliError::new(Exit::Usage, format!("`{machine}` is no name of a machine")).because(error))?;
@@ -177,7 +185,7 @@ async fn missing(error: CliError, client: &Client, name: &str) -> CliError {
 }
 
 /// Only a kina that runs has the runtimes.
-async fn daemon(context: &Context) -> Result<Client, CliError> {
+pub async fn daemon(context: &Context) -> Result<Client, CliError> {
     context.engine.connect(&context.home).await?.ok_or_else(|| {
         CliError::new(Exit::Failure, "no kina runs, and only one that runs reaches into machines")
             .hint("`kina serve` in another terminal")

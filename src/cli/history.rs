@@ -73,6 +73,14 @@ impl Entry {
     }
 }
 
+/// Everything that happened to a cluster, as a document.
+///
+/// # Errors
+/// Where it is not there, or the API does not answer.
+pub async fn document(name: &str, client: &Client) -> Result<Value, CliError> {
+    Ok(Value::Array(gather(name, client).await?.iter().map(Entry::value).collect()))
+}
+
 async fn gather(name: &str, client: &Client) -> Result<Vec<Entry>, CliError> {
     let found = Api::<Cluster>::all(client.clone()).get_opt(name).await;
     let found = found.map_err(|error| CliError::request(&format!("get cluster/{name}"), error))?;

@@ -61,6 +61,8 @@ pub struct ExportArgs {
 enum Export {
     /// Write a cluster's context into a kubeconfig, and make it the current one
     Kubeconfig(ExportKubeconfig),
+    /// Write the logs of a cluster's machines and pods, and what Kina knows of it, into a directory
+    Logs(super::export_logs::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -80,7 +82,10 @@ struct ExportKubeconfig {
 }
 
 pub async fn export(args: ExportArgs, context: &mut Context) -> Result<(), CliError> {
-    let Export::Kubeconfig(args) = args.what;
+    let args = match args.what {
+        Export::Kubeconfig(args) => args,
+        Export::Logs(args) => return super::export_logs::run(args, context).await,
+    };
     let name = args.cluster.or(args.name).unwrap_or_default();
     let from = if args.internal { From::Nodes } else { From::Host };
     let entry = entry(&name, from, context).await?;

@@ -22,6 +22,7 @@ pub mod error;
 mod exec;
 pub mod exit;
 mod explain;
+mod export_logs;
 mod fetch;
 pub mod follow;
 mod get;
@@ -30,6 +31,7 @@ pub mod inputs;
 pub mod interrupt;
 pub mod kinds;
 mod kubeconfig;
+mod load;
 pub mod local;
 mod man;
 mod marks;
@@ -131,9 +133,11 @@ enum Verb {
     Logs(exec::LogsArgs),
     /// Run a command in a machine
     Exec(exec::ExecArgs),
+    /// Load images of this host into a cluster
+    Load(load::Args),
     /// Wait until objects are as wished
     Wait(wait::Args),
-    /// Write a cluster's context into a kubeconfig
+    /// Write a cluster's context into a kubeconfig, or its logs into a directory
     Export(kubeconfig::ExportArgs),
     /// Keep everything converged, until Ctrl-C
     Serve(serve::Args),
@@ -244,6 +248,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Exec(args) => exec::exec(args, context).await,
         Verb::Explain(args) => explain::run(&args, context),
         Verb::Wait(args) => wait::run(args, context).await,
+        Verb::Load(args) => load::run(args, context).await,
         Verb::Export(args) => kubeconfig::export(args, context).await,
         Verb::Create(args) => create::run(args, context).await,
         Verb::Delete(args) => delete::run(args, context).await,

@@ -51,6 +51,12 @@ pub fn list_images() -> Vec<String> {
     words(&["ctr", "--namespace=k8s.io", "images", "ls", "-q"])
 }
 
+/// Lists the images that the node has for Kubernetes, with their ids, as JSON.
+#[must_use]
+pub fn list_image_ids() -> Vec<String> {
+    words(&["crictl", "images", "--output=json"])
+}
+
 /// Removes files of the node; those that are not there are no error.
 #[must_use]
 pub fn remove_files(paths: &[String]) -> Vec<String> {

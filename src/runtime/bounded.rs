@@ -86,8 +86,16 @@ impl Runtime for Bounded {
         within(PULL, "pull image", image, self.0.ensure_image(image)).await
     }
 
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        within(PULL, "load image", image, self.0.load_image(id, image)).await
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        within(QUESTION, "look up image", image, self.0.image_id(image)).await
+    }
+
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        within(PULL, "load images", &images.join(" "), self.0.load_images(ids, images)).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {

@@ -86,8 +86,16 @@ impl Runtime for Metered {
         self.counted("ensure_image", image, self.inner.ensure_image(image)).await
     }
 
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        self.counted("load_image", image, self.inner.load_image(id, image)).await
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        self.counted("image_id", image, self.inner.image_id(image)).await
+    }
+
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        self.counted("load_images", &images.join(" "), self.inner.load_images(ids, images)).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {

@@ -65,16 +65,31 @@ pub trait Runtime: Send + Sync + Debug {
     /// [`Cause::ImagePull`] for a passing failure, [`Cause::Invalid`] where there is no such image.
     async fn ensure_image(&self, image: &str) -> Result<Image, RuntimeError>;
 
-    /// Loads an image of the host into the node in a running container, where its containerd keeps those of Kubernetes; one
-    /// that is there already is replaced. May take minutes: call it from a named operation.
+    /// The id of an image of the host, as containerd tells ids to Kubernetes: the digest of its configuration, or, from an
+    /// engine that does not know that one, of its manifest. `None` where the host has no such image: it is not pulled.
     ///
     /// # Errors
-    /// [`Cause::NotFound`] for a container or image that is not there: it is not pulled. [`Cause::Invalid`] from a runtime that
-    /// cannot do it yet.
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        let _ = id;
+    /// [`Cause::Invalid`] from a runtime that cannot tell yet.
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        let message = format!("the runtime {} cannot look up images of the host yet", self.name());
+        Err(RuntimeError::new("look up image", image, Cause::Invalid, message))
+    }
+
+    /// Loads images of the host into the nodes in running containers, where their containerd keeps those of Kubernetes: read
+    /// once, and handed to all of them at once. One that is there already is replaced. Tells which nodes did not take them,
+    /// and why. May take minutes: call it from a named operation.
+    ///
+    /// # Errors
+    /// Where the images cannot be read: [`Cause::NotFound`] for one that is not there, since it is not pulled;
+    /// [`Cause::Invalid`] from a runtime that cannot do it yet.
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        let _ = ids;
         let message = format!("the runtime {} cannot load images of the host yet", self.name());
-        Err(RuntimeError::new("load image", image, Cause::Invalid, message))
+        Err(RuntimeError::new("load images", images.join(" "), Cause::Invalid, message))
     }
 
     /// Creates a network.

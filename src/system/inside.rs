@@ -1,6 +1,7 @@
-//! What is in machines, for people: their logs, and commands in them. Subresources of Machine that the store knows nothing
-//! of, answered by who has the runtimes.
+//! What is in machines, for people: their logs, commands in them, images into them. Subresources of Machine and Cluster that
+//! the store knows nothing of, answered by who has the runtimes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,17 +9,23 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::Api;
+use serde::Serialize;
+use serde_json::json;
 use tokio::task::JoinHandle;
 
+use super::loading;
+
 use crate::api::Machine;
+use crate::api::cluster::RuntimeName;
 use crate::api::inside::{
-    Command, EXEC_SECONDS, EXEC_SECONDS_MAX, Ended, LOG_LINES, LOG_LINES_MAX, MACHINES_PATH, decode, encode,
+    CLUSTERS_PATH, Command, EXEC_SECONDS, EXEC_SECONDS_MAX, Ended, LOG_LINES, LOG_LINES_MAX, Loaded, MACHINES_PATH,
+    decode, encode,
 };
 use crate::apiserver::body::Body;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::user::User;
 use crate::controllers::Runtimes;
-use crate::runtime::{Cause, ContainerId, ExecRequest, InstallationId, Runtime, RuntimeError};
+use crate::runtime::{Cause, Container, ContainerId, ExecRequest, InstallationId, Listing, Runtime, RuntimeError};
 
 /// The largest body: that of any request.
 const BODY_BYTES: usize = 3 << 20;
@@ -43,17 +50,24 @@ pub enum Asked {
     Log(String),
     /// A command in a machine.
     Exec(String),
+    /// Images into the machines of a cluster.
+    Load(String),
 }
 
 impl Asked {
     /// What a path asks for, if it asks for something here.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
-        let (machine, what) = path.strip_prefix(MACHINES_PATH)?.split_once('/')?;
-        let machine = Some(machine.to_owned()).filter(|machine| !machine.is_empty())?;
-        match what {
-            "log" => Some(Self::Log(machine)),
-            "exec" => Some(Self::Exec(machine)),
+        let below = |path: &'static str, rest: &str| {
+            let (name, what) = rest.strip_prefix(path)?.split_once('/')?;
+            Some((name.to_owned(), what.to_owned())).filter(|(name, _)| !name.is_empty())
+        };
+        if let Some((cluster, what)) = below(CLUSTERS_PATH, path) {
+            return (what == "images").then_some(Self::Load(cluster));
+        }
+        match below(MACHINES_PATH, path)? {
+            (machine, what) if what == "log" => Some(Self::Log(machine)),
+            (machine, what) if what == "exec" => Some(Self::Exec(machine)),
             _ => None,
         }
     }
@@ -77,7 +91,8 @@ impl Inside {
                 self.log(&machine, request.uri().query().unwrap_or_default()).await
             }
             Asked::Exec(machine) if request.method() == Method::POST => self.exec(&machine, request.into_body()).await,
-            Asked::Log(_) | Asked::Exec(_) => Err(ApiError::method_not_allowed()),
+            Asked::Load(cluster) if request.method() == Method::POST => self.load(&cluster, request.into_body()).await,
+            Asked::Log(_) | Asked::Exec(_) | Asked::Load(_) => Err(ApiError::method_not_allowed()),
         };
         let (code, media_type, body) = match answered {
             Ok((media_type, body)) => (StatusCode::OK, media_type, body),
@@ -102,34 +117,56 @@ impl Inside {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let body = Limited::new(body, BODY_BYTES).collect().await;
-        let body = body.map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
-        let request = command(&body.to_bytes())?;
+        let request = command(&whole(body).await?)?;
         let (runtime, id) = self.container(machine).await?;
-        let running = tokio::spawn(async move { ended(runtime.exec(&id, &request).await) });
-        let signs = futures::stream::unfold(Some(running), |running| async move { Some(sign(running?).await) });
-        Ok(("application/json", Body::stream(signs)))
+        Ok(in_time(async move { ended(runtime.exec(&id, &request).await) }))
+    }
+
+    async fn load<B>(&self, cluster: &str, body: B) -> Result<(&'static str, Body), ApiError>
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let wanted = loading::wanted(&whole(body).await?)?;
+        let loading = loading::begin(self, cluster, wanted).await?;
+        Ok(in_time(async move {
+            match loading.run().await {
+                Ok(machines) => Loaded { machines, error: None },
+                Err(error) => Loaded { machines: Vec::new(), error: Some(error.to_string()) },
+            }
+        }))
     }
 
     /// The container of a Machine, as far as it is ours.
-    async fn container(&self, machine: &str) -> Result<(std::sync::Arc<dyn Runtime>, ContainerId), ApiError> {
+    async fn container(&self, machine: &str) -> Result<(Arc<dyn Runtime>, ContainerId), ApiError> {
         let unavailable = |message: String| ApiError::new(StatusCode::CONFLICT, "Conflict", message);
         let found = Api::<Machine>::all(self.client.clone()).get_opt(machine).await.map_err(ApiError::internal)?;
         let Some(found) = found else {
             let message = format!("machines.kina.dev \"{machine}\" not found");
             return Err(ApiError::new(StatusCode::NOT_FOUND, "NotFound", message));
         };
-        let name = found.spec.runtime;
-        let runtime = self.runtimes.usable.get(&name);
-        let runtime = runtime.ok_or_else(|| unavailable(format!("the runtime {} is not there", name.as_str())))?;
+        let runtime = self.runtime(found.spec.runtime)?;
         let id = found.status.and_then(|status| status.container_id);
         let id = id.ok_or_else(|| unavailable(format!("machine {machine} has no container yet")))?;
         let listing = runtime.list().await.map_err(refused)?;
-        let is_ours = |labelled: Option<InstallationId>| labelled.as_ref() == Some(&self.installation);
-        let container = listing.containers.into_iter().find(|container| container.id.to_string() == id);
-        let container = container.filter(|container| is_ours(container.owner().map(|owner| owner.installation)));
+        let container = self.ours(&listing, &id);
         let container = container.ok_or_else(|| unavailable(format!("the container of machine {machine} is gone")))?;
-        Ok((runtime.clone(), container.id.clone()))
+        Ok((runtime, container.id.clone()))
+    }
+
+    /// A runtime that is at hand.
+    pub(super) fn runtime(&self, name: RuntimeName) -> Result<Arc<dyn Runtime>, ApiError> {
+        self.runtimes.usable.get(&name).cloned().ok_or_else(|| {
+            let message = format!("the runtime {} is not there", name.as_str());
+            ApiError::new(StatusCode::CONFLICT, "Conflict", message)
+        })
+    }
+
+    /// The container of this id, as far as it is ours.
+    pub(super) fn ours<'a>(&self, listing: &'a Listing, id: &str) -> Option<&'a Arc<Container>> {
+        let found = listing.containers.iter().find(|container| container.id.0 == id)?;
+        Some(found).filter(|container| container.owner().is_some_and(|owner| owner.installation == self.installation))
     }
 }
 
@@ -139,14 +176,34 @@ impl std::fmt::Debug for Inside {
     }
 }
 
-/// The next piece of an answer: a space, which is nothing in JSON, or how the command ended.
-async fn sign(mut running: JoinHandle<Ended>) -> (Bytes, Option<JoinHandle<Ended>>) {
+/// The whole body of a request.
+async fn whole<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = Limited::new(body, BODY_BYTES).collect().await;
+    let body = body.map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))?;
+    Ok(body.to_bytes())
+}
+
+/// An answer that takes its time: it goes on, and its client hears so. What was begun is carried out even where nobody
+/// listens any more.
+fn in_time<T>(work: impl Future<Output = T> + Send + 'static) -> (&'static str, Body)
+where
+    T: Serialize + Send + 'static,
+{
+    let running = tokio::spawn(work);
+    let signs = futures::stream::unfold(Some(running), |running| async move { Some(sign(running?).await) });
+    ("application/json", Body::stream(signs))
+}
+
+/// The next piece of an answer: a space, which is nothing in JSON, or what came of it.
+async fn sign<T: Serialize>(mut running: JoinHandle<T>) -> (Bytes, Option<JoinHandle<T>>) {
     match tokio::time::timeout(SIGN, &mut running).await {
         Err(_) => (Bytes::from_static(b" "), Some(running)),
-        Ok(ended) => {
-            let ended = ended.unwrap_or_else(|error| Ended { error: Some(error.to_string()), ..Ended::default() });
-            (serde_json::to_vec(&ended).unwrap_or_default().into(), None)
-        }
+        Ok(Ok(ended)) => (serde_json::to_vec(&ended).unwrap_or_default().into(), None),
+        Ok(Err(error)) => (serde_json::to_vec(&json!({"error": error.to_string()})).unwrap_or_default().into(), None),
     }
 }
 
@@ -191,7 +248,7 @@ fn lines(query: &str) -> Result<usize, ApiError> {
 }
 
 /// What a runtime refuses, in the API's terms.
-fn refused(error: RuntimeError) -> ApiError {
+pub(super) fn refused(error: RuntimeError) -> ApiError {
     let (code, reason) = match error.cause {
         Cause::NotFound | Cause::NotRunning => (StatusCode::CONFLICT, "Conflict"),
         Cause::Timeout | Cause::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
@@ -213,6 +270,7 @@ mod tests {
             assert_eq!(Asked::of(&path(other)), None, "{other}");
         }
         assert_eq!(Asked::of("/apis/kina.dev/v1alpha1/clusters/dev/log"), None);
+        assert_eq!(Asked::of("/apis/kina.dev/v1alpha1/clusters/dev/images"), Some(Asked::Load("dev".into())));
     }
 
     #[test]

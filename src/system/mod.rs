@@ -7,6 +7,7 @@ mod inside;
 mod kinds;
 pub mod last_known;
 mod layers;
+mod loading;
 mod look;
 mod metered;
 mod serving;

@@ -82,5 +82,52 @@ fn deployments_services_dns_volumes_and_published_ports_work() {
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("hello from a pod\n"), "{answer}");
+    images_are_loaded(&lab, &image);
+    logs_are_exported(&lab);
     lab.remove();
+}
+
+/// What is missing, and only that: also what was built anew under the same name.
+fn images_are_loaded(lab: &Lab, image: &str) {
+    const NAME: &str = "kina-e2e-loaded:1";
+    const MACHINES: &str = "use-control-plane-0, use-default-0, use-more-0";
+    docker(&["tag", image, NAME]).unwrap();
+    assert_eq!(lab.kina(&["load", "image", NAME]), format!("{NAME}: loaded into {MACHINES}\n"));
+    assert_eq!(lab.kina(&["load", "image", NAME]), format!("{NAME}: already in {MACHINES}\n"));
+    lab.kubectl(&["run", "loaded", "--image", NAME, "--image-pull-policy=Never", "--command", "--", "sleep", "600"]);
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/loaded", "--timeout=60s"]);
+    docker(&["create", "--name=kina-e2e-loaded", image]).unwrap();
+    docker(&["commit", "--message=anew", "kina-e2e-loaded", NAME]).unwrap();
+    let anew = lab.kina(&["load", "image", NAME, "--nodes=use-more-0"]);
+    docker(&["rm", "kina-e2e-loaded"]).unwrap();
+    docker(&["rmi", NAME]).unwrap();
+    assert_eq!(anew, format!("{NAME}: loaded into use-more-0\n"));
+}
+
+fn logs_are_exported(lab: &Lab) {
+    let directory = lab.path("logs");
+    lab.kina(&["export", "logs", directory.to_str().unwrap()]);
+    let read = |file: String| std::fs::read_to_string(directory.join(&file)).unwrap_or_else(|_| panic!("no {file}"));
+    for machine in ["use-control-plane-0", "use-default-0", "use-more-0"] {
+        for (file, sign) in [
+            ("serial.log", "systemd"),
+            ("journal.log", "systemd"),
+            ("kubelet.log", "kubelet"),
+            ("containerd.log", "containerd"),
+            ("bootstrap.log", "kubeadm"),
+            ("images.log", "kube-proxy"),
+            ("containers.log", "Running"),
+            ("kubernetes-version.txt", "v1."),
+        ] {
+            let text = read(format!("{machine}/{file}"));
+            assert!(text.contains(sign), "{machine}/{file}: {text}");
+        }
+    }
+    assert!(read("history.yaml".to_owned()).contains("cluster/use"));
+    let pods = ["use-default-0", "use-more-0"].into_iter().flat_map(|machine| {
+        let pods = std::fs::read_dir(directory.join(machine).join("pods")).unwrap();
+        pods.map(|pod| pod.unwrap().path()).collect::<Vec<_>>()
+    });
+    let client = pods.into_iter().find(|pod| pod.to_string_lossy().contains("default_client-")).expect("the job's pod");
+    assert!(std::fs::read_to_string(client.join("client/0.log")).unwrap().contains("hello from a pod"));
 }

@@ -116,7 +116,11 @@ async fn load(subject: &Subject, id: &ContainerId, handle: &Handle) -> Result<()
         if known.lines().any(|line| line.trim() == full) {
             continue;
         }
-        let loaded = with_retries(&handle.cancelled, || async { Ok(runtime.load_image(id, image).await?) }).await;
+        let loaded = with_retries(&handle.cancelled, || async {
+            let failed = runtime.load_images(std::slice::from_ref(id), std::slice::from_ref(image)).await?;
+            failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error.into()))
+        })
+        .await;
         match loaded {
             Ok(()) => {}
             Err(EffectError::Cancelled) => return Err(EffectError::Cancelled),

@@ -27,17 +27,16 @@ pub fn title(request: &ExecRequest) -> String {
 
 /// Runs a command to its end.
 pub async fn run(docker: &Docker, container: &str, request: &ExecRequest) -> Result<ExecOutput, Error> {
-    let data = request.stdin.clone().map(|data| Ok(Bytes::from(data)));
-    let input = request.stdin.is_some().then(|| futures::stream::iter(data));
+    let input = request.stdin.clone().map(|data| futures::stream::iter([Bytes::from(data)]));
     feed(docker, container, &request.command, input).await
 }
 
-/// Runs a command to its end, with a stream for its standard input, if any. A failure of the stream is one of the whole.
+/// Runs a command to its end, with a stream for its standard input, if any.
 pub async fn feed(
     docker: &Docker,
     container: &str,
     command: &[String],
-    stdin: Option<impl Stream<Item = Result<Bytes, Error>>>,
+    stdin: Option<impl Stream<Item = Bytes>>,
 ) -> Result<ExecOutput, Error> {
     let config = ExecConfig {
         attach_stdin: Some(stdin.is_some()),
@@ -57,7 +56,7 @@ pub async fn feed(
             let mut parts = pin!(futures::stream::iter(stdin).flatten());
             while let Some(part) = parts.next().await {
                 // A command that does not read to the end is its own affair.
-                if input.write_all(&part?).await.is_err() {
+                if input.write_all(&part).await.is_err() {
                     break;
                 }
             }

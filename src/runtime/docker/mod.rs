@@ -7,6 +7,7 @@ mod create;
 pub mod endpoint;
 mod exec;
 mod failure;
+mod load;
 mod observed;
 #[cfg(test)]
 mod tests;
@@ -299,20 +300,20 @@ impl Runtime for DockerRuntime {
         Ok(Image { name: image.to_owned(), digest: digest.or(seen.id).unwrap_or_default() })
     }
 
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        const OPERATION: &str = "load image";
-        let docker = &self.engine().await?.docker;
-        docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
-        // As kind does: what the engine has of other platforms is not there to be unpacked.
-        let import = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "--digests", "-"];
-        let import = import.map(str::to_owned);
-        let loaded = exec::feed(docker, &id.0, &import, Some(docker.export_image(image))).await;
-        let loaded = loaded.map_err(|error| failed(OPERATION, image, error))?;
-        if loaded.code == 0 {
-            return Ok(());
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        match self.engine().await?.docker.inspect_image(image).await {
+            Ok(seen) => Ok(seen.id),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(failed("look up image", image, error)),
         }
-        let said = String::from_utf8_lossy(&loaded.stderr).trim().to_owned();
-        Err(RuntimeError::new(OPERATION, image, Cause::Unknown, format!("ctr ended with {}: {said}", loaded.code)))
+    }
+
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        load::images(&self.engine().await?.docker, ids, images).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {

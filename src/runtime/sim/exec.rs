@@ -65,6 +65,32 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
         ("ctr", ["--namespace=k8s.io", "images", "ls", "-q"]) if node => {
             says(tx.state.text(id, images::LOADED_PATH).unwrap_or_default())
         }
+        ("crictl", ["images", "--output=json"]) if node => {
+            says(images::as_crictl_says(&tx.state.text(id, images::LOADED_PATH).unwrap_or_default()))
+        }
+        ("crictl", ["images"]) if node => {
+            let loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
+            says(format!("IMAGE\n{loaded}"))
+        }
+        // Simulated pods have no containers.
+        ("crictl", ["ps", "--all"]) if node => says("CONTAINER           IMAGE               STATE\n"),
+        ("find", [directory, "-type", "f", "-name", name]) => {
+            let suffix = name.trim_start_matches('*');
+            let written = tx.state.written_below(id, directory);
+            says(
+                written
+                    .iter()
+                    .filter(|path| path.ends_with(suffix))
+                    .map(|path| format!("{path}\n"))
+                    .collect::<String>(),
+            )
+        }
+        ("tail", [bytes, path]) if bytes.starts_with("--bytes=") => {
+            let most = bytes.trim_start_matches("--bytes=").parse().unwrap_or(usize::MAX);
+            let mut output = cat(tx, id, &[path], None);
+            output.stdout.drain(..output.stdout.len().saturating_sub(most));
+            output
+        }
         ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments, now),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),
         ("journalctl", arguments) if node => systemd::journalctl(tx.state, id, arguments),

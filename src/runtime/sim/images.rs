@@ -1,6 +1,9 @@
 //! The images that exist: a rule, not a table.
 
+use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::runtime::image_name;
 
 /// Kubernetes minor versions that there are node images of.
 const MINORS: std::ops::RangeInclusive<u32> = 31..=36;
@@ -32,6 +35,17 @@ pub(super) fn digest_of(image: &str) -> String {
         (_, Some(digest)) => digest.to_owned(),
         (name, None) => format!("sha256:{}", hex(&Sha256::digest(name.as_bytes()))),
     }
+}
+
+/// The id of an image of the host: that of its configuration, where a node's containerd lists it, too.
+pub(super) fn id_of(image: &str) -> String {
+    digest_of(&image_name::full(image))
+}
+
+/// What `crictl images -o json` says in a node into which these were loaded.
+pub(super) fn as_crictl_says(loaded: &str) -> String {
+    let images = loaded.lines().map(|name| json!({"id": id_of(name), "repoTags": [name], "repoDigests": []}));
+    format!("{:#}\n", json!({"images": images.collect::<Vec<_>>()}))
 }
 
 fn split_digest(image: &str) -> (&str, Option<&str>) {

@@ -307,11 +307,33 @@ impl Runtime for SimRuntime {
         Ok(Image { name: image.to_owned(), digest: images::digest_of(image) })
     }
 
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        let name = self.name_of(id);
-        let passed =
-            self.pass(Operation::CopyIn, &name, |_| self.core.change(|tx, _| operations::load_image(tx, &id.0, image)));
-        passed.await.map_err(|error| RuntimeError { operation: "load image", object: image.to_owned(), ..error })
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        Ok(images::is_on_host(image).then(|| images::id_of(image)))
+    }
+
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        const OPERATION: &str = "load images";
+        if let Some(image) = images.iter().find(|image| !images::is_on_host(image)) {
+            let message = format!("there is no image {image} on this host");
+            return Err(RuntimeError::new(OPERATION, image, Cause::NotFound, message));
+        }
+        let mut failed = Vec::new();
+        for id in ids {
+            let name = self.name_of(id);
+            let loaded = self
+                .pass(Operation::CopyIn, &name, |_| {
+                    self.core.change(|tx, _| operations::load_images(tx, &id.0, images))
+                })
+                .await;
+            if let Err(error) = loaded {
+                failed.push((id.clone(), RuntimeError { operation: OPERATION, object: images.join(" "), ..error }));
+            }
+        }
+        Ok(failed)
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {

@@ -172,19 +172,18 @@ pub(super) fn copy_in(tx: &mut Tx<'_>, id: &str, files: &[NodeFile]) -> Result<(
     Ok(())
 }
 
-pub(super) fn load_image(tx: &mut Tx<'_>, id: &str, image: &str) -> Result<(), Refused> {
+pub(super) fn load_images(tx: &mut Tx<'_>, id: &str, images: &[String]) -> Result<(), Refused> {
     let record = the_container(tx.state, id)?;
     if !record.runs() {
         return Err((Cause::NotRunning, format!("container {id} is not running")));
     }
-    if !images::is_on_host(image) {
-        return Err((Cause::NotFound, format!("there is no image {image} on this host")));
-    }
-    let mut loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
-    let name = image_name::full(image);
-    if loaded.lines().all(|known| known != name) {
-        loaded.push_str(&format!("{name}\n"));
-        tx.write(id, images::LOADED_PATH, 0o644, loaded);
+    for image in images {
+        let mut loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
+        let name = image_name::full(image);
+        if loaded.lines().all(|known| known != name) {
+            loaded.push_str(&format!("{name}\n"));
+            tx.write(id, images::LOADED_PATH, 0o644, loaded);
+        }
     }
     Ok(())
 }

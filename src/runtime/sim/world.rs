@@ -275,6 +275,24 @@ impl State {
         })
     }
 
+    /// The paths of files below a directory that were written into a container or one of its volumes; what its image brings
+    /// is not among them.
+    pub fn written_below(&self, id: &str, directory: &str) -> Vec<String> {
+        let Some(record) = self.containers.get(id) else { return Vec::new() };
+        let own = (Owner::Container(id.to_owned()), String::new(), String::new());
+        let mounted = record.spec.mounts.iter().map(|mount| {
+            let subdirectory = mount.subdirectory.trim_matches('/');
+            let inside = if subdirectory.is_empty() { String::new() } else { format!("{subdirectory}/") };
+            (Owner::Volume(mount.volume.clone()), inside, format!("{}/", mount.target.trim_end_matches('/')))
+        });
+        let below = format!("{}/", directory.trim_end_matches('/'));
+        let paths = std::iter::once(own).chain(mounted).flat_map(|(owner, inside, target)| {
+            let files = self.files.get(&owner).into_iter().flat_map(|files| files.keys());
+            files.filter_map(move |path| Some(format!("{target}{}", path.strip_prefix(&inside)?))).collect::<Vec<_>>()
+        });
+        paths.filter(|path| path.starts_with(&below)).collect()
+    }
+
     /// A file as a container sees it; what its image brings is beneath.
     pub fn file(&self, id: &str, path: &str) -> Option<Bytes> {
         let (owner, inside) = self.locate(id, path)?;

@@ -192,11 +192,19 @@ impl Runtime for GatedRuntime {
         }
     }
 
-    async fn load_image(&self, id: &ContainerId, image: &str) -> Result<(), RuntimeError> {
-        let name = self.name_of(id);
-        self.life
-            .perform(Effect::CopyIn, &name, failed("load image", image), None, || self.inner.load_image(id, image))
-            .await
+    async fn image_id(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        self.inner.image_id(image).await
+    }
+
+    async fn load_images(
+        &self,
+        ids: &[ContainerId],
+        images: &[String],
+    ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+        let names: Vec<String> = ids.iter().map(|id| self.name_of(id)).collect();
+        let what = images.join(" ");
+        let act = || self.inner.load_images(ids, images);
+        self.life.perform(Effect::CopyIn, &names.join(" "), failed("load images", &what), None, act).await
     }
 
     async fn copy_in(&self, id: &ContainerId, files: &[NodeFile]) -> Result<(), RuntimeError> {

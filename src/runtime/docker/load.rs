@@ -1,0 +1,104 @@
+//! Images of the engine, into the containerd of nodes.
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+use super::exec;
+use super::failure::failed;
+use crate::runtime::{Cause, ContainerId, RuntimeError};
+
+/// So many pieces may wait for each node: the slowest sets the pace.
+const PIECES: usize = 8;
+const OPERATION: &str = "load images";
+
+/// Reads the images once, and hands them to all nodes as they come. Tells which did not take them.
+///
+/// # Errors
+/// Where the images cannot be read.
+pub async fn images(
+    docker: &Docker,
+    ids: &[ContainerId],
+    images: &[String],
+) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+    for image in images {
+        docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
+    }
+    // As kind does: what the engine has of other platforms is not there to be unpacked.
+    let import = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "--digests", "-"];
+    let import = import.map(str::to_owned);
+    let names: Vec<&str> = images.iter().map(String::as_str).collect();
+    let (senders, receivers): (Vec<_>, Vec<_>) = ids.iter().map(|_| mpsc::channel(PIECES)).unzip();
+    let nodes = ids.iter().zip(receivers).map(|(id, pieces)| exec::feed(docker, &id.0, &import, Some(stream(pieces))));
+    let (read, ended) = tokio::join!(hand_out(docker.export_images(&names), senders), join_all(nodes));
+    let object = names.join(" ");
+    read.map_err(|error| failed(OPERATION, &object, error))?;
+    let outcomes = ids.iter().zip(ended).filter_map(|(id, ended)| {
+        let error = match ended {
+            Ok(output) if output.code == 0 => return None,
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                let message = format!("ctr ended with {}: {said}", output.code);
+                RuntimeError::new(OPERATION, &object, Cause::Unknown, message)
+            }
+            Err(error) => failed(OPERATION, &object, error),
+        };
+        Some((id.clone(), error))
+    });
+    Ok(outcomes.collect())
+}
+
+/// Hands every piece to everybody who still listens, and ends early once nobody does.
+async fn hand_out(
+    mut pieces: impl Stream<Item = Result<Bytes, Error>> + Unpin,
+    mut to: Vec<mpsc::Sender<Bytes>>,
+) -> Result<(), Error> {
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        join_all(to.iter().map(|to| to.send(piece.clone()))).await;
+        to.retain(|to| !to.is_closed());
+        if to.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn stream(pieces: mpsc::Receiver<Bytes>) -> impl Stream<Item = Bytes> {
+    futures::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(count: u8) -> impl Stream<Item = Result<Bytes, Error>> + Unpin {
+        futures::stream::iter((0..count).map(|piece| Ok(Bytes::from(vec![piece]))))
+    }
+
+    #[tokio::test]
+    async fn everybody_gets_every_piece_and_who_went_away_holds_up_nobody() {
+        let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(PIECES)).unzip();
+        let left = receivers.remove(1);
+        let read = async { join_all(receivers.into_iter().map(|to| stream(to).collect::<Vec<_>>())).await };
+        let leave = async {
+            let mut left = left;
+            left.recv().await;
+        };
+        let (handed, heard, ()) = tokio::join!(hand_out(pieces(100), senders), read, leave);
+        handed.unwrap();
+        let all: Vec<Bytes> = (0..100).map(|piece| Bytes::from(vec![piece])).collect();
+        assert_eq!(heard, [all.clone(), all]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_to_its_end_is_told() {
+        let broken = pieces(2).chain(futures::stream::iter([Err(Error::RequestTimeoutError)]));
+        let (to, from) = mpsc::channel(PIECES);
+        let (handed, heard) = tokio::join!(hand_out(broken, vec![to]), stream(from).count());
+        assert!(handed.is_err() && heard == 2);
+    }
+}
