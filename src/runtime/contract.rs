@@ -121,6 +121,14 @@ impl Suite<'_> {
         id
     }
 
+    /// Starts a container of which files are to be read, where the runtime reads none of a stopped one.
+    async fn readable(&self, id: &ContainerId) {
+        if !self.runtime.capabilities().reads_stopped {
+            assert_eq!(cause(self.runtime.read_file(id, "/etc/hosts").await), Cause::NotRunning);
+            self.runtime.start_container(id).await.expect("a container starts");
+        }
+    }
+
     async fn with_network(&self) {
         self.runtime.create_network(&self.network_spec()).await.expect("a network is created");
     }
@@ -173,9 +181,12 @@ impl Suite<'_> {
         let files = [file("/etc/contract/a", "one"), file("/var/contract/b", "two"), file("/opt/c", "three")];
         self.runtime.copy_in(&id, &files).await.expect("files are copied in");
         assert_eq!(cause(self.runtime.remove_volume(&spec.name).await), Cause::InUse);
+        self.readable(&id).await;
+        assert_eq!(self.read(&id, "/opt/c").await.as_deref(), Some("three"));
         self.remove(&id).await;
         // What lies on the volume outlives the container; what does not, does not.
         let id = self.create(&user).await;
+        self.readable(&id).await;
         assert_eq!(self.read(&id, "/etc/contract/a").await.as_deref(), Some("one"));
         assert_eq!(self.read(&id, "/var/contract/b").await.as_deref(), Some("two"));
         assert_eq!(self.read(&id, "/opt/c").await, None);
@@ -297,6 +308,7 @@ impl Suite<'_> {
         self.with_network().await;
         let id = self.create(&self.spec("one")).await;
         self.runtime.copy_in(&id, &[file("/opt/new/deep/file", "one")]).await.expect("also before the start");
+        self.readable(&id).await;
         assert_eq!(self.read(&id, "/opt/new/deep/file").await.as_deref(), Some("one"));
         self.runtime.start_container(&id).await.unwrap();
         self.runtime.copy_in(&id, &[file("/opt/new/deep/file", "two"), file("/opt/other", "three")]).await.unwrap();

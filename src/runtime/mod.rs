@@ -3,8 +3,11 @@
 //! A runtime knows containers, networks, volumes and images; it never reads a Cluster. What it can and cannot do is
 //! data ([`Capabilities`]), not an `if` on its name. All implementations pass the same contract suite.
 
+pub mod apple;
+mod archive;
 mod bounded;
 pub mod connect;
+mod connector;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod docker;
@@ -156,7 +159,8 @@ pub trait Runtime: Send + Sync + Debug {
     /// Reads one regular file of at most 1 MiB from a container.
     ///
     /// # Errors
-    /// [`Cause::NotFound`] for the container; `Ok(None)` where there is no such file.
+    /// [`Cause::NotFound`] for the container; `Ok(None)` where there is no such file. [`Cause::NotRunning`] from a runtime that
+    /// reads none of a stopped one ([`Capabilities::reads_stopped`]).
     async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Vec<u8>>, RuntimeError>;
 
     /// The last `lines` lines that the container's first process wrote.

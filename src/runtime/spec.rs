@@ -21,6 +21,17 @@ pub struct Capabilities {
     pub pins_addresses: bool,
     /// API servers answer only while this process runs, since they run in it.
     pub ends_with_process: bool,
+    /// Files of a container are read also while it does not run.
+    pub reads_stopped: bool,
+}
+
+impl Capabilities {
+    /// Its containers can be nodes. What Kubernetes calls a node's address never changes: where a runtime cannot pin one, the
+    /// node would need one of its own on top of what it is given, which this version cannot make.
+    #[must_use]
+    pub fn carries_nodes(self) -> bool {
+        self.pins_addresses
+    }
 }
 
 /// The runtime itself.

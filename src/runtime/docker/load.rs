@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::exec;
 use super::failure::failed;
-use crate::runtime::{Cause, ContainerId, RuntimeError};
+use crate::runtime::{Cause, ContainerId, RuntimeError, image_name};
 
 /// So many pieces may wait for each node: the slowest sets the pace.
 const PIECES: usize = 8;
@@ -27,9 +27,7 @@ pub async fn images(
     for image in images {
         docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
     }
-    // As kind does: what the engine has of other platforms is not there to be unpacked.
-    let import = ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "--digests", "-"];
-    let import = import.map(str::to_owned);
+    let import = image_name::IMPORT.map(str::to_owned);
     let names: Vec<&str> = images.iter().map(String::as_str).collect();
     let (senders, receivers): (Vec<_>, Vec<_>) = ids.iter().map(|_| mpsc::channel(PIECES)).unzip();
     let nodes = ids.iter().zip(receivers).map(|(id, pieces)| exec::feed(docker, &id.0, &import, Some(stream(pieces))));

@@ -1,8 +1,6 @@
 //! Docker Engine, over its API. What there is to decide is decided by pure functions: [`endpoint`] where the engine is,
 //! `create` what is asked of it, `observed` what it shows, `failure` what a refusal means.
 
-mod archive;
-mod connector;
 mod create;
 pub mod endpoint;
 mod exec;
@@ -37,7 +35,8 @@ use self::endpoint::{Endpoint, Found, Surroundings};
 use self::failure::{failed, failed_pull};
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
-    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, image_name,
+    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector,
+    image_name,
 };
 use crate::world::World;
 
@@ -221,7 +220,7 @@ impl Runtime for DockerRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: false }
+        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: false, reads_stopped: true }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {

@@ -258,7 +258,7 @@ impl Runtime for SimRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: true }
+        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: true, reads_stopped: true }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {

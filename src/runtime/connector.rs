@@ -10,8 +10,8 @@ use kube::config::AuthInfo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::runtime::connect::{ApiService, service_of};
-use crate::runtime::{ClusterAccess, ClusterConnector, ConnectError};
+use super::connect::{ApiService, service_of};
+use super::{ClusterAccess, ClusterConnector, ConnectError};
 
 /// Over loopback a connection is there at once, or nothing listens.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

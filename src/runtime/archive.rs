@@ -1,10 +1,10 @@
-//! Files on their way into a container and out of one: the engine takes and gives archives.
+//! Files on their way into a container and out of one: runtimes take and give archives.
 
 use std::io::Read;
 
 use tar::{Archive, Builder, EntryType, Header};
 
-use crate::runtime::NodeFile;
+use super::NodeFile;
 
 /// An archive of files, and of the directories that have to be made for them.
 ///
