@@ -1,0 +1,96 @@
+//! A stand-in of one's own, and Kina's client of it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use kina::runtime::Runtime;
+use kina::runtime::apple::AppleRuntime;
+use kina::world::World;
+
+use crate::stand_in::state::{Control, Fault, Place, What};
+
+/// A host with Apple Container.
+pub struct Lab {
+    directory: tempfile::TempDir,
+    /// What there is on it.
+    pub place: Place,
+}
+
+impl Lab {
+    /// With this version.
+    pub fn with(version: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let bin = directory.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(std::env::current_exe().unwrap(), bin.join("container")).unwrap();
+        let place = Place::at(&bin.join("container.state"));
+        std::fs::create_dir(bin.join("container.state")).unwrap();
+        let lab = Self { directory, place };
+        lab.control(|control| {
+            control.version = version.to_owned();
+            control.registry = [IMAGE.to_owned(), NODE.to_owned()].into();
+        });
+        lab
+    }
+
+    /// Where the program is.
+    pub fn program(&self) -> PathBuf {
+        self.directory.path().join("bin/container")
+    }
+
+    /// Where Kina stages files.
+    pub fn stages(&self) -> PathBuf {
+        self.directory.path().join("home/apple")
+    }
+
+    /// A directory for anything else.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Changes what is to happen.
+    pub fn control(&self, change: impl FnOnce(&mut Control)) {
+        self.place.control(change);
+    }
+
+    /// Lets the next such call go wrong.
+    pub fn fault(&self, on: &str, what: What) {
+        self.faults(on, 1, what);
+    }
+
+    /// Lets so many such calls go wrong.
+    pub fn faults(&self, on: &str, times: u32, what: What) {
+        self.control(|control| control.faults.push(Fault { on: on.to_owned(), times, what }));
+    }
+
+    /// Runs the program as a person would.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(self.program()).args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs it where it has to work, and tells what it printed.
+    pub fn say(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it where it has to fail, and tells code and error.
+    pub fn refuse(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Kina's client.
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        let directories = [self.directory.path().join("bin")];
+        Arc::new(AppleRuntime::installed(&directories, self.stages(), World::real()).unwrap())
+    }
+}
+
+/// A small image.
+pub const IMAGE: &str = "docker.io/library/busybox:1.37";
+/// A node's.
+pub const NODE: &str = "docker.io/kindest/node@sha256:ce977ae6d65918d0b58a5f8b5e940429c2ce42fa3a5619ec2bbc60b949c0ac95";
