@@ -158,6 +158,12 @@ impl Home {
         self.root.join("sim")
     }
 
+    /// What was written for containers of Apple Container while they did not run, one directory each.
+    #[must_use]
+    pub fn apple(&self) -> PathBuf {
+        self.root.join("apple")
+    }
+
     fn installation_id(&self) -> PathBuf {
         self.root.join("installation-id")
     }

@@ -1,6 +1,7 @@
 //! The engine of the shipped program: the system in this process, or a client of the process that serves the home.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::api::users;
 use crate::controllers::{Runtimes, limit};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::Runtime;
+use crate::runtime::apple::AppleRuntime;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
@@ -35,6 +37,8 @@ pub struct LocalEngine {
     world: World,
     latency: Latency,
     runtimes: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    /// Where programs are.
+    path: Vec<PathBuf>,
     /// What `auto` is to mean.
     named: Option<String>,
 }
@@ -46,19 +50,30 @@ impl LocalEngine {
     pub fn of_process() -> Self {
         let none = std::env::var("KINA_SIM_LATENCY").is_ok_and(|value| value == "none");
         let world = World::real();
-        let docker = DockerRuntime::installed(Surroundings::of_process(), world.clone());
+        let surroundings = Surroundings::of_process();
+        // An agent of launchd has little in its PATH; this is where Apple's installer and Homebrew put programs.
+        let usual = cfg!(target_os = "macos").then(|| ["/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from));
+        let path = surroundings.path.iter().cloned().chain(usual.into_iter().flatten()).collect();
+        let docker = DockerRuntime::installed(surroundings, world.clone());
         let docker = docker.map(|runtime| (RuntimeName::Docker, Arc::new(runtime) as Arc<dyn Runtime>));
         Self {
             world,
             latency: if none { Latency::zero() } else { Latency::small() },
             runtimes: docker.into_iter().collect(),
+            path,
             named: std::env::var("KINA_RUNTIME").ok().filter(|name| !name.is_empty() && name != "auto"),
         }
     }
 
-    fn runtimes(&self) -> Result<Runtimes, CliError> {
+    fn runtimes(&self, home: &Home) -> Result<Runtimes, CliError> {
         let named = self.named.as_deref().map(named_runtime).transpose()?;
-        Ok(Runtimes { usable: self.runtimes.clone(), named })
+        let mut usable = self.runtimes.clone();
+        // Elsewhere than on a Mac a program called `container` is another one, unless somebody says otherwise.
+        if cfg!(target_os = "macos") || named == Some(RuntimeName::Apple) {
+            let apple = AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
+            usable.extend(apple.map(|apple| (RuntimeName::Apple, Arc::new(apple) as Arc<dyn Runtime>)));
+        }
+        Ok(Runtimes { usable, named })
     }
 
     /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that
@@ -120,7 +135,7 @@ impl Engine for LocalEngine {
             roots,
             unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
-            runtimes: self.runtimes()?,
+            runtimes: self.runtimes(&start.home)?,
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
             parallelism: limit::simulated(),
@@ -140,7 +155,7 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes()?).await),
+            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes(home)?).await),
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);
@@ -183,10 +198,10 @@ impl Handle for Store {
 }
 
 fn named_runtime(name: &str) -> Result<RuntimeName, CliError> {
-    let known = [RuntimeName::Docker, RuntimeName::Sim];
+    let known = [RuntimeName::Apple, RuntimeName::Docker, RuntimeName::Sim];
     known.into_iter().find(|known| known.as_str() == name).ok_or_else(|| {
         CliError::new(Exit::Usage, format!("KINA_RUNTIME is {name:?}, which is no runtime that Kina can drive"))
-            .hint("say `docker`, `sim`, or nothing for the one that is installed")
+            .hint("say `apple`, `docker`, `sim`, or nothing for the one that is installed")
     })
 }
 

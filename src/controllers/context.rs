@@ -66,12 +66,14 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// What `auto` means here: what was named, else the one that is installed, and the simulator only where none is. One
-    /// that does not answer counts as installed: choosing another would be wrong. `None` where there is none at all.
+    /// What `auto` means here: what was named, else the one that is installed (Apple Container before Docker), and the
+    /// simulator only where none is. One that can carry nodes goes before one that cannot. One that does not answer counts
+    /// as installed: choosing another would be wrong. `None` where there is none at all.
     #[must_use]
     pub fn auto(&self) -> Option<RuntimeName> {
-        let real = |name: &RuntimeName| !matches!(name, RuntimeName::Sim | RuntimeName::Auto);
-        let installed = || self.usable.keys().copied().find(real);
+        let real = || self.usable.iter().filter(|(name, _)| !matches!(name, RuntimeName::Sim | RuntimeName::Auto));
+        let able = || real().find(|(_, runtime)| runtime.capabilities().carries_nodes());
+        let installed = || able().or_else(|| real().next()).map(|(name, _)| *name);
         let simulator = || self.usable.keys().copied().find(|name| *name == RuntimeName::Sim);
         self.named.or_else(installed).or_else(simulator)
     }
@@ -248,6 +250,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::apple::AppleRuntime;
     use crate::runtime::sim::{SimOptions, SimRuntime, SimStore};
 
     #[tokio::test]
@@ -258,8 +261,16 @@ mod tests {
         assert_eq!(runtimes.auto(), None);
         runtimes.usable.insert(RuntimeName::Sim, Arc::clone(&runtime));
         assert_eq!(runtimes.auto(), Some(RuntimeName::Sim));
-        runtimes.usable.insert(RuntimeName::Docker, runtime);
-        assert_eq!(runtimes.auto(), Some(RuntimeName::Docker));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::copy("/bin/sh", directory.path().join("container")).unwrap();
+        let directories = [directory.path().to_owned()];
+        let apple = AppleRuntime::installed(&directories, "/stages".into(), World::real()).unwrap();
+        runtimes.usable.insert(RuntimeName::Apple, Arc::new(apple));
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Apple), "never the simulator where a runtime is installed");
+        runtimes.usable.insert(RuntimeName::Docker, Arc::clone(&runtime));
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Docker), "what can carry nodes goes before what cannot");
+        runtimes.usable.insert(RuntimeName::Apple, runtime);
+        assert_eq!(runtimes.auto(), Some(RuntimeName::Apple), "Apple Container goes first");
         runtimes.named = Some(RuntimeName::Sim);
         assert_eq!(runtimes.auto(), Some(RuntimeName::Sim));
     }

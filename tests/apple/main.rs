@@ -21,6 +21,7 @@ mod lab;
 mod literal;
 mod runner;
 mod stand_in;
+mod wiring;
 
 /// What the contract calls the room above it.
 pub use kina::runtime::*;
@@ -38,6 +39,6 @@ fn main() -> ExitCode {
     if program.is_some_and(|name| name == "container") {
         return stand_in::main(&arguments);
     }
-    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS].concat();
+    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS, wiring::TESTS].concat();
     runner::run(&arguments, &all)
 }

@@ -9,6 +9,8 @@ pub enum Wait {
     Unresolved(String),
     /// This Kina cannot drive the runtime that the spec names.
     RuntimeUnsupported(&'static str),
+    /// Nodes would have another address after every start, which this Kina cannot follow.
+    AddressesMove(&'static str),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -54,7 +56,7 @@ impl Wait {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeUnsupported(_) => "RuntimeUnsupported",
+            Self::RuntimeUnsupported(_) | Self::AddressesMove(_) => "RuntimeUnsupported",
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -87,6 +89,10 @@ impl Wait {
                     "this version of Kina cannot drive the runtime `{name}`, or it is not installed: use another one"
                 )
             }
+            Self::AddressesMove(name) => format!(
+                "the runtime `{name}` gives a container another address at every start, and this version of Kina cannot make \
+                 nodes that keep theirs on it: use `runtime: docker`, or `runtime: sim`"
+            ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
             Self::NameTaken(what, name) => {
@@ -121,7 +127,11 @@ impl Wait {
     pub fn stalls(&self) -> bool {
         matches!(
             self,
-            Self::NameTaken(..) | Self::NotAdopted(_) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_)
+            Self::NameTaken(..)
+                | Self::NotAdopted(_)
+                | Self::RecreateNotAllowed
+                | Self::RuntimeUnsupported(_)
+                | Self::AddressesMove(_)
         )
     }
 }
