@@ -83,6 +83,15 @@ impl Lab {
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     }
 
+    /// Whether the program runs, as Linux tells it.
+    pub fn has_processes(&self) -> bool {
+        let program = self.program().display().to_string();
+        let all = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+        all.into_iter().any(|line| String::from_utf8_lossy(&line).starts_with(&program))
+    }
+
     /// Kina's client.
     pub fn runtime(&self) -> Arc<dyn Runtime> {
         let directories = [self.directory.path().join("bin")];

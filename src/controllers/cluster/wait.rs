@@ -91,7 +91,8 @@ impl Wait {
             }
             Self::AddressesMove(name) => format!(
                 "the runtime `{name}` gives a container another address at every start, and this version of Kina cannot make \
-                 nodes that keep theirs on it: use `runtime: docker`, or `runtime: sim`"
+                 nodes that keep theirs on it: use `runtime: docker`, or simulate (`runtime: sim`, or KINA_RUNTIME=sim when \
+                 Kina starts)"
             ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
