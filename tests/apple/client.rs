@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kina::runtime::{
-    Cause, ContainerId, ContainerSpec, ContainerState, ExecRequest, Mount, NetworkSpec, NodeFile, Privileges,
-    Resources, Runtime, RuntimeError, VolumeSpec,
+    Cause, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Mount, NetworkSpec, NodeFile,
+    OwnerLabels, Privileges, Resources, Runtime, RuntimeError, VolumeSpec,
 };
 
 use crate::contract::{self, Setup};
@@ -33,7 +33,10 @@ pub const TESTS: &[Test] = &[
     ("client::a_machine_that_lives_on_although_it_is_listed_as_stopped_is_not_a_second_one", lists_that_lie),
     ("client::a_network_that_did_not_come_up_is_told_when_a_container_starts", missing_network),
     ("client::a_network_without_addresses_is_exhausted", no_addresses),
+    ("client::a_network_that_cannot_be_deleted_is_listed_until_it_is", undeletable_network),
+    ("client::a_subnet_that_changed_is_shown_as_it_is_and_not_as_it_was_asked_for", changed_subnet),
     ("client::a_command_that_says_error_is_not_a_failure_of_the_client", error_of_a_command),
+    ("client::a_container_of_somebody_else_that_took_a_name_is_not_touched", foreign),
     ("client::an_image_of_the_host_is_loaded_into_nodes", load_images),
     ("client::nothing_reaches_a_shell", no_shell),
 ];
@@ -67,7 +70,15 @@ fn spec(name: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.to_owned(),
         image: IMAGE.to_owned(),
-        labels: [("dev.kina.cluster".to_owned(), "dev".to_owned())].into(),
+        labels: OwnerLabels {
+            installation: InstallationId::parse("0f7c9a10-aaaa").unwrap(),
+            cluster: "dev".to_owned(),
+            cluster_uid: "uid-1".to_owned(),
+            machine_uid: None,
+            role: None,
+            spec_hash: None,
+        }
+        .to_labels(),
         network: "kina-dev".to_owned(),
         address: None,
         environment: Default::default(),
@@ -331,6 +342,57 @@ fn no_addresses() {
         lab.place
             .with(|state| state.containers.get_mut("hog").unwrap().configuration = serde_json::json!({ "id": "hog" }));
         says(runtime.start_container(&id).await, Cause::Exhausted, &["no address left"]);
+    });
+}
+
+fn foreign() {
+    let lab = Lab::with("1.2.2");
+    let runtime = lab.runtime();
+    block_on(async {
+        prepare(runtime.as_ref()).await;
+        let id = node(runtime.as_ref(), "dev-1").await;
+        lab.say(&["delete", "--force", "dev-1"]);
+        lab.say(&["create", "--name", "dev-1", IMAGE]);
+        let words = ["which no Kina made"];
+        says(runtime.start_container(&id).await, Cause::NotFound, &words);
+        lab.say(&["start", "dev-1"]);
+        says(runtime.stop_container(&id).await, Cause::NotFound, &words);
+        says(runtime.remove_container(&id).await, Cause::NotFound, &words);
+        assert_eq!(lab.say(&["list", "--quiet"]), "dev-1\n");
+        let foreign = runtime.create_container(&spec("dev-1")).await;
+        says(foreign, Cause::AlreadyExists, &[]);
+    });
+}
+
+fn undeletable_network() {
+    let lab = Lab::with("1.2.2");
+    let runtime = lab.runtime();
+    block_on(async {
+        prepare(runtime.as_ref()).await;
+        let stuck = "Error: delete failed for one or more networks: [\"kina-dev\"]";
+        lab.fault("network delete", What::Fail(stuck.to_owned()));
+        says(runtime.remove_network("kina-dev").await, Cause::Unknown, &["delete failed"]);
+        let is_listed =
+            async || runtime.list().await.unwrap().networks.iter().any(|network| network.name == "kina-dev");
+        assert!(is_listed().await);
+        runtime.remove_network("kina-dev").await.unwrap();
+        assert!(!is_listed().await);
+    });
+}
+
+fn changed_subnet() {
+    let lab = Lab::with("1.2.2");
+    let runtime = lab.runtime();
+    block_on(async {
+        prepare(runtime.as_ref()).await;
+        let id = node(runtime.as_ref(), "dev-1").await;
+        lab.control(|control| control.restart = true);
+        lab.place.with(|state| state.networks.get_mut("kina-dev").unwrap().prefix = "192.168.70".to_owned());
+        runtime.start_container(&id).await.unwrap();
+        let listing = runtime.list().await.unwrap();
+        let network = listing.networks.iter().find(|network| network.name == "kina-dev").unwrap();
+        assert_eq!(network.subnet.as_deref(), Some("192.168.70.0/24"));
+        assert_eq!(listing.containers[0].address.unwrap().octets()[..3], [192, 168, 70]);
     });
 }
 

@@ -33,7 +33,8 @@ use self::inside::READY;
 use self::process::{Call, Commands, Input, Program};
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
-    Listing, NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector, image_name,
+    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector,
+    image_name,
 };
 use crate::world::World;
 
@@ -101,6 +102,18 @@ impl AppleRuntime {
         let all = self.containers(operation).await?;
         let found = all.into_iter().find(|(document, _)| document.id == id);
         found.ok_or_else(|| RuntimeError::new(operation, id, Cause::NotFound, "there is no such container"))
+    }
+
+    /// One that a Kina made. Containers have no ids here: one of somebody else may have taken the name since it was listed.
+    async fn own(&self, operation: &'static str, id: &str) -> Result<(ContainerDocument, Doing), RuntimeError> {
+        let found = self.find(operation, id).await?;
+        match OwnerLabels::from_labels(&found.0.configuration.labels) {
+            Some(_) => Ok(found),
+            None => {
+                let message = "there is another container of that name, which no Kina made";
+                Err(RuntimeError::new(operation, id, Cause::NotFound, message))
+            }
+        }
     }
 
     /// An image that is here, for the machines that Apple makes. `None` where it is here for others only.
@@ -382,7 +395,7 @@ impl Runtime for AppleRuntime {
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         const OPERATION: &str = "start container";
         let turn = self.command.turn().await;
-        let (document, doing) = self.find(OPERATION, &id.0).await?;
+        let (document, doing) = self.own(OPERATION, &id.0).await?;
         let stage = Self::stage_of(&document);
         let mut before = None;
         if doing.state != "running" {
@@ -401,14 +414,21 @@ impl Runtime for AppleRuntime {
     }
 
     async fn stop_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        const OPERATION: &str = "stop container";
         let arguments = ["stop", "-t", GRACE_SECONDS, &id.0].map(str::to_owned).to_vec();
-        self.command.turn().await.change("stop container", &id.0, arguments, CHANGE).await
+        let turn = self.command.turn().await;
+        self.own(OPERATION, &id.0).await?;
+        turn.change(OPERATION, &id.0, arguments, CHANGE).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        const OPERATION: &str = "remove container";
         let arguments = ["delete", "-f", &id.0].map(str::to_owned).to_vec();
         let turn = self.command.turn().await;
-        let removed = turn.change("remove container", &id.0, arguments, CHANGE).await;
+        let removed = match self.own(OPERATION, &id.0).await {
+            Ok(_) => turn.change(OPERATION, &id.0, arguments, CHANGE).await,
+            Err(error) => Err(error),
+        };
         if removed.as_ref().err().is_none_or(|error| error.cause == Cause::NotFound) {
             self.forget_stage(&id.0);
         }

@@ -76,22 +76,20 @@ async fn a_listing_is_over_before_whoever_asks_gives_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_that_hangs_is_given_up_and_the_next_gets_its_turn() {
-    let (commands, runtime) = runtime(&[("stop -t 30 two", printed("two\n"))]);
-    let (one, two) = (ContainerId("one".into()), ContainerId("two".into()));
-    let (hung, stopped) = tokio::join!(runtime.stop_container(&one), runtime.stop_container(&two));
+    let (commands, runtime) = runtime(&[("network delete two", printed("two\n"))]);
+    let (hung, removed) = tokio::join!(runtime.remove_network("one"), runtime.remove_network("two"));
     assert_eq!(hung.unwrap_err().cause, Cause::Timeout);
-    stopped.unwrap();
-    assert_eq!(commands.calls.lock().unwrap()[1..], ["stop -t 30 one", "stop -t 30 two"]);
+    removed.unwrap();
+    assert_eq!(commands.calls.lock().unwrap()[1..], ["network delete one", "network delete two"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_understood_makes_the_version_be_asked_again() {
-    let usage = Output { code: 64, ..refused("Error: Unknown option '-t'\nUsage: container stop ...\n") };
+    let usage = Output { code: 64, ..refused("Error: Unknown option '-t'\nUsage: container network delete ...\n") };
     let (commands, runtime) =
-        runtime(&[("stop", usage), ("--version", printed("container CLI version 0.9.0 (build: release)\n"))]);
-    let one = ContainerId("one".into());
-    assert_eq!(runtime.stop_container(&one).await.unwrap_err().cause, Cause::Invalid);
-    let error = runtime.stop_container(&one).await.unwrap_err();
+        runtime(&[("network delete", usage), ("--version", printed("container CLI version 0.9.0 (build: release)\n"))]);
+    assert_eq!(runtime.remove_network("one").await.unwrap_err().cause, Cause::Invalid);
+    let error = runtime.remove_network("one").await.unwrap_err();
     assert!(error.message.contains("0.9.0 is older than 1.0.0"), "{error}");
     assert_eq!(commands.calls.lock().unwrap().len(), 3);
 }
@@ -115,6 +113,9 @@ async fn a_container_is_shown_with_all_that_counts() {
 #[tokio::test(start_paused = true)]
 async fn a_container_that_ends_at_once_is_no_container_that_started() {
     let stopped = CONTROL_PLANE.replace("\"running\"", "\"stopped\"").replace("\\/var\\/local", "\\/kina\\/stage");
+    let owner =
+        r#""labels":{"dev.kina.installation":"contract-suite","dev.kina.cluster":"demo","dev.kina.cluster-uid":"u1","#;
+    let stopped = stopped.replacen(r#""labels":{"#, owner, 1);
     let (_, runtime) = runtime(&[
         ("list", printed(&stopped)),
         ("start", printed("demo-control-plane\n")),
