@@ -33,18 +33,19 @@ where
     send(api, object, "add the finalizer of", patch).await
 }
 
-/// Removes a finalizer. An object that is gone, or has none of it, is as wished.
+/// Removes a finalizer. An object that is gone, or has none of it, is as wished. Tells the object as it is then; `None` where it
+/// is gone.
 ///
 /// # Errors
 /// What the API server says.
-pub async fn remove<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<(), EffectError>
+pub async fn remove<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<Option<K>, EffectError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let name = object.name_any();
     let read = api.get_opt(&name).await.map_err(|error| EffectError::api("look at", &name, error))?;
-    let Some(now) = read.filter(|now| now.uid() == object.uid()) else { return Ok(()) };
-    let Some(index) = now.finalizers().iter().position(|found| found == finalizer) else { return Ok(()) };
+    let Some(now) = read.filter(|now| now.uid() == object.uid()) else { return Ok(None) };
+    let Some(index) = now.finalizers().iter().position(|found| found == finalizer) else { return Ok(Some(now)) };
     let path = format!("/metadata/finalizers/{index}");
     let patch = json!([
         { "op": "test", "path": "/metadata/uid", "value": now.uid() },
@@ -53,9 +54,11 @@ where
     ]);
     match send(api, object, "remove the finalizer of", patch).await {
         Err(EffectError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => {
-            Ok(())
+            Ok(None)
         }
-        result => result.map(|_| ()),
+        // One that is to go goes with its last finalizer.
+        Ok(left) if left.finalizers().is_empty() && left.meta().deletion_timestamp.is_some() => Ok(None),
+        result => result.map(Some),
     }
 }
 

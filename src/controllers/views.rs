@@ -30,6 +30,8 @@ where
 struct Ahead<K> {
     /// Written by us and not seen by the watch yet.
     written: BTreeMap<String, Arc<K>>,
+    /// UIDs of what is gone, by name, though the watch has not shown it yet. What is gone never comes back under its UID.
+    gone: BTreeMap<String, String>,
     /// Names in the store, by group.
     groups: BTreeMap<String, BTreeSet<String>>,
     /// The same while a list is under way.
@@ -79,7 +81,7 @@ where
     /// A view over a store.
     #[must_use]
     pub fn new(store: Store<K>) -> Self {
-        let ahead = Ahead { written: BTreeMap::new(), groups: BTreeMap::new(), listing: None };
+        let ahead = Ahead { written: BTreeMap::new(), gone: BTreeMap::new(), groups: BTreeMap::new(), listing: None };
         Self { store, ahead: Arc::new(Mutex::new(ahead)), listed: Arc::new(SetOnce::new()) }
     }
 
@@ -93,7 +95,9 @@ where
     pub fn get(&self, name: &str) -> Option<Arc<K>> {
         let stored = self.store.get(&ObjectRef::new(name));
         let ahead = self.lock();
-        match (stored, ahead.written.get(name)) {
+        let is_there =
+            |object: &Arc<K>| ahead.gone.get(name).is_none_or(|gone| object.meta().uid.as_ref() != Some(gone));
+        match (stored.filter(is_there), ahead.written.get(name).filter(|written| is_there(written))) {
             (Some(stored), Some(written)) if version(&*stored) >= version(&**written) => Some(stored),
             (_, Some(written)) => Some(Arc::clone(written)),
             (stored, None) => stored,
@@ -130,6 +134,19 @@ where
         ahead.written.insert(name, Arc::new(object));
     }
 
+    /// Notes that an object is gone.
+    pub fn gone(&self, object: &K) {
+        let Some(uid) = object.meta().uid.clone() else { return };
+        let name = object.name_any();
+        let mut ahead = self.lock();
+        let is_stored =
+            self.store.get(&ObjectRef::new(&name)).is_some_and(|stored| stored.meta().uid.as_ref() == Some(&uid));
+        // Where the watch has shown it already nothing would forget it again.
+        if is_stored || ahead.written.get(&name).is_some_and(|written| written.meta().uid.as_ref() == Some(&uid)) {
+            ahead.gone.insert(name, uid);
+        }
+    }
+
     /// Notes what the watch says. To be called after the store has it.
     pub fn saw(&self, event: &Event<K>) {
         let mut ahead = self.lock();
@@ -142,6 +159,9 @@ where
             Event::Delete(object) => {
                 let name = object.name_any();
                 ahead.caught_up(&name, version(object));
+                if ahead.gone.get(&name).is_some_and(|gone| object.meta().uid.as_ref() == Some(gone)) {
+                    ahead.gone.remove(&name);
+                }
                 let group = object.group();
                 if let Some(names) = ahead.groups.get_mut(&group) {
                     names.remove(&name);
@@ -163,6 +183,9 @@ where
                 // A list shows everything that was written before it, but for what came while it was under way; that is
                 // read again by its own event.
                 ahead.written.clear();
+                // A list that was made before something went still has it.
+                let Ahead { gone, groups, .. } = &mut *ahead;
+                gone.retain(|name, _| groups.values().any(|names| names.contains(name)));
                 // Later lists find it set.
                 let _ = self.listed.set(());
             }
@@ -211,6 +234,38 @@ mod tests {
         for waits in waiting {
             tokio::time::timeout(std::time::Duration::from_secs(5), waits).await.unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_not_seen_again_however_late_the_watch_is() {
+        let (reader, mut writer) = store::<Cluster>();
+        let view = View::new(reader);
+        let mut see = |event: Event<Cluster>| {
+            writer.apply_watcher_event(&event);
+            view.saw(&event);
+        };
+        let of = |uid: &str, version: u64| {
+            let mut cluster = cluster("a", version);
+            cluster.metadata.uid = Some(uid.to_owned());
+            cluster
+        };
+        for event in [Event::Init, Event::InitApply(of("first", 5)), Event::InitDone] {
+            see(event);
+        }
+        view.gone(&of("first", 5));
+        assert!(view.get("a").is_none() && view.of("").is_empty());
+        // Late news, and a list from before.
+        see(Event::Apply(of("first", 6)));
+        for event in [Event::Init, Event::InitApply(of("first", 6)), Event::InitDone] {
+            see(event);
+        }
+        assert!(view.get("a").is_none() && view.of("").is_empty());
+        // Another of its name.
+        see(Event::Delete(of("first", 7)));
+        see(Event::Apply(of("second", 8)));
+        assert_eq!(view.get("a").and_then(|cluster| cluster.metadata.uid.clone()).as_deref(), Some("second"));
+        view.gone(&of("first", 7));
+        assert!(view.lock().gone.is_empty(), "nothing is kept of what the watch has shown");
     }
 
     #[test]

@@ -183,10 +183,15 @@ impl Act {
             }
             Step::RemoveFinalizer => {
                 let clusters: Api<Cluster> = Api::all(self.shared.context.client.clone());
-                effect(&self.handle, &self.subject.name, name, || {
-                    finalizer::remove(&clusters, &*self.subject.cluster, annotations::CLUSTER_FINALIZER)
+                let cluster = &self.subject.cluster;
+                let left = effect(&self.handle, &self.subject.name, name, || {
+                    finalizer::remove(&clusters, &**cluster, annotations::CLUSTER_FINALIZER)
                 })
                 .await?;
+                match left {
+                    Some(left) => self.shared.clusters.wrote(left),
+                    None => self.shared.clusters.gone(cluster),
+                }
                 Ok(Next::Go)
             }
             // Records are written by the pass itself; images, addons and contexts have operations of their own.

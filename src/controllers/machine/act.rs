@@ -417,10 +417,15 @@ impl Act {
     async fn remove_finalizer(&self, step: &'static str) -> Result<Next, EffectError> {
         let machines: Api<Machine> = Api::all(self.shared.context.client.clone());
         let machine = &self.subject.machine;
-        effect(&self.handle, &self.subject.name, step, || {
+        let left = effect(&self.handle, &self.subject.name, step, || {
             finalizer::remove(&machines, &**machine, annotations::MACHINE_FINALIZER)
         })
         .await?;
+        match left {
+            Some(left) => self.shared.machines.wrote(left),
+            None => self.shared.machines.gone(machine),
+        }
+        self.shared.waker.clusters.wake(&machine.spec.cluster);
         Ok(Next::Go)
     }
 
