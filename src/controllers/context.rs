@@ -193,6 +193,12 @@ impl Shared {
         Ok(made)
     }
 
+    /// The certificates of a cluster, as far as this process has read or made them.
+    #[must_use]
+    pub fn known_certificates(&self, uid: &str) -> Option<Arc<Pki>> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
     /// Removes the certificates of a cluster.
     ///
     /// # Errors
@@ -220,8 +226,7 @@ impl Shared {
     /// # Errors
     /// Where they cannot be made, read or kept.
     pub fn make_certificates(&self, uid: &str) -> Result<(), EffectError> {
-        let known = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
-        let Some(known) = known else { return self.certificates(uid).map(drop) };
+        let Some(known) = self.known_certificates(uid) else { return self.certificates(uid).map(drop) };
         let kept = pki::keep(&*self.context.world.files, &self.context.pki_directory, uid, &known);
         kept.map_err(|error| EffectError::Local {
             operation: "keep the certificates of",

@@ -91,6 +91,11 @@ impl Memory {
         self.with(uid, |seen| seen.untouched = Some((id.clone(), leftovers)));
     }
 
+    /// Something is about to be done in it.
+    pub fn touched(&self, uid: &str) {
+        self.with(uid, |seen| seen.untouched = None);
+    }
+
     /// What was left in a container when it was last seen to be up with nothing at work in it.
     #[must_use]
     pub fn is_untouched(&self, uid: &str, id: &ContainerId) -> Option<bool> {

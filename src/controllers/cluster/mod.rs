@@ -42,9 +42,10 @@ use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
 use crate::api::cluster::{ClusterStatus, Drift, DriftLayer, DriftMode};
 use crate::api::conditions::{self, READY};
-use crate::api::defaults;
+use crate::api::defaults::{self, Resolved};
 use crate::api::machine::{MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
+use crate::kubeadm::pki::Pki;
 use crate::observability::metrics::LAYERS;
 use crate::runtime::ClusterAccess;
 
@@ -110,7 +111,7 @@ async fn unresolved(shared: &Shared, subject: &Subject, wait: Wait) -> Result<Ac
 
 async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, ReconcileError> {
     let mark = mark(subject);
-    let access = access(shared, subject);
+    let access = access(shared, subject, &mark);
     if let Some(access) = &access {
         watch_api(shared, subject, access).await;
     }
@@ -181,20 +182,34 @@ fn waiter(subject: &Subject) -> String {
     format!("cluster/{}", subject.name)
 }
 
-/// How the cluster is reached, once it has certificates and as long as it is not about to go.
-fn access(shared: &Shared, subject: &Subject) -> Option<ClusterAccess> {
+/// How the cluster is reached, once it has certificates and as long as it is not about to go. Those that are due are made anew;
+/// a failure to is one of the Cluster, and it is not tried again before its time.
+fn access(shared: &Shared, subject: &Subject, mark: &Mark) -> Option<ClusterAccess> {
     let spec = subject.resolved.as_ref()?;
     let identity = &subject.owner.cluster_uid;
     if subject.deleting() || !shared.has_certificates(identity) {
         return None;
     }
-    let pki = shared.certificates(identity).ok()?;
-    Some(ClusterAccess {
+    let pki = match shared.backoff.wait(&subject.uid, mark) {
+        Some(_) => shared.known_certificates(identity)?,
+        None => match shared.certificates(identity) {
+            Ok(pki) => pki,
+            Err(error) => {
+                shared.backoff.failed(&subject.uid, mark, &error);
+                return shared.known_certificates(identity).as_deref().map(|pki| reached(spec, pki));
+            }
+        },
+    };
+    Some(reached(spec, &pki))
+}
+
+fn reached(spec: &Resolved, pki: &Pki) -> ClusterAccess {
+    ClusterAccess {
         server: spec.url(),
         ca_certificate: pki.ca.certificate.clone(),
         client_certificate: pki.admin.certificate.clone(),
         client_key: pki.admin.key.clone(),
-    })
+    }
 }
 
 async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {

@@ -86,6 +86,8 @@ enum Next {
 impl Act {
     async fn perform(&mut self, step: Step) -> Result<Next, EffectError> {
         let name = step.name();
+        // What was known of the inside of its container counts no more, whatever comes of the step.
+        self.shared.memory.touched(&self.subject.uid);
         match step {
             // Images are pulled by an operation of their own, which many machines share.
             Step::PullImage => Ok(Next::LookAgain),

@@ -167,7 +167,9 @@ impl Run {
                     let label = json!({"metadata": {"labels": {"team": "a"}}});
                     drop(clusters.patch(&name, &parameters, &Patch::Merge(&label)).await);
                     let spec = json!({"spec": {"workers": [{"name": "pool", "replicas": 5}]}});
-                    if self.is_declared(&name) && clusters.patch(&name, &parameters, &Patch::Merge(&spec)).await.is_ok()
+                    if self.is_declared(&name)
+                        && self.owns(&name)
+                        && clusters.patch(&name, &parameters, &Patch::Merge(&spec)).await.is_ok()
                     {
                         self.gate.oracle.violated(format!("the spec of {name} was changed against its file"));
                     }
