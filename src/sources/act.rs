@@ -72,26 +72,35 @@ pub(super) async fn apply(
         .map_err(|error| ActError::of(|| format!("apply cluster {}", document.name), error))
 }
 
-/// Deletes exactly the Cluster that is meant, as it is now; whether its deletion has begun.
-pub(super) async fn delete(client: &Client, source: &str, name: &str, uid: &str) -> Result<bool, ActError> {
+/// What came of a deletion.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    /// It has begun now.
+    pub begun: bool,
+    /// The Cluster of that name as it is then; `None` where there is none.
+    pub left: Option<Cluster>,
+}
+
+/// Deletes exactly the Cluster that is meant, as it is now.
+pub(super) async fn delete(client: &Client, source: &str, name: &str, uid: &str) -> Result<Deletion, ActError> {
     let clusters: Api<Cluster> = Api::all(client.clone());
     let what = || format!("delete cluster {name}");
     let Some(cluster) = clusters.get_opt(name).await.map_err(|error| ActError::of(what, error))? else {
-        return Ok(true);
+        return Ok(Deletion { begun: false, left: None });
     };
     let live = Live::of(&cluster);
     let is_meant =
         live.uid == uid && live.source() == Some(source) && !live.annotations.contains_key(annotations::DETACH);
     // A deletion that would be refused is never sent: it could not be taken back.
     if !is_meant || live.is_protected() || live.is_deleting {
-        return Ok(false);
+        return Ok(Deletion { begun: false, left: Some(cluster) });
     }
     let preconditions =
         Preconditions { uid: Some(live.uid), resource_version: cluster.metadata.resource_version.clone() };
     let parameters = DeleteParams::default().preconditions(preconditions);
     match clusters.delete(name, &parameters).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Ok(answer) => Ok(Deletion { begun: true, left: answer.left() }),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Deletion { begun: false, left: None }),
         Err(error) => Err(ActError::of(what, error)),
     }
 }

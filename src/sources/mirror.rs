@@ -106,6 +106,14 @@ impl Mirror {
         }
     }
 
+    /// A Cluster turned out to be gone: it is not deleted, and told of, again until the watch shows so.
+    pub(super) fn gone(&self, name: &str, uid: &str) {
+        let mut state = self.lock();
+        if state.clusters.get(name).is_some_and(|(_, live)| live.uid == uid) {
+            state.clusters.remove(name);
+        }
+    }
+
     fn put_cluster(&self, cluster: &Cluster) {
         let (Some(name), version) = (cluster.metadata.name.clone(), version(&cluster.metadata)) else { return };
         let live = Live::of(cluster);

@@ -374,8 +374,12 @@ impl<'a> Task<'a> {
                 }
             }
             Action::Delete { cluster, uid, why } => {
-                let begun = act::delete(&shared.client, &self.name, &cluster, &uid).await?;
-                if begun {
+                let deletion = act::delete(&shared.client, &self.name, &cluster, &uid).await?;
+                match &deletion.left {
+                    Some(left) => shared.mirror.answered(left),
+                    None => shared.mirror.gone(&cluster, &uid),
+                }
+                if deletion.begun {
                     tracing::info!(%cluster, source = %self.name, reason = reason(why), "cluster deleted");
                 }
             }
