@@ -13,8 +13,9 @@ use super::exit::Exit;
 use super::get::{self, Selection};
 use super::history;
 use super::kinds::Which;
+use super::load::named_or_only_cluster;
+use crate::api::Machine;
 use crate::api::inside::{Command, LOG_LINES_MAX, decode};
-use crate::api::{Cluster, Machine};
 
 /// Longest time of one command in a machine, in seconds.
 const SECONDS: u64 = 60;
@@ -45,14 +46,8 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let client = daemon(context).await?;
-    let name = match args.name {
-        Some(name) => name,
-        None => super::load::the_only_cluster(&client).await?,
-    };
-    let known = Api::<Cluster>::all(client.clone()).get_metadata_opt(&name).await;
-    if known.map_err(|error| CliError::request(&format!("get cluster/{name}"), error))?.is_none() {
-        return Err(get::absent(&client, &name).await);
-    }
+    let name = named_or_only_cluster(args.name, &client).await?;
+    get::expect_cluster(&client, &name).await?;
     let directory = args.directory.unwrap_or_else(|| {
         let at = context.world.clock.now().strftime("%Y%m%d-%H%M%S").to_string();
         std::env::temp_dir().join(format!("kina-{name}-logs-{at}"))

@@ -16,7 +16,7 @@ use super::nodes::{self, Nodes};
 use super::output::{self, Format, Headings};
 use super::session::{Need, Session};
 use super::watch;
-use crate::api::Machine;
+use crate::api::{Cluster, Machine};
 use crate::apiserver::kind::Kind;
 use crate::sources::manifest::suggest;
 use crate::system::last_known::Sights;
@@ -265,6 +265,18 @@ pub async fn one(client: &Client, which: Which, name: &str) -> Result<Value, Cli
             let error = CliError::request(&attempted, error);
             Err(if error.exit() == Exit::NotFound { near(error, client, which, name).await } else { error })
         }
+    }
+}
+
+/// A Cluster of this name has to be there.
+///
+/// # Errors
+/// Where it is not, with the nearest that is, or the API does not answer.
+pub async fn expect_cluster(client: &Client, name: &str) -> Result<(), CliError> {
+    let found = Api::<Cluster>::all(client.clone()).get_metadata_opt(name).await;
+    match found.map_err(|error| CliError::request(&format!("get cluster/{name}"), error))? {
+        Some(_) => Ok(()),
+        None => Err(absent(client, name).await),
     }
 }
 

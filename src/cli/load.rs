@@ -41,10 +41,7 @@ struct Images {
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     let What::Image(args) = args.what;
     let client = daemon(context).await?;
-    let cluster = match args.name {
-        Some(name) => name,
-        None => the_only_cluster(&client).await?,
-    };
+    let cluster = named_or_only_cluster(args.name, &client).await?;
     let attempted = format!("load images into cluster/{cluster}");
     let body = serde_json::to_vec(&Load { images: args.images.clone(), machines: args.nodes }).unwrap_or_default();
     let request = http::Request::post(format!("{CLUSTERS_PATH}{cluster}/images"))
@@ -95,7 +92,13 @@ fn told(image: &str, machines: &[LoadedMachine]) -> String {
 }
 
 /// Who has one cluster need not name it.
-pub async fn the_only_cluster(client: &Client) -> Result<String, CliError> {
+///
+/// # Errors
+/// Where it is not named and there is none, or are several, or the API does not answer.
+pub async fn named_or_only_cluster(name: Option<String>, client: &Client) -> Result<String, CliError> {
+    if let Some(name) = name {
+        return Ok(name);
+    }
     let clusters = Api::<Cluster>::all(client.clone()).list_metadata(&ListParams::default()).await;
     let clusters = clusters.map_err(|error| CliError::request("list clusters", error))?.items;
     match &clusters[..] {

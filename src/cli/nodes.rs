@@ -1,7 +1,6 @@
 //! `kina get nodes`: the nodes of clusters as their Machines tell, also where a cluster does not answer.
 
 use jiff::Timestamp;
-use kube::Api;
 use serde_json::Value;
 
 use super::context::{Context, Failures};
@@ -10,7 +9,6 @@ use super::exit::Exit;
 use super::get::{self, Reader, Selection};
 use super::kinds::Which;
 use super::output::{self, Format, Headings};
-use crate::api::Cluster;
 use crate::apiserver::table::age;
 use crate::ui::table;
 
@@ -36,10 +34,7 @@ pub async fn show(
     reader: &Reader,
 ) -> Result<(), CliError> {
     if let Some(cluster) = &wanted.cluster {
-        let found = Api::<Cluster>::all(reader.client.clone()).get_metadata_opt(cluster).await;
-        if found.map_err(|error| CliError::request(&format!("get cluster/{cluster}"), error))?.is_none() {
-            return Err(get::absent(&reader.client, cluster).await);
-        }
+        get::expect_cluster(&reader.client, cluster).await?;
     }
     let mut selection = wanted.selection.clone();
     if let Some(cluster) = &wanted.cluster {

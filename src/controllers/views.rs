@@ -134,8 +134,16 @@ where
         ahead.written.insert(name, Arc::new(object));
     }
 
+    /// Notes what a write has left of an object: as it is now, or nothing.
+    pub fn left(&self, object: &K, left: Option<K>) {
+        match left {
+            Some(left) => self.wrote(left),
+            None => self.gone(object),
+        }
+    }
+
     /// Notes that an object is gone.
-    pub fn gone(&self, object: &K) {
+    fn gone(&self, object: &K) {
         let Some(uid) = object.meta().uid.clone() else { return };
         let name = object.name_any();
         let mut ahead = self.lock();

@@ -1,10 +1,5 @@
 //! Names of images, as containerd keeps them.
 
-/// How a node's containerd takes images from standard input, as kind does it: what the host has of other platforms is not
-/// there to be unpacked.
-pub(super) const IMPORT: [&str; 7] =
-    ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "--digests", "-"];
-
 /// The whole name of an image, as a node's containerd lists it: `nginx` is `docker.io/library/nginx:latest`.
 #[must_use]
 pub fn full(image: &str) -> String {

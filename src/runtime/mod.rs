@@ -13,6 +13,7 @@ pub(crate) mod contract;
 pub mod docker;
 mod error;
 pub mod image_name;
+mod import;
 mod labels;
 mod metered;
 pub mod sim;

@@ -1,6 +1,5 @@
 //! Images of the host into the machines of a cluster: only what is missing, read once, into all of them at once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,37 +111,36 @@ impl Loading {
     pub async fn run(self) -> Result<Vec<LoadedMachine>, RuntimeError> {
         let asked = self.machines.iter().map(|target| self.held(target));
         let held: Vec<Result<Held, String>> = join_all(asked).await;
-        let (mut outcomes, mut lacking) = (Vec::new(), BTreeMap::new());
-        let mut union: Vec<String> = Vec::new();
-        for (target, held) in self.machines.iter().zip(held) {
-            let mut outcome = LoadedMachine { machine: target.machine.clone(), ..LoadedMachine::default() };
-            match held {
-                Err(why) => outcome.error = Some(why),
-                Ok(held) => {
-                    let (present, missing): (Vec<_>, Vec<_>) =
-                        self.images.iter().partition(|(image, id)| held.has(&image_name::full(image), id));
-                    outcome.present = present.into_iter().map(|(image, _)| image.clone()).collect();
-                    outcome.loaded = missing.into_iter().map(|(image, _)| image.clone()).collect();
-                    union.extend(
-                        outcome.loaded.iter().filter(|image| !union.contains(image)).cloned().collect::<Vec<_>>(),
-                    );
-                    if let (false, Ok(id)) = (outcome.loaded.is_empty(), &target.container) {
-                        lacking.insert(id.clone(), outcomes.len());
-                    }
-                }
-            }
-            outcomes.push(outcome);
+        let judged = self.machines.iter().zip(held).map(|(target, held)| self.judge(target, held));
+        let mut outcomes: Vec<LoadedMachine> = judged.collect();
+        let wanted = |image: &String| outcomes.iter().any(|outcome| outcome.loaded.contains(image));
+        let missing: Vec<String> = self.images.iter().map(|(image, _)| image.clone()).filter(wanted).collect();
+        let lacking = self.machines.iter().zip(&outcomes).filter(|(_, outcome)| !outcome.loaded.is_empty());
+        let ids: Vec<ContainerId> = lacking.filter_map(|(target, _)| target.container.clone().ok()).collect();
+        if ids.is_empty() {
+            return Ok(outcomes);
         }
-        if !lacking.is_empty() {
-            let ids: Vec<ContainerId> = lacking.keys().cloned().collect();
-            for (id, error) in self.runtime.load_images(&ids, &union).await? {
-                if let Some(outcome) = lacking.get(&id).and_then(|index| outcomes.get_mut(*index)) {
-                    outcome.loaded.clear();
-                    outcome.error = Some(error.to_string());
-                }
+        for (id, error) in self.runtime.load_images(&ids, &missing).await? {
+            let of = self.machines.iter().position(|target| target.container.as_ref() == Ok(&id));
+            if let Some(outcome) = of.and_then(|index| outcomes.get_mut(index)) {
+                outcome.loaded.clear();
+                outcome.error = Some(error.to_string());
             }
         }
         Ok(outcomes)
+    }
+
+    /// What a machine has already, and what it is to get.
+    fn judge(&self, target: &Target, held: Result<Held, String>) -> LoadedMachine {
+        let machine = target.machine.clone();
+        let held = match held {
+            Ok(held) => held,
+            Err(why) => return LoadedMachine { machine, error: Some(why), ..LoadedMachine::default() },
+        };
+        let (present, missing): (Vec<_>, Vec<_>) =
+            self.images.iter().partition(|(image, id)| held.has(&image_name::full(image), id));
+        let names = |images: Vec<&(String, String)>| images.into_iter().map(|(image, _)| image.clone()).collect();
+        LoadedMachine { machine, present: names(present), loaded: names(missing), error: None }
     }
 
     /// What a machine has.

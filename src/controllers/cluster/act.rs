@@ -188,10 +188,7 @@ impl Act {
                     finalizer::remove(&clusters, &**cluster, annotations::CLUSTER_FINALIZER)
                 })
                 .await?;
-                match left {
-                    Some(left) => self.shared.clusters.wrote(left),
-                    None => self.shared.clusters.gone(cluster),
-                }
+                self.shared.clusters.left(cluster, left);
                 Ok(Next::Go)
             }
             // Records are written by the pass itself; images, addons and contexts have operations of their own.

@@ -42,10 +42,9 @@ use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
 use crate::api::cluster::{ClusterStatus, Drift, DriftLayer, DriftMode};
 use crate::api::conditions::{self, READY};
-use crate::api::defaults::{self, Resolved};
+use crate::api::defaults;
 use crate::api::machine::{MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
-use crate::kubeadm::pki::Pki;
 use crate::observability::metrics::LAYERS;
 use crate::runtime::ClusterAccess;
 
@@ -190,26 +189,18 @@ fn access(shared: &Shared, subject: &Subject, mark: &Mark) -> Option<ClusterAcce
     if subject.deleting() || !shared.has_certificates(identity) {
         return None;
     }
-    let pki = match shared.backoff.wait(&subject.uid, mark) {
-        Some(_) => shared.known_certificates(identity)?,
-        None => match shared.certificates(identity) {
-            Ok(pki) => pki,
-            Err(error) => {
-                shared.backoff.failed(&subject.uid, mark, &error);
-                return shared.known_certificates(identity).as_deref().map(|pki| reached(spec, pki));
-            }
-        },
-    };
-    Some(reached(spec, &pki))
-}
-
-fn reached(spec: &Resolved, pki: &Pki) -> ClusterAccess {
-    ClusterAccess {
+    if shared.backoff.wait(&subject.uid, mark).is_none()
+        && let Err(error) = shared.certificates(identity)
+    {
+        shared.backoff.failed(&subject.uid, mark, &error);
+    }
+    let pki = shared.known_certificates(identity)?;
+    Some(ClusterAccess {
         server: spec.url(),
         ca_certificate: pki.ca.certificate.clone(),
         client_certificate: pki.admin.certificate.clone(),
         client_key: pki.admin.key.clone(),
-    }
+    })
 }
 
 async fn watch_api(shared: &Shared, subject: &Subject, access: &ClusterAccess) {

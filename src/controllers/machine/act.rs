@@ -423,10 +423,7 @@ impl Act {
             finalizer::remove(&machines, &**machine, annotations::MACHINE_FINALIZER)
         })
         .await?;
-        match left {
-            Some(left) => self.shared.machines.wrote(left),
-            None => self.shared.machines.gone(machine),
-        }
+        self.shared.machines.left(machine, left);
         self.shared.waker.clusters.wake(&machine.spec.cluster);
         Ok(Next::Go)
     }

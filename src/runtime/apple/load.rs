@@ -9,6 +9,7 @@ use super::create::PLATFORM;
 use super::failure::failed;
 use super::process::Input;
 use super::{AppleRuntime, FILE_BYTES_MAX, STAGE_MODE};
+use crate::runtime::import::{IMPORT, not_imported};
 use crate::runtime::{Cause, ContainerId, RuntimeError, image_name};
 use crate::world::uuid;
 
@@ -53,16 +54,11 @@ impl AppleRuntime {
             Ok(output) if output.code == 0 => {}
             result => return Err(failed(OPERATION, object, &result)),
         }
-        let import = image_name::IMPORT.map(str::to_owned);
+        let import = IMPORT.map(str::to_owned);
         let each = ids.iter().map(|id| async {
             let input = Input::File(file.to_owned());
             let error = match self.run_inside(OPERATION, &id.0, &import, input, PULL, FILE_BYTES_MAX).await {
-                Ok(output) if output.code == 0 => return None,
-                Ok(output) => {
-                    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                    let message = format!("ctr ended with {}: {said}", output.code);
-                    RuntimeError::new(OPERATION, object, Cause::Unknown, message)
-                }
+                Ok(output) => not_imported(OPERATION, object, &output)?,
                 Err(error) => error,
             };
             Some((id.clone(), error))

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::exec;
 use super::failure::failed;
-use crate::runtime::{Cause, ContainerId, RuntimeError, image_name};
+use crate::runtime::import::{IMPORT, not_imported};
+use crate::runtime::{ContainerId, RuntimeError};
 
 /// So many pieces may wait for each node: the slowest sets the pace.
 const PIECES: usize = 8;
@@ -27,7 +28,7 @@ pub async fn images(
     for image in images {
         docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
     }
-    let import = image_name::IMPORT.map(str::to_owned);
+    let import = IMPORT.map(str::to_owned);
     let names: Vec<&str> = images.iter().map(String::as_str).collect();
     let (senders, receivers): (Vec<_>, Vec<_>) = ids.iter().map(|_| mpsc::channel(PIECES)).unzip();
     let nodes = ids.iter().zip(receivers).map(|(id, pieces)| exec::feed(docker, &id.0, &import, Some(stream(pieces))));
@@ -36,12 +37,7 @@ pub async fn images(
     read.map_err(|error| failed(OPERATION, &object, error))?;
     let outcomes = ids.iter().zip(ended).filter_map(|(id, ended)| {
         let error = match ended {
-            Ok(output) if output.code == 0 => return None,
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                let message = format!("ctr ended with {}: {said}", output.code);
-                RuntimeError::new(OPERATION, &object, Cause::Unknown, message)
-            }
+            Ok(output) => not_imported(OPERATION, &object, &output)?,
             Err(error) => failed(OPERATION, &object, error),
         };
         Some((id.clone(), error))

@@ -177,13 +177,15 @@ pub(super) fn load_images(tx: &mut Tx<'_>, id: &str, images: &[String]) -> Resul
     if !record.runs() {
         return Err((Cause::NotRunning, format!("container {id} is not running")));
     }
-    for image in images {
-        let mut loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
-        let name = image_name::full(image);
+    let before = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
+    let mut loaded = before.clone();
+    for name in images.iter().map(|image| image_name::full(image)) {
         if loaded.lines().all(|known| known != name) {
             loaded.push_str(&format!("{name}\n"));
-            tx.write(id, images::LOADED_PATH, 0o644, loaded);
         }
+    }
+    if loaded != before {
+        tx.write(id, images::LOADED_PATH, 0o644, loaded);
     }
     Ok(())
 }
