@@ -55,6 +55,8 @@ impl LocalEngine {
         let usual = cfg!(target_os = "macos").then(|| ["/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from));
         let path = surroundings.path.iter().cloned().chain(usual.into_iter().flatten()).collect();
         let docker = DockerRuntime::installed(surroundings, world.clone());
+        let moves = std::env::var("KINA_DOCKER_PIN_ADDRESSES").is_ok_and(|value| value == "false");
+        let docker = docker.map(|runtime| if moves { runtime.without_pinned_addresses() } else { runtime });
         let docker = docker.map(|runtime| (RuntimeName::Docker, Arc::new(runtime) as Arc<dyn Runtime>));
         Self {
             world,

@@ -67,13 +67,12 @@ pub struct Runtimes {
 
 impl Runtimes {
     /// What `auto` means here: what was named, else the one that is installed (Apple Container before Docker), and the
-    /// simulator only where none is. One that can carry nodes goes before one that cannot. One that does not answer counts
-    /// as installed: choosing another would be wrong. `None` where there is none at all.
+    /// simulator only where none is. One that does not answer counts as installed: choosing another would be wrong. `None`
+    /// where there is none at all.
     #[must_use]
     pub fn auto(&self) -> Option<RuntimeName> {
-        let real = || self.usable.iter().filter(|(name, _)| !matches!(name, RuntimeName::Sim | RuntimeName::Auto));
-        let able = || real().find(|(_, runtime)| runtime.capabilities().carries_nodes());
-        let installed = || able().or_else(|| real().next()).map(|(name, _)| *name);
+        let is_real = |name: &RuntimeName| !matches!(name, RuntimeName::Sim | RuntimeName::Auto);
+        let installed = || self.usable.keys().copied().find(is_real);
         let simulator = || self.usable.keys().copied().find(|name| *name == RuntimeName::Sim);
         self.named.or_else(installed).or_else(simulator)
     }
@@ -272,9 +271,7 @@ mod tests {
         let apple = AppleRuntime::installed(&directories, "/stages".into(), World::real()).unwrap();
         runtimes.usable.insert(RuntimeName::Apple, Arc::new(apple));
         assert_eq!(runtimes.auto(), Some(RuntimeName::Apple), "never the simulator where a runtime is installed");
-        runtimes.usable.insert(RuntimeName::Docker, Arc::clone(&runtime));
-        assert_eq!(runtimes.auto(), Some(RuntimeName::Docker), "what can carry nodes goes before what cannot");
-        runtimes.usable.insert(RuntimeName::Apple, runtime);
+        runtimes.usable.insert(RuntimeName::Docker, runtime);
         assert_eq!(runtimes.auto(), Some(RuntimeName::Apple), "Apple Container goes first");
         runtimes.named = Some(RuntimeName::Sim);
         assert_eq!(runtimes.auto(), Some(RuntimeName::Sim));

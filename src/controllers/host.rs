@@ -233,6 +233,9 @@ impl Host {
             // Whoever waits for the runtime to answer is not among the changed.
             tracing::info!(runtime = self.name.as_str(), "the runtime answers");
         }
+        if !self.runtime.capabilities().pins_addresses {
+            wake_for_moves(waker, &before, &listing);
+        }
         let began = listing.began;
         state.seen = Seen::Known(listing);
         state.waiting.retain(|waiter, moment| {
@@ -261,6 +264,22 @@ impl Host {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Machines whose neighbours came, went or moved: they are to be told.
+fn wake_for_moves(waker: &Waker, before: &Listing, now: &Listing) {
+    let mut moved = BTreeSet::new();
+    differing(&before.containers, &now.containers, |was, is| {
+        let place = |container: Option<&Arc<Container>>| container.and_then(|container| container.address);
+        if place(was) != place(is) {
+            moved.extend(is.or(was).and_then(|container| container.owner()).map(|owner| owner.cluster));
+        }
+    });
+    for container in &now.containers {
+        if container.owner().is_some_and(|owner| moved.contains(&owner.cluster)) {
+            waker.machines.wake(&container.name);
+        }
     }
 }
 

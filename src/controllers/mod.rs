@@ -17,6 +17,7 @@ pub mod drift;
 pub mod error;
 pub mod events;
 pub mod finalizer;
+pub mod forwarding;
 pub mod host;
 pub mod identity;
 pub mod limit;

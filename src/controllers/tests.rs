@@ -484,8 +484,11 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
         privileges: crate::runtime::Privileges::None,
         command: vec![],
     };
-    let network =
-        crate::runtime::NetworkSpec { name: "theirs".into(), subnet: "10.160.0.0/24".into(), labels: BTreeMap::new() };
+    let network = crate::runtime::NetworkSpec {
+        name: "theirs".into(),
+        subnet: Some("10.160.0.0/24".into()),
+        labels: BTreeMap::new(),
+    };
     house.sim.hands().add_network(&network).unwrap();
     house.sim.hands().add_container(&foreign).unwrap();
     house.create("dev", one_worker()).await;

@@ -10,6 +10,7 @@ pub mod config;
 pub mod containerd;
 pub mod documents;
 pub mod kubelet;
+pub mod overlay;
 pub mod patches;
 pub mod pki;
 pub mod token;

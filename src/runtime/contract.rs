@@ -76,7 +76,7 @@ impl Suite<'_> {
 
     fn network_spec(&self) -> NetworkSpec {
         let (a, b) = self.setup.subnet;
-        NetworkSpec { name: self.name("net"), subnet: format!("10.{a}.{b}.0/24"), labels: self.labels() }
+        NetworkSpec { name: self.name("net"), subnet: Some(format!("10.{a}.{b}.0/24")), labels: self.labels() }
     }
 
     fn spec(&self, name: &str) -> ContainerSpec {
@@ -158,7 +158,7 @@ impl Suite<'_> {
         let listed = self.list().await.networks.into_iter().find(|network| network.name == spec.name).unwrap();
         assert_eq!(
             (listed.subnet.clone(), listed.labels.get("dev.kina.cluster")),
-            (Some(spec.subnet), spec.labels.get("dev.kina.cluster"))
+            (spec.subnet, spec.labels.get("dev.kina.cluster"))
         );
         let id = self.create(&self.spec("user")).await;
         assert_eq!(cause(self.runtime.remove_network(&spec.name).await), Cause::InUse);

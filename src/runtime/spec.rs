@@ -17,21 +17,13 @@ use crate::api::node::{HostMount, Protocol};
 pub struct Capabilities {
     /// [`super::Runtime::events`] yields; otherwise it is polled.
     pub supports_events: bool,
-    /// A container keeps the address it was created with.
+    /// A container keeps the address it was created with. Otherwise it is given another one at every start, and
+    /// [`ContainerSpec::address`] is not heeded.
     pub pins_addresses: bool,
     /// API servers answer only while this process runs, since they run in it.
     pub ends_with_process: bool,
     /// Files of a container are read also while it does not run.
     pub reads_stopped: bool,
-}
-
-impl Capabilities {
-    /// Its containers can be nodes. What Kubernetes calls a node's address never changes: where a runtime cannot pin one, the
-    /// node would need one of its own on top of what it is given, which this version cannot make.
-    #[must_use]
-    pub fn carries_nodes(self) -> bool {
-        self.pins_addresses
-    }
 }
 
 /// The runtime itself.
@@ -143,8 +135,8 @@ pub struct ContainerSpec {
 pub struct NetworkSpec {
     /// Name.
     pub name: String,
-    /// Subnet in CIDR form, such as `10.160.3.0/24`.
-    pub subnet: String,
+    /// Subnet in CIDR form, such as `10.160.3.0/24`; without one the runtime chooses.
+    pub subnet: Option<String>,
     /// Owner labels.
     pub labels: Labels,
 }

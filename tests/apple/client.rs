@@ -106,7 +106,7 @@ fn file(path: &str, content: &str) -> NodeFile {
 async fn prepare(runtime: &dyn Runtime) {
     runtime.ensure_image(IMAGE).await.unwrap();
     let labels = spec("any").labels;
-    let network = NetworkSpec { name: "kina-dev".into(), subnet: "10.9.8.0/24".into(), labels: labels.clone() };
+    let network = NetworkSpec { name: "kina-dev".into(), subnet: Some("10.9.8.0/24".into()), labels: labels.clone() };
     runtime.create_network(&network).await.unwrap();
     runtime.create_volume(&VolumeSpec { name: "dev-1".into(), labels }).await.unwrap();
 }

@@ -19,6 +19,7 @@ mod drift;
 mod entropy;
 mod faults;
 mod faults_tests;
+mod moving;
 mod node_settings;
 mod stories;
 mod world;

@@ -317,7 +317,7 @@ fn something_foreign_under_a_wanted_name_is_never_touched() {
             .hands()
             .add_network(&kina::runtime::NetworkSpec {
                 name: "other".into(),
-                subnet: "192.168.7.0/24".into(),
+                subnet: Some("192.168.7.0/24".into()),
                 labels: BTreeMap::new(),
             })
             .unwrap();

@@ -134,11 +134,28 @@ where
     F: FnOnce(Simulation) -> Fut + Send + 'static,
     Fut: Future<Output = Simulation>,
 {
+    run_on(seed, true, story)
+}
+
+/// The same, on a runtime that gives a container another address at every start.
+pub fn run_where_addresses_move<F, Fut>(seed: u64, story: F) -> Run
+where
+    F: FnOnce(Simulation) -> Fut + Send + 'static,
+    Fut: Future<Output = Simulation>,
+{
+    run_on(seed, false, story)
+}
+
+fn run_on<F, Fut>(seed: u64, pins_addresses: bool, story: F) -> Run
+where
+    F: FnOnce(Simulation) -> Fut + Send + 'static,
+    Fut: Future<Output = Simulation>,
+{
     let body = move || {
         entropy::seed_thread(seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let simulation = Simulation::start(seed).await;
+            let simulation = Simulation::start(seed, pins_addresses).await;
             story(simulation).await.end().await
         })
     };
@@ -150,7 +167,7 @@ where
 }
 
 impl Simulation {
-    async fn start(seed: u64) -> Self {
+    async fn start(seed: u64, pins_addresses: bool) -> Self {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut world = World::simulated(seed, start);
         let files = Arc::new(MemoryFiles::new(Arc::clone(&world.clock)));
@@ -160,7 +177,7 @@ impl Simulation {
         let trace = Trace { lines: Arc::default(), start: tokio::time::Instant::now() };
         let faults = Faults::default();
         let gate = Arc::new(Recording(trace.clone(), Arc::clone(&faults)));
-        let options = SimOptions { gate, ..SimOptions::default() };
+        let options = SimOptions { gate, pins_addresses, ..SimOptions::default() };
         let simulator = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
         let store = SharedBytes::default();
         let system = system(&world, &home, &store, &simulator).await;

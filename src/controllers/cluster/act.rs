@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
@@ -16,11 +17,18 @@ use crate::api::machine::MachineRole;
 use crate::api::{API_VERSION, Cluster, Machine, MachineSpec, annotations};
 use crate::controllers::context::Shared;
 use crate::controllers::finalizer;
+use crate::controllers::forwarding;
 use crate::controllers::host::{Host, Seen, container};
 use crate::controllers::identity;
+use crate::controllers::machine::container::LOAD_BALANCER_INDEX;
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
-use crate::runtime::{Cause, ContainerId, RuntimeError};
+use crate::kubeadm::overlay::{self, Peers};
+use crate::kubeadm::units;
+use crate::runtime::{Cause, ContainerId, ExecRequest, RuntimeError};
+
+/// Longest wait for the load balancer to take where the machines are.
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// One effect on the world: everything that a Cluster does goes through here.
 pub(super) async fn effect<T, F>(
@@ -171,6 +179,7 @@ impl Act {
             Step::CreateNetwork => self.create_network(name).await,
             Step::CreateBalancer => self.create_balancer(name).await,
             Step::WriteBackends => self.write_backends(name).await,
+            Step::Connect(peers) => self.connect(name, &peers).await,
             Step::StartBalancer => self.start_balancer(name).await,
             Step::RemoveBalancer => match self.balancer() {
                 Some(id) => self.remove_container(name, &id).await,
@@ -209,8 +218,9 @@ impl Act {
 
     async fn create_network(&self, step: &'static str) -> Result<Next, EffectError> {
         let Some(spec) = &self.subject.resolved else { return Ok(Next::LookAgain) };
-        let network = balancer::network(&self.subject.name, spec, &self.subject.owner);
         let runtime = &self.host()?.runtime;
+        let pins = runtime.capabilities().pins_addresses;
+        let network = balancer::network(&self.subject.name, spec, &self.subject.owner, pins);
         let made =
             effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_network(&network).await?) })
                 .await;
@@ -254,10 +264,30 @@ impl Act {
             return Ok(Next::LookAgain);
         };
         let backends = balancer::backends(now.machines.iter().map(|machine| &**machine));
-        let files = balancer::files(&backends);
         let runtime = &self.host()?.runtime;
+        let address = now.resolved.as_ref().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
+        let stays = address.filter(|_| !runtime.capabilities().pins_addresses);
+        let files = balancer::files(&backends, stays);
         effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
         self.shared.memory.keep_text(&self.subject.uid, "backends", &now.backends_hash(&id.to_string()));
+        Ok(Next::Go)
+    }
+
+    async fn connect(&self, step: &'static str, peers: &Peers) -> Result<Next, EffectError> {
+        let Some(id) = self.balancer() else { return Ok(Next::LookAgain) };
+        let runtime = &self.host()?.runtime;
+        let stdin = Some(overlay::text(peers).into_bytes());
+        let request = ExecRequest { command: overlay::command(), stdin, timeout: CONNECT_WITHIN };
+        let name = format!("{}-lb", self.subject.name);
+        let output =
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(&id, &request).await?) });
+        let output = output.await?;
+        if output.code != 0 {
+            let message = units::tail(&String::from_utf8_lossy(&output.stderr), 3);
+            let command = "tell where the machines are".to_owned();
+            return Err(EffectError::Command { command, node: name, code: output.code, message });
+        }
+        forwarding::told(&self.shared.memory, &self.subject.uid, &id, peers);
         Ok(Next::Go)
     }
 

@@ -112,7 +112,9 @@ pub async fn remains(
     runtime: RuntimeName,
 ) -> Result<Result<Option<Remains>, Wait>, ReconcileError> {
     const PROOF: &str = "earlier clusters";
-    let Some(Seen::Known(listing)) = shared.host(runtime).map(|host| host.seen()) else { return Ok(Ok(None)) };
+    let Some(host) = shared.host(runtime) else { return Ok(Ok(None)) };
+    let Seen::Known(listing) = host.seen() else { return Ok(Ok(None)) };
+    let pins = host.runtime.capabilities().pins_addresses;
     let things = Things::of_cluster(&listing, &subject.owner);
     let identities = things.identities();
     if identities.is_empty() || identities.contains(&subject.owner.cluster_uid) {
@@ -141,7 +143,7 @@ pub async fn remains(
         }
         return Ok(Err(Wait::Observing));
     }
-    Ok(examine(&things, &subject.name, &identities).map_err(Wait::NotAdopted).and_then(|found| {
+    Ok(examine(&things, &subject.name, &identities, pins).map_err(Wait::NotAdopted).and_then(|found| {
         let has_keys = shared.has_certificates(&found.identity);
         if found.machines > 0 && !has_keys {
             let directory = shared.context.pki_directory.join(&found.identity);
@@ -153,7 +155,12 @@ pub async fn remains(
 }
 
 /// What all the things say together.
-fn examine(things: &Things<'_>, name: &str, identities: &BTreeSet<String>) -> Result<Remains, String> {
+fn examine(
+    things: &Things<'_>,
+    name: &str,
+    identities: &BTreeSet<String>,
+    pins_addresses: bool,
+) -> Result<Remains, String> {
     let mut each = identities.iter();
     let (Some(identity), None) = (each.next(), each.next()) else {
         let uids: Vec<&str> = identities.iter().map(String::as_str).collect();
@@ -176,7 +183,9 @@ fn examine(things: &Things<'_>, name: &str, identities: &BTreeSet<String>) -> Re
         return Err("its machines were made from different specs".to_owned());
     }
     let planes_first = |container: &&(&Container, OwnerLabels)| container.1.role != Some(Role::ControlPlane);
-    let subnet = things.networks.iter().find_map(|(network, _)| network.subnet.as_ref()?.parse().ok());
+    // Where the runtime does not pin addresses, its networks have subnets of their own.
+    let mut networks = things.networks.iter().filter(|_| pins_addresses);
+    let subnet = networks.find_map(|(network, _)| network.subnet.as_ref()?.parse().ok());
     let balancer = things.containers.iter().find(|(_, owner)| owner.role == Some(Role::LoadBalancer));
     Ok(Remains {
         identity: identity.clone(),

@@ -9,7 +9,7 @@ use crate::api::machine::MachineRole;
 use crate::api::node::Protocol;
 use crate::controllers::identity;
 use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
-use crate::kubeadm::{API_PORT, balancer};
+use crate::kubeadm::{API_PORT, balancer, overlay};
 use crate::runtime::{ContainerSpec, NetworkSpec, NodeFile, OwnerLabels, Privileges, PublishedPort, Resources, Role};
 
 /// Labels of the load balancer.
@@ -18,11 +18,13 @@ pub fn owner(cluster: &OwnerLabels) -> OwnerLabels {
     OwnerLabels { role: Some(Role::LoadBalancer), ..cluster.clone() }
 }
 
-/// The network.
+/// The network. Where the runtime does not pin addresses, those of the Cluster's subnet are on top of its network, which has
+/// whatever subnet the runtime gives it.
 #[must_use]
-pub fn network(name: &str, spec: &Resolved, owner: &OwnerLabels) -> NetworkSpec {
+pub fn network(name: &str, spec: &Resolved, owner: &OwnerLabels, pins_addresses: bool) -> NetworkSpec {
     let labels = OwnerLabels { spec_hash: Some(identity::of_network(spec)), ..owner.clone() }.to_labels();
-    NetworkSpec { name: format!("kina-{name}"), subnet: spec.node_subnet.to_string(), labels }
+    let subnet = pins_addresses.then(|| spec.node_subnet.to_string());
+    NetworkSpec { name: format!("kina-{name}"), subnet, labels }
 }
 
 /// The image of the load balancer: the one that the control planes need anyway.
@@ -67,16 +69,16 @@ pub fn hash(wanted: &ContainerSpec) -> String {
     container::hash(&ContainerSpec { image: String::new(), ..wanted.clone() })
 }
 
-/// The files that tell it the control planes.
+/// The files that tell it the control planes, and its own address where that is on top of the runtime's.
 #[must_use]
-pub fn files(backends: &[Ipv4Addr]) -> Vec<NodeFile> {
-    let files = balancer::files(backends);
+pub fn files(backends: &[Ipv4Addr], stays: Option<Ipv4Addr>) -> Vec<NodeFile> {
+    let files = stays.into_iter().flat_map(overlay::files).chain(balancer::files(backends));
     let file = |(path, content): (&str, String)| NodeFile {
         path: path.to_owned(),
         mode: 0o644,
         content: content.into_bytes(),
     };
-    files.into_iter().map(file).collect()
+    files.map(file).collect()
 }
 
 /// Addresses of the control planes that are not about to go, in order.

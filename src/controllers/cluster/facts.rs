@@ -7,6 +7,7 @@ use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::clusters_api::Unwell;
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
 /// Everything that is known when planning.
@@ -105,6 +106,8 @@ pub struct BalancerFacts {
     pub state: ContainerState,
     /// It was made from the spec as it is now, and nobody changed it.
     pub current: bool,
+    /// Where the machines are, if it runs and does not know.
+    pub untold: Option<Peers>,
 }
 
 /// One Machine, as its status tells.

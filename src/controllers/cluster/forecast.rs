@@ -66,7 +66,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
     let subnet = spec.networking.node_subnet.clone().unwrap_or_default();
     let current = facts.iter().all(|machine| machine.of_this_cluster);
     let network = Found::Ours(NetworkFacts { current, subnet });
-    let balancer = Found::Ours(BalancerFacts { state: ContainerState::Running, current });
+    let balancer = Found::Ours(BalancerFacts { state: ContainerState::Running, current, untold: None });
     let (network, balancer) = if is_there { (network, balancer) } else { (Found::Absent, Found::Absent) };
     let answers = facts.iter().any(|machine| machine.is_control_plane() && machine.ready);
     Facts {
@@ -185,7 +185,7 @@ impl World {
             Step::CreateNetwork => *network = Found::Ours(NetworkFacts { current: true, subnet }),
             Step::RemoveNetwork => *network = Found::Absent,
             Step::CreateBalancer => {
-                *balancer = Found::Ours(BalancerFacts { state: ContainerState::Created, current: true });
+                *balancer = Found::Ours(BalancerFacts { state: ContainerState::Created, current: true, untold: None });
             }
             Step::StartBalancer => {
                 if let Found::Ours(balancer) = balancer {

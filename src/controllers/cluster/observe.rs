@@ -16,9 +16,10 @@ use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::ApiView;
 use crate::controllers::context::Shared;
 use crate::controllers::contexts::Wished;
+use crate::controllers::forwarding;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
-use crate::controllers::machine::container;
+use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
 use crate::controllers::machine::observe::is_paused;
 use crate::kubeconfig::{ContextEntry, Current, Edit};
 use crate::runtime::{ClusterAccess, Container, ContainerSpec, Network, OwnerLabels};
@@ -239,10 +240,18 @@ fn on_hosts(shared: &Shared, subject: &Subject) -> (HostFacts, Option<String>) {
         fresh &= listing.began > wished;
         if Some(*name) == main {
             let found = host::network(&listing, &format!("kina-{}", subject.name), &subject.owner);
-            network = map(found, |network| network_facts(subject, network));
+            let pins = host.runtime.capabilities().pins_addresses;
+            network = map(found, |network| network_facts(subject, network, pins));
             let found = host::container(&listing, &format!("{}-lb", subject.name), &subject.owner);
             balancer_id = found.ours().map(|container| container.id.to_string());
-            balancer = map(found, |container| balancer_facts(subject, container));
+            balancer = map(found, |container| {
+                let address =
+                    subject.resolved.as_ref().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
+                let untold = address.filter(|_| !pins).and_then(|own| {
+                    forwarding::untold(&shared.memory, &subject.uid, &listing, &subject.owner, container, own)
+                });
+                BalancerFacts { untold, ..balancer_facts(subject, container) }
+            });
         }
         let accounted = accounted_for(subject, Some(*name) == main);
         let others = owned.into_iter().filter(|(_, object)| !accounted.contains(object));
@@ -280,10 +289,10 @@ fn map<T, U>(found: Found<T>, facts: impl FnOnce(&T) -> U) -> Found<U> {
     }
 }
 
-fn network_facts(subject: &Subject, network: &Network) -> NetworkFacts {
+fn network_facts(subject: &Subject, network: &Network, pins: bool) -> NetworkFacts {
     let wanted = subject.resolved.as_ref().map(|spec| spec.node_subnet.to_string());
     let subnet = network.subnet.clone();
-    NetworkFacts { current: subnet.is_none() || subnet == wanted, subnet: subnet.unwrap_or_default() }
+    NetworkFacts { current: !pins || subnet.is_none() || subnet == wanted, subnet: subnet.unwrap_or_default() }
 }
 
 fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
@@ -293,7 +302,7 @@ fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
         let wanted = ContainerSpec { image: container.image.clone(), ..wanted };
         hash == Some(balancer::hash(&wanted)) && container::altered(&wanted, container).is_empty()
     });
-    BalancerFacts { state: container.state, current }
+    BalancerFacts { state: container.state, current, untold: None }
 }
 
 fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Option<MachineFacts> {

@@ -8,6 +8,7 @@ use crate::api::defaults::Resolved;
 use crate::api::machine::Turn;
 use crate::controllers::drift::Finding;
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
 use super::adopt::{self, Earlier, Slot};
@@ -29,6 +30,8 @@ pub enum Step {
     CreateBalancer,
     /// Tells it the control planes.
     WriteBackends,
+    /// Tells it where the machines are.
+    Connect(Peers),
     /// Starts it.
     StartBalancer,
     /// Removes it.
@@ -86,6 +89,7 @@ impl Step {
             Self::PullImage => "PullingImage",
             Self::CreateBalancer => "CreatingLoadBalancer",
             Self::WriteBackends => "WritingBackends",
+            Self::Connect(_) => "Connecting",
             Self::StartBalancer => "StartingLoadBalancer",
             Self::RemoveBalancer => "RemovingLoadBalancer",
             Self::RemoveNetwork => "RemovingNetwork",
@@ -252,9 +256,15 @@ fn balance(facts: &Facts, balancer: &Found<BalancerFacts>, known: bool, repairs:
                 plan.steps.extend([Step::WriteBackends, Step::StartBalancer]);
             }
         }
-        Found::Ours(_) if !facts.backends_current && has_backends => plan.steps.push(Step::WriteBackends),
-        // What else differs is looked at later.
-        Found::Ours(_) => plan.network_ready = plan.findings.is_empty(),
+        Found::Ours(found) => {
+            plan.steps.extend(found.untold.clone().map(Step::Connect));
+            if !facts.backends_current && has_backends {
+                plan.steps.push(Step::WriteBackends);
+            } else {
+                // What else differs is looked at later.
+                plan.network_ready = plan.findings.is_empty();
+            }
+        }
     }
 }
 

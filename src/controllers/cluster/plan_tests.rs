@@ -14,6 +14,7 @@ use crate::api::defaults::{self, HostDefaults, Resolved};
 use crate::api::machine::{BootstrapMethod, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
 /// A cluster's world.
@@ -99,12 +100,17 @@ impl Model {
             Step::PullImage => self.facts.image_present = true,
             Step::CreateBalancer => {
                 let state = ContainerState::Created;
-                *self.host().1 = Found::Ours(BalancerFacts { state, current: true });
+                *self.host().1 = Found::Ours(BalancerFacts { state, current: true, untold: None });
             }
             Step::WriteBackends => self.facts.backends_current = true,
             Step::StartBalancer => {
                 if let Found::Ours(balancer) = self.host().1 {
-                    balancer.state = ContainerState::Running;
+                    (balancer.state, balancer.untold) = (ContainerState::Running, Some(Peers::new()));
+                }
+            }
+            Step::Connect(_) => {
+                if let Found::Ours(balancer) = self.host().1 {
+                    assert!(balancer.untold.take().is_some(), "it runs and does not know");
                 }
             }
             Step::RemoveBalancer => *self.host().1 = Found::Absent,

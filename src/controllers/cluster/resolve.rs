@@ -136,9 +136,6 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
     let Some(host) = shared.host(runtime) else {
         return Err(Wait::RuntimeUnsupported(runtime.as_str()));
     };
-    if !host.runtime.capabilities().carries_nodes() {
-        return Err(Wait::AddressesMove(runtime.as_str()));
-    }
     let listing = match host.seen() {
         Seen::Known(listing) => listing,
         Seen::Unknown(message) => return Err(Wait::RuntimeSilent(message)),

@@ -9,8 +9,6 @@ pub enum Wait {
     Unresolved(String),
     /// This Kina cannot drive the runtime that the spec names.
     RuntimeUnsupported(&'static str),
-    /// Nodes would have another address after every start, which this Kina cannot follow.
-    AddressesMove(&'static str),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -56,7 +54,7 @@ impl Wait {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeUnsupported(_) | Self::AddressesMove(_) => "RuntimeUnsupported",
+            Self::RuntimeUnsupported(_) => "RuntimeUnsupported",
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -89,11 +87,6 @@ impl Wait {
                     "this version of Kina cannot drive the runtime `{name}`, or it is not installed: use another one"
                 )
             }
-            Self::AddressesMove(name) => format!(
-                "the runtime `{name}` gives a container another address at every start, and this version of Kina cannot make \
-                 nodes that keep theirs on it: use `runtime: docker`, or simulate (`runtime: sim`, or KINA_RUNTIME=sim when \
-                 Kina starts)"
-            ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
             Self::NameTaken(what, name) => {
@@ -128,11 +121,7 @@ impl Wait {
     pub fn stalls(&self) -> bool {
         matches!(
             self,
-            Self::NameTaken(..)
-                | Self::NotAdopted(_)
-                | Self::RecreateNotAllowed
-                | Self::RuntimeUnsupported(_)
-                | Self::AddressesMove(_)
+            Self::NameTaken(..) | Self::NotAdopted(_) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_)
         )
     }
 }

@@ -16,10 +16,12 @@ use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{CORDONED, call, call_unless_gone};
 use crate::controllers::context::Shared;
 use crate::controllers::finalizer;
+use crate::controllers::forwarding;
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
 use crate::kubeadm::kubelet::{self, Amount};
+use crate::kubeadm::overlay::{self, Peers};
 use crate::kubeadm::units::{self, Unit};
 use crate::kubeadm::{
     BootstrapToken, CONFIG_PATH, ClusterFacts, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts, config,
@@ -94,6 +96,7 @@ impl Act {
             Step::CreateVolume => self.create_volume(name).await,
             Step::CreateContainer => self.create_container(name).await,
             Step::StartContainer => self.start_container(name).await,
+            Step::Connect(peers) => self.connect(name, &peers).await,
             Step::ConfigureContainerd => self.configure_containerd(name).await,
             Step::WriteFiles => self.write_files(name).await,
             Step::StartBootstrap => {
@@ -160,8 +163,11 @@ impl Act {
         let Some(id) = self.id() else { return Ok(Next::LookAgain) };
         let runtime = &self.subject.host.runtime;
         let name = &self.subject.name;
-        if let Some(file) = self.reservation(step).await? {
-            let files = [file];
+        let mut files: Vec<NodeFile> = self.reservation(step).await?.into_iter().collect();
+        if let Some(address) = self.subject.overlay_address() {
+            files.extend(overlay::node_files(address).into_iter().map(|(path, content)| readable(path, content)));
+        }
+        if !files.is_empty() {
             effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
         }
         effect(&self.handle, name, step, || async { Ok(runtime.start_container(&id).await?) }).await?;
@@ -177,12 +183,15 @@ impl Act {
         let runtime = &self.subject.host.runtime;
         let host = effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.info().await?) }).await?;
         let host = Amount { cpu_millis: host.cpus * 1_000, memory_bytes: host.memory_bytes };
-        let file = |reserved| NodeFile {
-            path: kubelet::DROP_IN_PATH.to_owned(),
-            mode: 0o644,
-            content: kubelet::drop_in(reserved).into_bytes(),
-        };
+        let file = |reserved| readable(kubelet::DROP_IN_PATH, kubelet::drop_in(reserved));
         Ok(kubelet::reserved(host, cpu_millis, memory_bytes).map(file))
+    }
+
+    async fn connect(&self, step: &'static str, peers: &Peers) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        self.run_with(step, overlay::command(), Some(overlay::text(peers))).await?;
+        forwarding::told(&self.shared.memory, &self.subject.uid, &id, peers);
+        Ok(Next::Go)
     }
 
     /// The container of ours: the one just made, or the one that the last listing shows.
@@ -333,11 +342,20 @@ impl Act {
     }
 
     async fn run(&self, step: &'static str, command: Vec<String>) -> Result<(), EffectError> {
+        self.run_with(step, command, None).await
+    }
+
+    async fn run_with(
+        &self,
+        step: &'static str,
+        command: Vec<String>,
+        stdin: Option<String>,
+    ) -> Result<(), EffectError> {
         let Some(id) = self.id() else { return Err(EffectError::Cancelled) };
         let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
         let what = words.join(" ");
         let runtime = &self.subject.host.runtime;
-        let request = ExecRequest { command, stdin: None, timeout: COMMAND_WITHIN };
+        let request = ExecRequest { command, stdin: stdin.map(String::into_bytes), timeout: COMMAND_WITHIN };
         let output =
             effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(&id, &request).await?) }).await?;
         if output.code == 0 {
@@ -431,6 +449,10 @@ impl Act {
     fn client(&self) -> Result<kube::Client, EffectError> {
         self.shared.api.client(&self.subject.cluster_uid).ok_or(EffectError::Cancelled)
     }
+}
+
+fn readable(path: &str, content: String) -> NodeFile {
+    NodeFile { path: path.to_owned(), mode: 0o644, content: content.into_bytes() }
 }
 
 fn cause(error: &EffectError) -> Option<Cause> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::ContainerState;
 
@@ -119,6 +120,8 @@ pub struct ContainerFacts {
     pub current: bool,
     /// What somebody else changed: field, wanted, seen.
     pub altered: Vec<(&'static str, String, String)>,
+    /// Where the others are, if it runs and does not know.
+    pub untold: Option<Peers>,
 }
 
 /// What is inside the container.

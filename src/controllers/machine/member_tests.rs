@@ -12,7 +12,7 @@ use crate::runtime::ContainerState;
 
 /// A control plane in which kubeadm was at work, and did not get to its end.
 fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new() };
+    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
     Facts {
         role: MachineRole::ControlPlane,
         method,
@@ -90,8 +90,12 @@ fn a_control_plane_that_stopped_leaves_etcd_before_it_goes() {
     (facts.deleting, facts.was_node, facts.recorded) = (true, true, true);
     facts.inside = Inside::NotAsked { bootstrapped: false };
     let host = |container| HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container };
-    let stopped =
-        ContainerFacts { state: ContainerState::Stopped { exit_code: Some(137) }, current: true, altered: Vec::new() };
+    let stopped = ContainerFacts {
+        state: ContainerState::Stopped { exit_code: Some(137) },
+        current: true,
+        altered: Vec::new(),
+        untold: None,
+    };
     // The others may lack it for their majority, so that their API is away.
     facts.host = host(Found::Ours(stopped));
     assert_eq!(plan(&facts).steps, [Step::StartContainer]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{self, NodeView, SeenTaint};
 use crate::controllers::context::Shared;
+use crate::controllers::forwarding;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
 use crate::controllers::node_labels;
@@ -92,6 +94,12 @@ impl Subject {
     pub fn container(&self) -> Option<Arc<Container>> {
         let Seen::Known(listing) = self.host.seen() else { return None };
         host::container(&listing, &self.name, &self.owner).ours().cloned()
+    }
+
+    /// Its address that stays, where the runtime has others for it.
+    #[must_use]
+    pub fn overlay_address(&self) -> Option<Ipv4Addr> {
+        self.wanted.address.filter(|_| !self.host.runtime.capabilities().pins_addresses)
     }
 
     /// What its Cluster is about.
@@ -294,7 +302,12 @@ fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Arc<Contain
     let facts = match &container {
         Found::Absent => Found::Absent,
         Found::Foreign => Found::Foreign,
-        Found::Ours(container) => Found::Ours(container_facts(subject, container)),
+        Found::Ours(container) => {
+            let untold = subject.overlay_address().and_then(|own| {
+                forwarding::untold(&shared.memory, &subject.uid, &listing, &cluster_owner, container, own)
+            });
+            Found::Ours(ContainerFacts { untold, ..container_facts(subject, container) })
+        }
     };
     let volume = match host::volume(&listing, &subject.name, &volume_owner(&subject.owner)) {
         Found::Absent => Found::Absent,
@@ -305,8 +318,9 @@ fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Arc<Contain
         fresh: listing.began > wish(shared, subject),
         network: host::network(&listing, &subject.wanted.network, &cluster_owner).ours().is_some_and(|network| {
             let subnet = network.subnet.as_deref().and_then(|subnet| subnet.parse::<Cidr>().ok());
-            // One that is about to be made anew has another subnet still.
-            subnet.is_none_or(|subnet| subject.wanted.address.is_none_or(|address| subnet.contains(address)))
+            // One that is about to be made anew has another subnet still; where addresses move, any does.
+            subject.overlay_address().is_some()
+                || subnet.is_none_or(|subnet| subject.wanted.address.is_none_or(|address| subnet.contains(address)))
         }),
         volume,
         container: facts,
@@ -325,7 +339,7 @@ fn container_facts(subject: &Subject, container: &Container) -> ContainerFacts {
     let current = hash == Some(container::hash(&subject.wanted));
     // One that was made from another spec differs as it should.
     let altered = if current { container::altered(&subject.wanted, container) } else { Vec::new() };
-    ContainerFacts { state: container.state, current, altered }
+    ContainerFacts { state: container.state, current, altered, untold: None }
 }
 
 fn api_facts(subject: &Subject, view: &clusters_api::ApiView) -> ApiFacts {

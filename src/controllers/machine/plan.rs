@@ -13,6 +13,7 @@ use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::drift::{Finding, Repair};
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::ContainerState;
 
@@ -37,6 +38,8 @@ pub enum Step {
     CreateContainer,
     /// Starts it.
     StartContainer,
+    /// Tells it where the others of its cluster are.
+    Connect(Peers),
     /// Restarts the node's containerd with the patches of its configuration.
     ConfigureContainerd,
     /// Writes kubeadm's configuration, and keys where it is a control plane.
@@ -82,6 +85,7 @@ impl Step {
             Self::CreateVolume => "CreatingVolume",
             Self::CreateContainer => "CreatingContainer",
             Self::StartContainer => "StartingContainer",
+            Self::Connect(_) => "Connecting",
             Self::ConfigureContainerd => "ConfiguringContainerd",
             Self::WriteFiles => "WritingFiles",
             Self::StartBootstrap => "StartingBootstrap",
@@ -138,6 +142,7 @@ impl Plan {
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = if facts.deleting { removal::removal(facts) } else { life(facts) };
     plan.bootstrapped |= facts.recorded;
+    connect(facts, &mut plan);
     let destroys = plan.steps.iter().any(Step::destroys);
     let fresh = matches!(facts.host, HostFacts::Known { fresh: true, .. });
     let orphaned = facts.deleting && facts.cluster == ClusterState::Deleting { orphan: true };
@@ -149,6 +154,18 @@ pub fn plan(facts: &Facts) -> Plan {
         plan.wait = Some(Wait::Observing);
     }
     plan
+}
+
+/// Whoever runs is told where the others are, before anything else that needs them.
+fn connect(facts: &Facts, plan: &mut Plan) {
+    let HostFacts::Known { container: Found::Ours(ContainerFacts { untold: Some(peers), .. }), .. } = &facts.host
+    else {
+        return;
+    };
+    let goes = plan.steps.iter().any(Step::destroys);
+    if !goes && !facts.cluster.ends() && facts.cluster != ClusterState::Paused {
+        plan.steps.insert(0, Step::Connect(peers.clone()));
+    }
 }
 
 fn life(facts: &Facts) -> Plan {

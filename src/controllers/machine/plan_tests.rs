@@ -12,6 +12,7 @@ use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::drift::Repair;
 use crate::controllers::host::Found;
+use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::ContainerState;
 
@@ -49,6 +50,8 @@ struct Model {
     destroyed_without_wish: bool,
     /// Its containerd is to be patched.
     patched: bool,
+    /// The runtime gives it another address at every start.
+    moves: bool,
     containerd: Containerd,
 }
 
@@ -135,14 +138,18 @@ impl Model {
                 // It ran here before: what is there of its image is not looked for once it goes.
                 assert!(self.image || self.deleting);
                 let state = ContainerState::Created;
-                self.container = Some(ContainerFacts { state, current: true, altered: Vec::new() });
+                self.container = Some(ContainerFacts { state, current: true, altered: Vec::new(), untold: None });
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
                 self.containerd = if self.patched { Containerd::Outdated } else { Containerd::Current };
+            }
+            Step::Connect(_) => {
+                let container = self.container.as_mut().filter(|c| c.state == ContainerState::Running);
+                assert!(container.and_then(|container| container.untold.take()).is_some(), "it runs and does not know");
             }
             Step::ConfigureContainerd => self.containerd = Containerd::Current,
             Step::StartContainer => {
                 if let Some(container) = &mut self.container {
-                    container.state = ContainerState::Running;
+                    (container.state, container.untold) = (ContainerState::Running, self.moves.then(Peers::new));
                 }
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
             }
@@ -207,6 +214,7 @@ fn container() -> impl Strategy<Value = Option<ContainerFacts>> {
             state,
             current,
             altered,
+            untold: None,
         }),
     )
 }
@@ -229,9 +237,13 @@ prop_compose! {
         turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
         image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..5,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
-        fresh in any::<bool>(), ailing in 0_u8..3, patched in any::<bool>(),
+        fresh in any::<bool>(), ailing in 0_u8..3, (patched, moves) in any::<(bool, bool)>(),
     ) -> Model {
         let was_node = stage >= 2;
+        let mut container = container;
+        if let Some(container) = container.as_mut().filter(|c| moves && c.state == ContainerState::Running) {
+            container.untold = Some(Peers::new());
+        }
         let mut node = node;
         if ailing == 2 {
             (node.ready, node.renewed) = (false, false);
@@ -270,6 +282,7 @@ prop_compose! {
             gone: false,
             destroyed_without_wish: false,
             patched,
+            moves,
             containerd: if patched { Containerd::Outdated } else { Containerd::Current },
         }
     }
@@ -378,7 +391,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
 
     // Its volume is there, and empty: an empty cluster under the old name would be no better.
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new() };
+    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
     facts.host =
         HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container: Found::Ours(container) };
     let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
@@ -403,7 +416,12 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
             fresh: true,
             network: true,
             volume: Found::Ours(()),
-            container: Found::Ours(ContainerFacts { state: ContainerState::Running, current: true, altered: vec![] }),
+            container: Found::Ours(ContainerFacts {
+                state: ContainerState::Running,
+                current: true,
+                altered: vec![],
+                untold: None,
+            }),
         },
         image_present: true,
         was_node: true,
@@ -470,6 +488,7 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
         gone: false,
         destroyed_without_wish: false,
         patched: false,
+        moves: false,
         containerd: Containerd::Current,
     };
     let planned = plan(&model.facts());
@@ -491,7 +510,12 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
 
 #[test]
 fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluster_is_lost_by_it() {
-    let stopped = ContainerFacts { state: ContainerState::Stopped { exit_code: None }, current: true, altered: vec![] };
+    let stopped = ContainerFacts {
+        state: ContainerState::Stopped { exit_code: None },
+        current: true,
+        altered: vec![],
+        untold: None,
+    };
     let mut facts = Facts {
         role: MachineRole::Worker,
         method: BootstrapMethod::Join,

@@ -18,6 +18,8 @@ pub const ARCHITECTURE: &str = "arm64";
 const NODE_MEMORY: &str = "2048m";
 /// What anything else has: a load balancer is a shell and what it calls.
 const SMALL_MEMORY: &str = "512m";
+/// Largest packet of a machine's network, as anywhere else: Apple's own 1280 is little for what nodes wrap into each other.
+const MTU: u16 = 1500;
 /// Longest name since 1.2.0.
 const NAME_MAX: usize = 63;
 
@@ -55,7 +57,7 @@ pub fn container(
     let unlimited = if spec.privileges == Privileges::Node { NODE_MEMORY } else { SMALL_MEMORY };
     let memory = spec.resources.memory_bytes.map(|bytes| format!("{}m", mebibytes(bytes)));
     option("--memory", memory.unwrap_or_else(|| unlimited.to_owned()));
-    option("--network", spec.network.clone());
+    option("--network", format!("{},mtu={MTU}", spec.network));
     let asked = (ASKED.to_owned(), Asked::of(spec).to_label());
     for (key, value) in spec.labels.iter().chain([(&asked.0, &asked.1)]) {
         option("--label", label(key, value)?);
@@ -103,7 +105,8 @@ fn privileges(privileges: Privileges, version: Version, option: &mut impl FnMut(
             option("--masked-path", "NONE".to_owned());
         }
     }
-    Kernel { remount: version.masks() && !version.can_unmask(), forward: privileges == Privileges::Network }
+    let node = privileges == Privileges::Node;
+    Kernel { remount: version.masks() && !version.can_unmask(), forward: true, node }
 }
 
 fn label(key: &str, value: &str) -> Result<String, String> {
@@ -157,7 +160,8 @@ fn bound(source: &str, target: &str, read_only: bool) -> Result<String, String> 
 /// # Errors
 /// What cannot be had, and why.
 pub fn network(spec: &NetworkSpec) -> Result<Vec<String>, String> {
-    let mut all = ["network", "create", "--subnet", &spec.subnet].map(str::to_owned).to_vec();
+    let mut all = ["network", "create"].map(str::to_owned).to_vec();
+    all.extend(spec.subnet.iter().flat_map(|subnet| ["--subnet".to_owned(), subnet.clone()]));
     labels(&spec.labels, &mut all)?;
     all.push(spec.name.clone());
     Ok(all)

@@ -46,7 +46,7 @@ fn a_node_has_everything_that_a_node_needs() {
     --platform linux/arm64
     --cpus 2
     --memory 2048m
-    --network kina-dev
+    --network kina-dev,mtu=1500
     --label dev.kina.cluster=dev
     --label dev.kina.asked={"image":"kindest/node:v1.35.5","cpuMillis":1500,"memoryBytes":2147483648}
     -e A=b=c
@@ -58,7 +58,7 @@ fn a_node_has_everything_that_a_node_needs() {
     --read-only-path NONE
     --masked-path NONE
     --entrypoint /bin/sh kindest/node:v1.35.5
-    -c SCRIPT kina root= as-it-is 1 dev-lb 10.1.2.3 1 dev-0 etcd /var/lib/etcd /usr/local/bin/entrypoint /sbin/init
+    -c SCRIPT kina root= forward-node 1 dev-lb 10.1.2.3 1 dev-0 etcd /var/lib/etcd /usr/local/bin/entrypoint /sbin/init
     "#);
 }
 
@@ -73,7 +73,7 @@ fn what_may_see_proc_differs_between_versions() {
     {
         assert_eq!(says(Privileges::Node, version, "--masked-path NONE"), flags, "{version}");
         assert_eq!(says(Privileges::Network, version, "--read-only-path NONE"), flags, "{version}");
-        assert_eq!(says(Privileges::Node, version, "kina root= remount "), remount, "{version}");
+        assert_eq!(says(Privileges::Node, version, "kina root= remount-forward-node "), remount, "{version}");
         assert_eq!(says(Privileges::Network, version, "--cap-add SYS_ADMIN"), remount, "{version}");
         assert!(!says(Privileges::None, version, "--cap-add"));
         assert!(!says(Privileges::None, version, "forward"));
@@ -144,7 +144,8 @@ fn limits_are_whole_and_somebody_without_any_has_some() {
 #[test]
 fn networks_and_volumes_carry_their_labels() {
     let labels = BTreeMap::from([("dev.kina.cluster".to_owned(), "dev".to_owned())]);
-    let made = network(&NetworkSpec { name: "kina-dev".into(), subnet: "10.1.2.0/24".into(), labels: labels.clone() });
+    let made =
+        network(&NetworkSpec { name: "kina-dev".into(), subnet: Some("10.1.2.0/24".into()), labels: labels.clone() });
     assert_eq!(made.unwrap().join(" "), "network create --subnet 10.1.2.0/24 --label dev.kina.cluster=dev kina-dev");
     let made = volume(&VolumeSpec { name: "dev-0".into(), labels });
     assert_eq!(made.unwrap().join(" "), "volume create --label dev.kina.cluster=dev dev-0");

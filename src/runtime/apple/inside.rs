@@ -17,7 +17,7 @@ pub const READY: &str = "ready";
 const NAME: &str = "kina";
 
 /// Prepares a container, then becomes its own first process. Arguments: a prefix of all paths (empty but in tests), what is to
-/// be done to `/proc/sys`, names of hosts, directories of volumes, and the first process.
+/// be done to the machine's kernel, names of hosts, directories of volumes, and the first process.
 pub const START: &str = r#"set -eu
 root=${1#root=} sys=$2
 shift 2
@@ -25,6 +25,27 @@ stage=$root/kina/stage
 rm -f "$stage/ready"
 case $sys in *remount*) [ -w "$root/proc/sys/kernel/hostname" ] || mount -o remount,rw "$root/proc/sys" ;; esac
 case $sys in *forward*) echo 1 >"$root/proc/sys/net/ipv4/ip_forward" ;; esac
+case $sys in *node*)
+  # Apple's kernels have one kind of tables. An image that finds no rule of either takes the other; a rule decides it. This one
+  # is of use besides: what comes over the narrow network of the host is cut to fit.
+  if ! iptables-legacy -t nat -S >/dev/null 2>&1; then
+    clamp="FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+    iptables-nft -t mangle -C $clamp 2>/dev/null || iptables-nft -t mangle -A $clamp || true
+  fi
+  for bridged in "$root"/proc/sys/net/bridge/bridge-nf-call-*tables; do
+    if [ -w "$bridged" ]; then echo 1 >"$bridged"; fi
+  done
+  # Where images cannot be stacked, containerd copies them.
+  try=$root/var/lib/kina-stacks
+  mkdir -p "$try/below" "$try/above" "$try/work" "$try/all"
+  if mount -t overlay -o "lowerdir=$try/below,upperdir=$try/above,workdir=$try/work" overlay "$try/all" 2>/dev/null; then
+    umount "$try/all"
+  else
+    export KIND_EXPERIMENTAL_CONTAINERD_SNAPSHOTTER=native
+  fi
+  rm -rf "$try"
+  ;;
+esac
 count=$1
 shift
 if [ "$count" -gt 0 ]; then
@@ -73,13 +94,15 @@ pub fn read(path: &str, bytes_max: usize) -> Vec<String> {
     ["sh", "-c", READ, NAME, path, &bytes_max.to_string()].map(str::to_owned).to_vec()
 }
 
-/// What is done to `/proc/sys` before anything else.
+/// What is done to the machine's kernel before anything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     /// It is made writable.
     pub remount: bool,
     /// Packets are forwarded.
     pub forward: bool,
+    /// It is made ready for a node.
+    pub node: bool,
 }
 
 /// Arguments of a shell that prepares a container, and becomes `first`.
@@ -95,14 +118,11 @@ fn preparing(
     kernel: Kernel,
     first: &[String],
 ) -> Vec<String> {
-    let sys = match kernel {
-        Kernel { remount: false, forward: false } => "as-it-is",
-        Kernel { remount: true, forward: false } => "remount",
-        Kernel { remount: false, forward: true } => "forward",
-        Kernel { remount: true, forward: true } => "remount-forward",
-    };
+    let parts = [(kernel.remount, "remount"), (kernel.forward, "forward"), (kernel.node, "node")];
+    let parts: Vec<&str> = parts.into_iter().filter_map(|(wanted, part)| wanted.then_some(part)).collect();
+    let sys = if parts.is_empty() { "as-it-is".to_owned() } else { parts.join("-") };
     let root = format!("root={root}");
-    let mut all = ["-c", START, NAME, &root, sys].map(str::to_owned).to_vec();
+    let mut all = ["-c", START, NAME, &root, &sys].map(str::to_owned).to_vec();
     all.push(hosts.len().to_string());
     all.extend(hosts.iter().flat_map(|(name, address)| [name.clone(), address.to_string()]));
     all.push(mounts.len().to_string());
@@ -183,7 +203,7 @@ mod tests {
         fs::write(root.join("kina/stage/0001.tar"), archive::pack(&files, &[]).unwrap()).unwrap();
         let hosts = BTreeMap::from([("dev-lb".to_owned(), Ipv4Addr::new(10, 1, 2, 3))]);
         let mounts = [mount("dev-1", "etcd", "/var/lib/etcd")];
-        let kernel = Kernel { remount: true, forward: true };
+        let kernel = Kernel { remount: true, forward: true, node: false };
         let first = ["echo", "a b", "$HOME"].map(str::to_owned);
         let prefix = root.display().to_string();
         for _ in 0..2 {
@@ -202,6 +222,39 @@ mod tests {
         assert_eq!(mode & 0o777, 0o640);
         assert!(!root.join("kina/stage/0001.tar").exists(), "what was written once is not written again");
         assert_eq!(text(root, "kina/stage/ready"), "0f7c\n");
+    }
+
+    fn program(root: &Path, name: &str, text: &str) {
+        let path = root.join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_node_takes_the_tables_that_its_kernel_has_and_stacks_images_where_it_can() {
+        let kernel = Kernel { remount: false, forward: true, node: true };
+        let first = ["sh", "-c", "echo ${KIND_EXPERIMENTAL_CONTAINERD_SNAPSHOTTER-stacked}"].map(str::to_owned);
+        let prepare = |legacy: &str, mount: &str| {
+            let directory = container();
+            let root = directory.path();
+            program(root, "iptables-legacy", legacy);
+            program(root, "iptables-nft", "echo \"$@\" >>\"$NOTES\"; [ \"$3\" != -C ]");
+            program(root, "mount", mount);
+            program(root, "umount", "exit 0");
+            fs::create_dir_all(root.join("proc/sys/net/bridge")).unwrap();
+            fs::write(root.join("proc/sys/net/bridge/bridge-nf-call-iptables"), "0").unwrap();
+            let output = sh(root, &preparing(&root.display().to_string(), &BTreeMap::new(), &[], kernel, &first));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(text(root, "proc/sys/net/bridge/bridge-nf-call-iptables"), "1\n");
+            assert!(!root.join("var/lib/kina-stacks").exists());
+            let notes = fs::read_to_string(root.join("notes")).unwrap_or_default();
+            (String::from_utf8(output.stdout).unwrap(), notes)
+        };
+        let (stacked, rules) = prepare("exit 3", "exit 0");
+        assert_eq!(stacked, "stacked\n");
+        assert!(rules.contains("-t mangle -A FORWARD") && rules.contains("--clamp-mss-to-pmtu"), "{rules}");
+        let (copied, rules) = prepare("exit 0", "exit 32");
+        assert_eq!((copied.as_str(), rules.as_str()), ("native\n", ""), "both kinds of tables are there");
     }
 
     #[test]

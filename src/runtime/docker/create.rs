@@ -239,7 +239,10 @@ pub fn network(spec: &NetworkSpec, mtu: Option<&str>) -> NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".to_owned()),
         ipam: Some(Ipam {
-            config: Some(vec![IpamConfig { subnet: Some(spec.subnet.clone()), ..IpamConfig::default() }]),
+            config: spec
+                .subnet
+                .clone()
+                .map(|subnet| vec![IpamConfig { subnet: Some(subnet), ..IpamConfig::default() }]),
             ..Ipam::default()
         }),
         options: Some(std::iter::once(masquerade).chain(mtu).collect()),

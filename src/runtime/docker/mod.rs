@@ -79,6 +79,7 @@ const ROUTES_BYTES_MAX: u64 = 2 << 20;
 pub struct DockerRuntime {
     surroundings: Surroundings,
     world: World,
+    pins_addresses: bool,
     engine: OnceCell<Engine>,
 }
 
@@ -100,8 +101,17 @@ impl DockerRuntime {
     pub fn installed(surroundings: Surroundings, world: World) -> Option<Self> {
         match surroundings.find(world.files.as_ref()) {
             Found::Nothing => None,
-            Found::Here(_) | Found::Unusable(_) => Some(Self { surroundings, world, engine: OnceCell::new() }),
+            Found::Here(_) | Found::Unusable(_) => {
+                Some(Self { surroundings, world, pins_addresses: true, engine: OnceCell::new() })
+            }
         }
+    }
+
+    /// The same, with containers left to whatever address the engine gives them at each start: for trying how clusters fare
+    /// on a runtime that can do no better.
+    #[must_use]
+    pub fn without_pinned_addresses(self) -> Self {
+        Self { pins_addresses: false, ..self }
     }
 
     async fn engine(&self) -> Result<&Engine, RuntimeError> {
@@ -220,7 +230,8 @@ impl Runtime for DockerRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: false, reads_stopped: true }
+        let pins_addresses = self.pins_addresses;
+        Capabilities { supports_events: true, pins_addresses, ends_with_process: false, reads_stopped: true }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
@@ -381,6 +392,7 @@ impl Runtime for DockerRuntime {
         }
         let directories = self.directories(spec).await?;
         let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        let spec = &ContainerSpec { address: spec.address.filter(|_| self.pins_addresses), ..spec.clone() };
         let body = create::container(spec, &directories, *peculiarities);
         let made = docker.create_container(Some(options), body).await;
         made.map(|made| ContainerId(made.id)).map_err(|error| failed(OPERATION, &spec.name, error))

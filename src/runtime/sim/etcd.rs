@@ -73,21 +73,30 @@ fn votes<'a>(state: &'a State, id: &str, record: &ContainerRecord) -> Option<&'a
     let data = Data::of(state, id)?;
     let cluster = state.etcd.get(&data.cluster).filter(|cluster| cluster.network == record.spec.network)?;
     let member = cluster.members.get(&data.member)?;
-    (!member.learner && address_of(&member.peer) == record.address).then_some(cluster)
+    (!member.learner && address_of(&member.peer) == state.address_of(id)).then_some(cluster)
 }
 
 /// The cluster that this container serves: its own member runs and votes, and a majority with it.
 pub(super) fn serving<'a>(state: &'a State, id: &str) -> Option<&'a EtcdCluster> {
     let cluster = votes(state, id, state.containers.get(id)?)?;
-    has_quorum(state, cluster).then_some(cluster)
+    let reached = voters(state, cluster).filter(|other| reach(state, id, other));
+    (reached.count() >= cluster.majority()).then_some(cluster)
 }
 
-/// Whether a majority of the members run.
+/// Whether a majority of the members run, and reach each other.
 pub(super) fn has_quorum(state: &State, cluster: &EtcdCluster) -> bool {
-    let live = state
-        .in_network(&cluster.network)
-        .filter(|(id, record)| votes(state, id, record).is_some_and(|other| other.id == cluster.id));
-    live.count() >= cluster.majority()
+    voters(state, cluster)
+        .any(|id| voters(state, cluster).filter(|other| reach(state, id, other)).count() >= cluster.majority())
+}
+
+fn voters<'a>(state: &'a State, cluster: &'a EtcdCluster) -> impl Iterator<Item = &'a str> {
+    let here = state.in_network(&cluster.network);
+    here.filter(|(id, record)| votes(state, id, record).is_some_and(|other| other.id == cluster.id)).map(|(id, _)| id)
+}
+
+fn reach(state: &State, from: &str, to: &str) -> bool {
+    let found = state.address_of(to).and_then(|address| state.reached(from, address));
+    found.is_some_and(|(id, _)| id == to)
 }
 
 /// Starts the etcd of a node as its manifest says.
@@ -99,7 +108,7 @@ pub(super) fn start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) {
 fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), String> {
     let state = &*tx.state;
     let record = state.containers.get(id).ok_or("no container")?;
-    let (network, address) = (record.spec.network.clone(), record.address);
+    let (network, address) = (record.spec.network.clone(), state.address_of(id));
     let manifest = state.text(id, MANIFEST).ok_or("no manifest")?;
     let arguments = manifests::arguments(&manifest);
     let get = |name: &str| arguments.get(name).cloned().unwrap_or_default();

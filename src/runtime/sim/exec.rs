@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::images;
 use super::kubeadm;
+use super::overlay;
 use super::systemd;
 use super::time::At;
 use super::world::Tx;
@@ -90,6 +91,9 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
             let mut output = cat(tx, id, &[path], None);
             output.stdout.drain(..output.stdout.len().saturating_sub(most));
             output
+        }
+        ("bash", [overlay::SCRIPT_PATH, "peers"]) => {
+            overlay::take_peers(tx, id, stdin.unwrap_or_default()).unwrap_or_else(|message| fails(1, message))
         }
         ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments, now),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),

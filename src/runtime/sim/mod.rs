@@ -19,6 +19,7 @@ mod node_files;
 mod observed;
 mod operations;
 mod options;
+mod overlay;
 mod pki;
 mod ports;
 mod route;
@@ -258,7 +259,8 @@ impl Runtime for SimRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { supports_events: true, pins_addresses: true, ends_with_process: true, reads_stopped: true }
+        let pins_addresses = self.core.options.pins_addresses;
+        Capabilities { supports_events: true, pins_addresses, ends_with_process: true, reads_stopped: true }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
@@ -363,8 +365,10 @@ impl Runtime for SimRuntime {
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, RuntimeError> {
         let id = new_id(&*self.core.world.random);
+        let address = spec.address.filter(|_| self.core.options.pins_addresses);
+        let spec = ContainerSpec { address, ..spec.clone() };
         self.pass(Operation::CreateContainer, &spec.name, |_| {
-            self.core.change(|tx, now| operations::create_container(tx, id.clone(), spec, now))
+            self.core.change(|tx, now| operations::create_container(tx, id.clone(), &spec, now))
         })
         .await?;
         Ok(ContainerId(id))

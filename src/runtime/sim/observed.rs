@@ -36,9 +36,9 @@ impl Observed {
         if let Some(was) = was {
             self.networks.remove(&(was.spec.name.clone(), id));
         }
-        if let Some(NetworkRecord { spec }) = is {
+        if let Some(NetworkRecord { spec, .. }) = is {
             let (name, labels) = (spec.name.clone(), spec.labels.clone());
-            let network = Network { name, subnet: Some(spec.subnet.clone()), labels };
+            let network = Network { name, subnet: spec.subnet.clone(), labels };
             self.networks.insert((spec.name.clone(), id), Arc::new(network));
         }
     }

@@ -15,21 +15,31 @@ pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bo
     if !duplicates && networks_named(tx.state, &spec.name).next().is_some() {
         return Err((Cause::AlreadyExists, format!("network with name {} already exists", spec.name)));
     }
-    let subnet = Subnet::parse(&spec.subnet)
-        .ok_or_else(|| (Cause::Invalid, format!("{:?} is not an IPv4 subnet in CIDR form", spec.subnet)))?;
-    let taken = tx
-        .state
-        .networks
-        .values()
-        .find(|network| Subnet::parse(&network.spec.subnet).is_some_and(|other| other.overlaps(&subnet)));
-    if let Some(taken) = taken {
-        let message = format!("the subnet {} overlaps with that of network {}", spec.subnet, taken.spec.name);
+    let text = match &spec.subnet {
+        Some(text) => text.clone(),
+        None => free_subnet(tx.state).ok_or_else(|| (Cause::Exhausted, "no subnet is left".to_owned()))?,
+    };
+    let subnet =
+        Subnet::parse(&text).ok_or_else(|| (Cause::Invalid, format!("{text:?} is not an IPv4 subnet in CIDR form")))?;
+    if let Some(taken) = taken(tx.state, &subnet) {
+        let message = format!("the subnet {text} overlaps with that of network {}", taken.spec.name);
         return Err((Cause::Conflict, message));
     }
     let id = tx.state.next_network;
     tx.apply(Change::NextNetwork { id: id + 1 });
-    tx.apply(Change::Network { id, record: Some(NetworkRecord { spec: spec.clone() }) });
+    let record = NetworkRecord { spec: NetworkSpec { subnet: Some(text), ..spec.clone() }, handed_out: None };
+    tx.apply(Change::Network { id, record: Some(record) });
     Ok(())
+}
+
+fn taken<'a>(state: &'a State, subnet: &Subnet) -> Option<&'a NetworkRecord> {
+    state.networks.values().find(|network| network.subnet().is_some_and(|other| other.overlaps(subnet)))
+}
+
+/// The lowest of those that the simulated runtime chooses from by itself.
+fn free_subnet(state: &State) -> Option<String> {
+    let mut all = (16..=31).flat_map(|second| (0..=u8::MAX).map(move |third| format!("172.{second}.{third}.0/24")));
+    all.find(|text| Subnet::parse(text).is_some_and(|subnet| taken(state, &subnet).is_none()))
 }
 
 pub(super) fn remove_network(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
@@ -95,8 +105,9 @@ pub(super) fn create_container(tx: &mut Tx<'_>, id: String, spec: &ContainerSpec
     }
     let (_, network) = the_network(tx.state, &spec.network)?;
     if let Some(address) = spec.address {
-        if !Subnet::parse(&network.spec.subnet).is_some_and(|subnet| subnet.allows(address)) {
-            return Err((Cause::Invalid, format!("{address} is no free address of {}", network.spec.subnet)));
+        if !network.subnet().is_some_and(|subnet| subnet.allows(address)) {
+            let subnet = network.spec.subnet.as_deref().unwrap_or_default();
+            return Err((Cause::Invalid, format!("{address} is no free address of {subnet}")));
         }
         address_is_free(tx.state, &spec.network, address, None)?;
     }
@@ -116,19 +127,19 @@ pub(super) fn start_container(tx: &mut Tx<'_>, id: &str, now: At, boot: At) -> R
         return Ok(());
     }
     ports_are_free(tx.state, &record.spec.ports, Some(id))?;
-    let network = the_network(tx.state, &record.spec.network)?.1;
+    let (number, network) = the_network(tx.state, &record.spec.network)?;
     let address = match record.spec.address {
         Some(address) => {
             address_is_free(tx.state, &record.spec.network, address, Some(id))?;
             address
         }
-        None => Subnet::parse(&network.spec.subnet)
-            .into_iter()
-            .flat_map(|subnet| subnet.usable())
-            .find(|address| address_is_free(tx.state, &record.spec.network, *address, Some(id)).is_ok())
-            .ok_or_else(|| (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet)))?,
+        None => next_address(tx.state, network, id)?,
     };
     let node = record.node_version().is_some();
+    if record.spec.address.is_none() {
+        let network = NetworkRecord { handed_out: Some(address), ..network.clone() };
+        tx.apply(Change::Network { id: number, record: Some(network) });
+    }
     tx.update(id, |record| {
         record.life = Life::Running { since: now };
         record.address = Some(address);
@@ -206,6 +217,16 @@ fn the_network<'a>(state: &'a State, name: &str) -> Result<(u64, &'a NetworkReco
         0 => Ok(first),
         more => Err((Cause::Conflict, format!("network {name} is ambiguous ({} matches found on name)", more + 1))),
     }
+}
+
+/// The next address that nobody has, after the one that was handed out last: whoever starts again has another one.
+fn next_address(state: &State, network: &NetworkRecord, id: &str) -> Result<Ipv4Addr, Refused> {
+    let all: Vec<Ipv4Addr> = network.subnet().into_iter().flat_map(|subnet| subnet.usable()).collect();
+    let after = all.iter().position(|address| Some(*address) > network.handed_out).unwrap_or_default();
+    let mut turn = all.iter().cycle().skip(after).take(all.len()).copied();
+    turn.find(|address| address_is_free(state, &network.spec.name, *address, Some(id)).is_ok()).ok_or_else(|| {
+        (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet.as_deref().unwrap_or_default()))
+    })
 }
 
 /// A pinned address belongs to its container also while that is stopped.

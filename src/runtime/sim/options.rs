@@ -14,13 +14,22 @@ pub struct SimOptions {
     pub gate: Arc<dyn Gate>,
     /// Two networks of one name are allowed, as Docker allows them.
     pub duplicate_network_names: bool,
+    /// Containers keep the addresses that they are made with, as on Docker; otherwise they are given another one at every
+    /// start, as by Apple Container.
+    pub pins_addresses: bool,
     /// Whether simulated clusters answer on sockets of this host.
     pub sockets: Sockets,
 }
 
 impl Default for SimOptions {
     fn default() -> Self {
-        Self { latency: Latency::small(), gate: Arc::new(Open), duplicate_network_names: false, sockets: Sockets::None }
+        Self {
+            latency: Latency::small(),
+            gate: Arc::new(Open),
+            duplicate_network_names: false,
+            pins_addresses: true,
+            sockets: Sockets::None,
+        }
     }
 }
 

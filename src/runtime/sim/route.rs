@@ -62,7 +62,7 @@ pub(super) fn from_container(state: &State, from: &str, target: &str) -> Result<
         return Err(NoRoute::Refused);
     }
     let address = resolve(state, record, host).ok_or(NoRoute::NoHost)?;
-    let (id, entry) = state.at_address(&record.spec.network, address).ok_or(NoRoute::Refused)?;
+    let (id, entry) = state.reached(from, address).ok_or(NoRoute::Refused)?;
     enter(state, id, entry, 0)
 }
 
@@ -89,7 +89,7 @@ fn enter(state: &State, id: &str, record: &ContainerRecord, turn: usize) -> Resu
             .iter()
             .filter_map(|host| {
                 let address = resolve(state, record, host)?;
-                let (container, _) = state.at_address(&record.spec.network, address)?;
+                let (container, _) = state.reached(id, address)?;
                 let (tenant, version) = (answers(state, container)?, version(state, container));
                 Some(Backend { entry: Some(id.to_owned()), container: container.to_owned(), tenant, version })
             })

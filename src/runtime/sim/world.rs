@@ -10,6 +10,8 @@ use super::core::Ticket;
 use super::etcd::EtcdCluster;
 use super::images;
 use super::observed::Observed;
+use super::overlay::{self, Overlay};
+use super::subnet::Subnet;
 use super::systemd::Unit;
 use super::time::At;
 use crate::runtime::{ContainerSpec, Labels, Mount, NetworkSpec};
@@ -131,7 +133,17 @@ impl ContainerRecord {
 /// A network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NetworkRecord {
+    /// As asked for, with the subnet that was chosen where none was.
     pub spec: NetworkSpec,
+    /// The address that was handed out last, of those that nobody asked for.
+    #[serde(default)]
+    pub handed_out: Option<Ipv4Addr>,
+}
+
+impl NetworkRecord {
+    pub fn subnet(&self) -> Option<Subnet> {
+        Subnet::parse(self.spec.subnet.as_deref()?)
+    }
 }
 
 /// A volume.
@@ -203,6 +215,8 @@ pub(super) struct State {
     by_port: BTreeMap<u16, BTreeSet<String>>,
     /// The hosts that load balancers forward to, by container.
     backends: BTreeMap<String, Vec<String>>,
+    /// Addresses on top of the runtime's, by container.
+    overlays: BTreeMap<String, Overlay>,
     /// What a listing shows.
     pub observed: Observed,
 }
@@ -221,6 +235,26 @@ impl State {
     /// The running container with this address in a network.
     pub fn at_address(&self, network: &str, address: Ipv4Addr) -> Option<(&str, &ContainerRecord)> {
         self.in_network(network).find(|(_, record)| record.runs() && record.address == Some(address))
+    }
+
+    /// The address by which others know a container that runs: the one that stays, where it has one.
+    pub fn address_of(&self, id: &str) -> Option<Ipv4Addr> {
+        let own = self.containers.get(id)?.address;
+        own.map(|own| self.overlays.get(id).map_or(own, |overlay| overlay.address))
+    }
+
+    /// The running container that another one reaches at an address: both have to know where the other is.
+    pub fn reached(&self, from: &str, address: Ipv4Addr) -> Option<(&str, &ContainerRecord)> {
+        let record = self.containers.get(from)?;
+        let Some(overlay) = self.overlays.get(from).filter(|overlay| overlay.spans(address)) else {
+            return self.at_address(&record.spec.network, address);
+        };
+        if overlay.address == address {
+            return self.containers.get_key_value(from).map(|(id, record)| (id.as_str(), record));
+        }
+        let (id, other) = self.at_address(&record.spec.network, *overlay.peers.get(&address)?)?;
+        let back = self.overlays.get(id).filter(|other| other.address == address)?.peers.get(&overlay.address)?;
+        (record.address == Some(*back)).then_some((id, other))
     }
 
     pub fn etcd_in(&self, network: &str) -> impl Iterator<Item = &EtcdCluster> {
@@ -423,6 +457,15 @@ impl State {
             match files.get(&path) {
                 Some(file) => self.backends.insert(id.clone(), super::route::parse_backends(&file.content)),
                 None => self.backends.remove(id),
+            };
+        }
+        if let Owner::Container(id) = &owner
+            && (path == overlay::CONFIG_PATH || path == overlay::PEERS_PATH)
+        {
+            let content = |path: &str| files.get(path).map(|file| &*file.content);
+            match Overlay::parse(content(overlay::CONFIG_PATH), content(overlay::PEERS_PATH)) {
+                Some(found) => self.overlays.insert(id.clone(), found),
+                None => self.overlays.remove(id),
             };
         }
         if files.is_empty() {

@@ -165,7 +165,8 @@ impl Run {
             files: files.clone(),
             ports: ports.clone(),
         };
-        let simulator = SimRuntime::open(world, SimStore::Memory, SimOptions::default()).unwrap();
+        let options = SimOptions { pins_addresses: !plan.workload.moving, ..SimOptions::default() };
+        let simulator = SimRuntime::open(world, SimStore::Memory, options).unwrap();
         let ground = Ground {
             simulator: Arc::clone(&simulator),
             files: files.clone(),
@@ -276,6 +277,7 @@ impl Run {
                 self.gate.oracle.lost_store();
                 self.ensure_running().await;
             }
+            Step::RestartRuntime => self.simulator.hands().restart_runtime(true).unwrap(),
             Step::Neighbour => {
                 self.neighbour = Some(Neighbour::settle(&self.simulator, &self.files, self.world()).await)
             }
@@ -794,7 +796,8 @@ fn add_bystanders(simulator: &SimRuntime) {
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     let hands = simulator.hands();
-    let network = NetworkSpec { name: "kina-other".into(), subnet: "192.168.9.0/24".into(), labels: labels.clone() };
+    let network =
+        NetworkSpec { name: "kina-other".into(), subnet: Some("192.168.9.0/24".into()), labels: labels.clone() };
     hands.add_network(&network).unwrap();
     hands.add_volume(&VolumeSpec { name: "dev-control-plane-9".into(), labels: labels.clone() }).unwrap();
     let image = "docker.io/kindest/node:v1.35.5";

@@ -95,7 +95,7 @@ impl Run {
                     // Refused where the network is there already.
                     drop(hands.add_network(&NetworkSpec {
                         name: FOREIGN.into(),
-                        subnet: "192.168.7.0/24".into(),
+                        subnet: Some("192.168.7.0/24".into()),
                         labels: BTreeMap::new(),
                     }));
                     drop(hands.add_container(&foreign(&name)));

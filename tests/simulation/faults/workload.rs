@@ -86,6 +86,8 @@ pub enum Step {
     },
     /// Kina ends, its store is lost, and it starts again with what files say.
     LoseStore,
+    /// The runtime restarts, and all containers with it.
+    RestartRuntime,
     /// Another installation on the same runtime brings up a cluster of its own.
     Neighbour,
 }
@@ -94,6 +96,9 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     pub name: String,
+    /// The runtime gives a container another address at every start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
     pub steps: Vec<Step>,
 }
 
@@ -119,7 +124,7 @@ fn write(file: &str, shapes: &[Shape]) -> Step {
 }
 
 fn story(name: &str, steps: Vec<Step>) -> Workload {
-    Workload { name: name.to_owned(), steps }
+    Workload { name: name.to_owned(), moving: false, steps }
 }
 
 /// The stories that every fault is tried on.
@@ -189,6 +194,11 @@ pub fn stories() -> Vec<Workload> {
             "neighbours",
             vec![Step::Neighbour, Step::Faults, write("dev.yaml", std::slice::from_ref(&dev)), Step::Settle],
         ),
+        // Longer than any wait of a step that ends by itself.
+        Workload {
+            moving: true,
+            ..story("move", then(begin(&dev), vec![Step::RestartRuntime, Step::Wait { millis: 35_000 }]))
+        },
         story(
             "take-over",
             vec![
@@ -258,5 +268,6 @@ pub fn drawn(seed: u64) -> Workload {
         }
     }
     steps.push(Step::Settle);
-    Workload { name: format!("drawn-{seed}"), steps }
+    // By a number of its own: what else is drawn from a seed stays the same.
+    Workload { name: format!("drawn-{seed}"), moving: mixed(seed ^ 0xadd7).is_multiple_of(3), steps }
 }

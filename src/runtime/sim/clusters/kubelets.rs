@@ -94,7 +94,7 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
         connected,
         static_pods: record.inside.static_pods,
         control_plane: state.file(id, etcd::MANIFEST).is_some(),
-        address: record.address.map(|address| address.to_string()).unwrap_or_default(),
+        address: state.address_of(id).map(|address| address.to_string()).unwrap_or_default(),
         version: record.node_version()?.to_owned(),
         labels: list("node-labels").into_iter().map(pair).collect(),
         taints: list("register-with-taints"),

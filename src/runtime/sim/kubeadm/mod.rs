@@ -138,7 +138,7 @@ impl Run<'_, '_> {
     }
 
     fn address(&self) -> std::net::Ipv4Addr {
-        let address = self.tx.state.containers.get(self.id).and_then(|record| record.address);
+        let address = self.tx.state.address_of(self.id);
         address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED)
     }
 }

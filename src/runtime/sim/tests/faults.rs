@@ -51,7 +51,7 @@ async fn gated() -> (Arc<Once>, Lab) {
 /// Performs an operation that has an effect or asks a question, on a world with one running and one created container.
 async fn perform(lab: &Lab, operation: Operation) -> Result<(), RuntimeError> {
     let (sim, running) = (&lab.sim, &lab.ids["a"]);
-    let network = NetworkSpec { name: "n".into(), subnet: "10.200.0.0/24".into(), labels: Labels::new() };
+    let network = NetworkSpec { name: "n".into(), subnet: Some("10.200.0.0/24".into()), labels: Labels::new() };
     let volume = VolumeSpec { name: "v".into(), labels: Labels::new() };
     match operation {
         Operation::Info => sim.info().await.map(drop),
@@ -97,7 +97,7 @@ async fn furnished() -> (Arc<Once>, Lab) {
     let (gate, mut lab) = gated().await;
     let hands = lab.sim.hands();
     hands
-        .add_network(&NetworkSpec { name: "spare".into(), subnet: "10.201.0.0/24".into(), labels: Labels::new() })
+        .add_network(&NetworkSpec { name: "spare".into(), subnet: Some("10.201.0.0/24".into()), labels: Labels::new() })
         .unwrap();
     hands.add_volume(&VolumeSpec { name: "spare".into(), labels: Labels::new() }).unwrap();
     for name in ["a", "b"] {
@@ -231,7 +231,7 @@ async fn two_networks_of_one_name_are_possible_where_asked_for_and_then_ambiguou
     let options = SimOptions { duplicate_network_names: true, latency: Latency::zero(), ..SimOptions::default() };
     let sim = SimRuntime::open(lab::world(), SimStore::Memory, options).unwrap();
     for third in 1..=2 {
-        let spec = NetworkSpec { name: "n".into(), subnet: format!("10.1.{third}.0/24"), labels: Labels::new() };
+        let spec = NetworkSpec { name: "n".into(), subnet: Some(format!("10.1.{third}.0/24")), labels: Labels::new() };
         sim.create_network(&spec).await.unwrap();
     }
     assert_eq!(sim.list().await.unwrap().networks.len(), 2);
@@ -243,7 +243,7 @@ async fn hands_behind_kinas_back_are_seen_in_the_next_listing() {
     let (_, lab) = furnished().await;
     let hands = lab.sim.hands();
     hands.alter_container("a", |spec| spec.image = "foreign/node:v1.33.0".into()).unwrap();
-    hands.alter_network("spare", |spec| spec.subnet = "10.202.0.0/24".into()).unwrap();
+    hands.alter_network("spare", |spec| spec.subnet = Some("10.202.0.0/24".into())).unwrap();
     hands.stop_container("a").unwrap();
     hands.remove_volume("spare").unwrap();
     let listing = lab.sim.list().await.unwrap();

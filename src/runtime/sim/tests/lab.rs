@@ -82,7 +82,8 @@ impl Lab {
         for image in [NODE, BALANCER] {
             self.sim.ensure_image(image).await.unwrap();
         }
-        let network = NetworkSpec { name: "kina-dev".into(), subnet: "10.160.0.0/24".into(), labels: Labels::new() };
+        let network =
+            NetworkSpec { name: "kina-dev".into(), subnet: Some("10.160.0.0/24".into()), labels: Labels::new() };
         match self.sim.create_network(&network).await {
             Err(error) if error.cause != Cause::AlreadyExists => panic!("{error}"),
             _ => {}

@@ -34,8 +34,11 @@ async fn one_seed_gives_one_history_down_to_resource_versions() {
 async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static str, Pair>, number: u16) {
     let cluster = format!("c{number}");
     let [a, b] = number.to_be_bytes();
-    let network =
-        NetworkSpec { name: format!("kina-{cluster}"), subnet: format!("10.{a}.{b}.0/24"), labels: Labels::new() };
+    let network = NetworkSpec {
+        name: format!("kina-{cluster}"),
+        subnet: Some(format!("10.{a}.{b}.0/24")),
+        labels: Labels::new(),
+    };
     sim.create_network(&network).await.unwrap();
     let balancer = format!("{cluster}-lb");
     let spec = |name: &str, last: u8, image: &str| {
