@@ -19,6 +19,7 @@ mod client;
 mod contract;
 mod lab;
 mod literal;
+mod real;
 mod runner;
 mod stand_in;
 mod wiring;
@@ -39,6 +40,6 @@ fn main() -> ExitCode {
     if program.is_some_and(|name| name == "container") {
         return stand_in::main(&arguments);
     }
-    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS, wiring::TESTS].concat();
+    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS, wiring::TESTS, real::TESTS].concat();
     runner::run(&arguments, &all)
 }

@@ -25,6 +25,7 @@ pub struct Lab {
     pub cluster: String,
     image: String,
     version: String,
+    moves: bool,
     serving: Option<Child>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -46,6 +47,15 @@ pub const THREE: Shape<'static> = Shape { workers: 2, ..SINGLE };
 impl Lab {
     /// A kina that serves an empty home; `None`, and a line that says why, where there can be none.
     pub fn open(cluster: &str) -> Option<Self> {
+        Self::open_on(cluster, false)
+    }
+
+    /// The same, with containers left to whatever address Docker gives them at each start.
+    pub fn open_where_addresses_move(cluster: &str) -> Option<Self> {
+        Self::open_on(cluster, true)
+    }
+
+    fn open_on(cluster: &str, moves: bool) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = |why: String| {
             eprintln!("SKIPPED, real Kubernetes: {why}");
@@ -67,6 +77,7 @@ impl Lab {
             cluster: cluster.to_owned(),
             image,
             version: version.trim().to_owned(),
+            moves,
             serving: None,
             _turn: turn,
         };
@@ -113,6 +124,7 @@ impl Lab {
             .env("HOME", self.root.path())
             .env("KINA_HOME", self.path("home"))
             .env("KINA_RUNTIME", "docker")
+            .env("KINA_DOCKER_PIN_ADDRESSES", if self.moves { "false" } else { "" })
             .env("KUBECONFIG", self.path("kubeconfig"))
             .env("NO_COLOR", "1")
             .args(arguments)

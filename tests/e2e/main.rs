@@ -7,5 +7,6 @@
 
 mod lab;
 mod life;
+mod moving;
 mod repair;
 mod workloads;

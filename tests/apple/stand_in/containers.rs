@@ -9,7 +9,7 @@ use super::flags::{Words, one, parse, switch, value};
 use super::inside;
 use super::say::Refusal;
 use super::state::{ContainerState, State, What};
-use super::{Answer, Said, Scene, now, wait};
+use super::{Answer, Said, Scene, engine, now, wait};
 
 /// As this version shows a container.
 fn document(scene: &Scene, id: &str, container: &ContainerState, lies: bool) -> Value {
@@ -40,6 +40,15 @@ pub fn list(scene: &Scene, arguments: &[String], fault: Option<&What>) -> Answer
     scene.service(true)?;
     let lies = fault == Some(&What::ListStopped);
     let all: Vec<Value> = scene.place.with(|state| {
+        if scene.control.docker {
+            // A first process may have ended by itself.
+            let ended =
+                |(id, container): &(&String, &mut ContainerState)| container.runs && !engine::runs(&scene.place, id);
+            for (_, container) in state.containers.iter_mut().filter(ended) {
+                container.runs = false;
+                container.attachments.clear();
+            }
+        }
         let shown = state.containers.iter().filter(|(_, container)| line.has("all") || (container.runs && !lies));
         let shown =
             shown.filter(|(_, container)| container.configuration["labels"]["com.apple.container.plugin"] != "machine");
@@ -103,7 +112,13 @@ pub fn start(scene: &Scene, arguments: &[String]) -> Answer {
             return Err(bootstrap(&cause));
         }
         let attachments = attach(state, &configuration).map_err(|cause| bootstrap(&cause))?;
-        let log = inside::begin(&scene.place, id, &configuration);
+        let log = match scene.control.docker {
+            true => {
+                engine::start(&scene.place, id, &attachments).map_err(|cause| bootstrap(&cause))?;
+                Ok("started\n".to_owned())
+            }
+            false => inside::begin(&scene.place, id, &configuration),
+        };
         let Some(container) = state.containers.get_mut(id) else { return Ok(Said::line(id)) };
         container.runs = log.is_ok();
         container.started = Some(now());
@@ -262,6 +277,9 @@ pub fn stop(scene: &Scene, arguments: &[String]) -> Answer {
     let known = [switch("all", 'a'), value("signal", 's'), value("time", 't')];
     let line = parse("stop", &known, Words::Mixed, arguments)?;
     each(scene, &line, "stop", |state, id| {
+        if scene.control.docker {
+            engine::stop(&scene.place, id);
+        }
         halt(state, id);
         Ok(())
     })
@@ -272,6 +290,9 @@ pub fn kill(scene: &Scene, arguments: &[String]) -> Answer {
     each(scene, &line, "kill", |state, id| {
         if state.containers.get(id).is_none_or(|container| !container.runs) {
             return Err(r#"invalidState: "no runtime client exists: container is stopped""#.to_owned());
+        }
+        if scene.control.docker {
+            engine::kill(&scene.place, id);
         }
         halt(state, id);
         Ok(())
@@ -285,6 +306,9 @@ pub fn delete(scene: &Scene, arguments: &[String]) -> Answer {
         let runs = state.containers.get(id).is_some_and(|container| container.runs);
         if runs && !line.has("force") {
             return Err(format!(r#"invalidState: "container {id} is running and can not be deleted""#));
+        }
+        if scene.control.docker {
+            engine::delete(&scene.place, id);
         }
         state.containers.remove(id);
         let _ = std::fs::remove_dir_all(scene.place.root(id));
@@ -303,7 +327,10 @@ pub fn logs(scene: &Scene, arguments: &[String]) -> Answer {
         Refusal::error(format!(r#"failed to get logs for container {id} (cause: "internalError: "{inner}"")"#))
     };
     let log = found.ok_or_else(|| refused(&format!(r#"notFound: "container with ID {id} not found""#)))?;
-    let log = log.ok_or_else(|| refused("no such file"))?;
+    let mut log = log.ok_or_else(|| refused("no such file"))?;
+    if scene.control.docker {
+        log = engine::log(&scene.place, id);
+    }
     let lines: Vec<&str> = log.trim_matches('\n').lines().collect();
     let kept = match line.get("n").and_then(|count| count.parse::<usize>().ok()) {
         Some(count) => &lines[lines.len().saturating_sub(count)..],

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::flags::{Flag, Line, Words, parse, switch, value};
 use super::say::Refusal;
 use super::state::{ContainerState, State};
-use super::{Answer, Said, Scene, images, networks, now, volumes};
+use super::{Answer, Said, Scene, engine, images, networks, now, volumes};
 
 const MIB: u64 = 1 << 20;
 
@@ -92,7 +92,7 @@ pub fn create(scene: &Scene, arguments: &[String]) -> Answer {
     let mut stderr = String::new();
     let _api = scene.place.lock("apiserver.lock");
     scene.place.with(|state| {
-        networks::ensure_default(state);
+        networks::ensure_default(scene, state);
         let configuration = configuration(scene, state, &name, &line, &image, command, &mut stderr)?;
         if state.containers.contains_key(&name) {
             return Err(Refusal::error(match scene.version >= (1, 2, 0) {
@@ -101,6 +101,9 @@ pub fn create(scene: &Scene, arguments: &[String]) -> Answer {
             }));
         }
         std::fs::create_dir_all(scene.place.root(&name)).expect("a container");
+        if scene.control.docker {
+            engine::refused(engine::create(&scene.place, &name, &configuration))?;
+        }
         state.containers.insert(name.clone(), ContainerState { configuration, ..ContainerState::default() });
         Ok(Said { stdout: format!("{name}\n"), stderr, code: 0 })
     })
@@ -129,7 +132,7 @@ fn configuration(
     command: &[String],
     stderr: &mut String,
 ) -> Result<Value, Refusal> {
-    let config = images::config(image);
+    let config = images::config(scene, image);
     let image_words = |key: &str| -> Vec<String> { serde_json::from_value(config[key].clone()).unwrap_or_default() };
     let words: Vec<String> = match line.get("entrypoint") {
         Some(program) => [vec![program.to_owned()], command.to_vec()].concat(),

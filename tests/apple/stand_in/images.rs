@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::flags::{Line, Words, one, parse, switch, value};
 use super::say::Refusal;
-use super::{Answer, Said, Scene};
+use super::{Answer, Said, Scene, engine};
 
 /// A name as it is stored: whole, and without the tag where there is a digest.
 pub fn reference(name: &str) -> String {
@@ -35,7 +35,10 @@ pub fn descriptor(name: &str) -> Value {
 }
 
 /// What an image says about its containers: those of nodes as `kindest/node` does, others run a shell.
-pub fn config(name: &str) -> Value {
+pub fn config(scene: &Scene, name: &str) -> Value {
+    if scene.control.docker {
+        return engine::image(name);
+    }
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     match name.contains("/node") {
         true => json!({
@@ -46,10 +49,10 @@ pub fn config(name: &str) -> Value {
     }
 }
 
-fn document(name: &str) -> Value {
+fn document(scene: &Scene, name: &str) -> Value {
     let digest = digest(name);
     let config = json!({
-        "architecture": "arm64", "config": config(name), "created": "2026-05-28T10:02:11.123456789Z", "os": "linux",
+        "architecture": "arm64", "config": config(scene, name), "created": "2026-05-28T10:02:11.123456789Z", "os": "linux",
         "rootfs": { "diff_ids": [digest], "type": "layers" },
     });
     let platform = json!({ "architecture": "arm64", "os": "linux" });
@@ -85,7 +88,12 @@ pub fn run(scene: &Scene, verb: &str, arguments: &[String]) -> Answer {
     let line = parse(&command, &known, Words::Mixed, arguments)?;
     scene.service(false)?;
     if verb == "list" || verb == "ls" {
-        let all: Vec<Value> = scene.place.with(|state| state.images.iter().map(|name| document(name)).collect());
+        let all: Vec<Value> = scene
+            .place
+            .with(|state| state.images.iter().cloned().collect::<Vec<_>>())
+            .iter()
+            .map(|name| document(scene, name))
+            .collect();
         return Ok(Said::line(scene.encoding().line(&Value::from(all))));
     }
     if verb == "save" {
@@ -94,7 +102,7 @@ pub fn run(scene: &Scene, verb: &str, arguments: &[String]) -> Answer {
     let name = reference(one(&command, "reference", &line)?);
     let is_here = scene.place.with(|state| state.images.contains(&name));
     match verb {
-        "inspect" if is_here => Ok(Said::line(scene.encoding().pretty(&json!([document(&name)])))),
+        "inspect" if is_here => Ok(Said::line(scene.encoding().pretty(&json!([document(scene, &name)])))),
         "inspect" => Err(Refusal::error(format!("image not found: {name}"))),
         "pull" => {
             if line.get("scheme") == Some("auto") && scene.version >= (1, 3, 0) {
@@ -123,6 +131,9 @@ fn save(scene: &Scene, line: &Line) -> Answer {
     let content = format!("an OCI archive of {}\n", names.join(" "));
     let printed = names.join("\n");
     match line.get("output") {
+        Some(file) if scene.control.docker => {
+            engine::refused(engine::save(&names, file)).map(|()| Said::line(&printed))
+        }
         Some(file) => {
             fs::write(file, content).map_err(|error| Refusal::error(error.to_string()))?;
             Ok(Said::line(&printed))

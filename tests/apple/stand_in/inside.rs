@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::flags::{Words, parse, switch, value};
 use super::say::Refusal;
 use super::state::Place;
-use super::{Answer, Said, Scene, wait};
+use super::{Answer, Said, Scene, engine, wait};
 
 /// A name that nothing else has.
 pub fn uuid(scene: &Scene) -> String {
@@ -140,23 +140,30 @@ pub fn exec(scene: &Scene, arguments: &[String]) -> Answer {
     };
     // A process starts when no machine boots.
     drop(scene.place.lock("apiserver.lock"));
-    let tree = Tree::of(&scene.place, id, &configuration);
-    let mut input = Vec::new();
-    if line.has("interactive") {
-        let _ = std::io::stdin().read_to_end(&mut input);
-    }
-    let words: Vec<&str> = command.iter().map(String::as_str).collect();
-    let Some((code, stdout, stderr)) = play(&tree, &words, &input) else {
-        let program = words[0];
+    let played = match scene.control.docker {
+        true => engine::exec(&scene.place, id, line.has("interactive"), command)?,
+        false => {
+            let tree = Tree::of(&scene.place, id, &configuration);
+            let mut input = Vec::new();
+            if line.has("interactive") {
+                let _ = std::io::stdin().read_to_end(&mut input);
+            }
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            play(&tree, &words, &input).map(|(code, stdout, stderr)| {
+                let _ = std::io::stdout().write_all(&stdout);
+                Said { stdout: String::new(), stderr, code }
+            })
+        }
+    };
+    played.ok_or_else(|| {
+        let program = &command[0];
         let inner = format!(
             r#"startProcess: failed to start process: internalError: "vmexec error: failed to find target executable {program}""#
         );
         let cause = format!(r#"internalError: "failed to start process (cause: "internalError: "{inner}"")"#);
         let uuid = uuid(scene);
-        return Err(Refusal::error(format!(r#"failed to start process {uuid} in container {id} (cause: "{cause}")"#)));
-    };
-    let _ = std::io::stdout().write_all(&stdout);
-    Ok(Said { stdout: String::new(), stderr, code })
+        Refusal::error(format!(r#"failed to start process {uuid} in container {id} (cause: "{cause}")"#))
+    })
 }
 
 type Played = (i32, Vec<u8>, String);

@@ -3,6 +3,7 @@
 
 mod containers;
 mod create;
+pub mod engine;
 pub mod flags;
 mod images;
 mod inside;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::flags::{Words, one, parse, switch, value};
 use super::say::Refusal;
 use super::state::{NetworkState, State};
-use super::{Answer, Said, Scene, now};
+use super::{Answer, Said, Scene, engine, now};
 
 const FORMAT: super::flags::Flag = value("format", ' ');
 const ROLE: &str = "com.apple.container.resource.role";
@@ -35,13 +35,23 @@ fn names(all: &[Value]) -> Said {
 }
 
 /// The builtin one is there from the first start on.
-pub fn ensure_default(state: &mut State) {
-    state.networks.entry("default".to_owned()).or_insert_with(|| NetworkState {
+pub fn ensure_default(scene: &Scene, state: &mut State) {
+    const PREFIX: &str = "192.168.64";
+    if state.networks.contains_key("default") {
+        return;
+    }
+    if scene.control.docker
+        && let Err(message) = engine::create_network(&scene.place, "default", PREFIX)
+    {
+        eprintln!("the default network: {message}");
+    }
+    let made = NetworkState {
         configuration: configuration("default", None, &json!({ ROLE: "builtin" })),
-        prefix: "192.168.64".to_owned(),
+        prefix: PREFIX.to_owned(),
         next: 2,
         is_missing: false,
-    });
+    };
+    state.networks.insert("default".to_owned(), made);
 }
 
 fn configuration(name: &str, subnet: Option<&str>, labels: &Value) -> Value {
@@ -57,7 +67,7 @@ fn configuration(name: &str, subnet: Option<&str>, labels: &Value) -> Value {
 
 fn shown(scene: &Scene) -> Vec<Value> {
     scene.place.with(|state| {
-        ensure_default(state);
+        ensure_default(scene, state);
         let there = state.networks.iter().filter(|(_, network)| !network.is_missing);
         there.map(|(name, network)| document(scene, name, network)).collect()
     })
@@ -133,7 +143,7 @@ fn create(scene: &Scene, arguments: &[String]) -> Answer {
     }
     let _api = scene.place.lock("apiserver.lock");
     scene.place.with(|state| {
-        ensure_default(state);
+        ensure_default(scene, state);
         if state.networks.contains_key(name) {
             return Err(Refusal::error(format!("network {name} already exists")));
         }
@@ -148,6 +158,9 @@ fn create(scene: &Scene, arguments: &[String]) -> Answer {
         let Some(prefix) = prefix.or_else(free) else {
             return Err(Refusal::error("failed to create vmnet network with status vmnet_return_t(rawValue: 1001)"));
         };
+        if scene.control.docker {
+            engine::refused(engine::create_network(&scene.place, name, &prefix))?;
+        }
         let configuration = configuration(name, line.get("subnet"), &Value::Object(labels));
         let made = NetworkState { configuration, prefix, next: 2, is_missing: false };
         state.networks.insert(name.to_owned(), made);
@@ -171,7 +184,7 @@ fn delete(scene: &Scene, arguments: &[String]) -> Answer {
     scene.service(false)?;
     let _api = scene.place.lock("apiserver.lock");
     scene.place.with(|state| {
-        ensure_default(state);
+        ensure_default(scene, state);
         let unknown: Vec<&String> =
             line.words.iter().filter(|name| !state.networks.contains_key(name.as_str())).collect();
         if !unknown.is_empty() {
@@ -194,6 +207,9 @@ fn delete(scene: &Scene, arguments: &[String]) -> Answer {
             users.sort_unstable();
             if users.is_empty() {
                 state.networks.remove(name);
+                if scene.control.docker {
+                    engine::delete_network(&scene.place, name);
+                }
                 stdout.push_str(&format!("{name}\n"));
                 continue;
             }

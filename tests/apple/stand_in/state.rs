@@ -71,6 +71,8 @@ pub struct Control {
     pub registry: BTreeSet<String>,
     /// What goes wrong, in order.
     pub faults: Vec<Fault>,
+    /// Containers are real ones of Docker.
+    pub docker: bool,
 }
 
 impl Default for Control {
@@ -84,6 +86,7 @@ impl Default for Control {
             boot_milliseconds: 0,
             registry: BTreeSet::new(),
             faults: Vec::new(),
+            docker: false,
         }
     }
 }

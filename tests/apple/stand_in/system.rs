@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::flags::{Words, parse, switch, value};
 use super::say::Refusal;
 use super::state::Place;
-use super::{Answer, Said, Scene};
+use super::{Answer, Said, Scene, engine};
 
 const COMMIT: &str = "0190097d06df0b9065f4c2d2c7873c649d81d493";
 
@@ -30,8 +30,12 @@ pub fn run(scene: &Scene, verb: &str, arguments: &[String]) -> Answer {
 
 /// The service begins anew: it knows of no machine that runs, nor that any ever did.
 pub fn restart(place: &Place) {
+    let is_real = place.control(|control| control.docker);
     place.with(|state| {
-        for container in state.containers.values_mut() {
+        for (id, container) in &mut state.containers {
+            if is_real && container.runs {
+                engine::kill(place, id);
+            }
             container.runs = false;
             container.started = None;
             container.attachments.clear();
