@@ -69,9 +69,8 @@ impl Suite<'_> {
         owner.to_labels()
     }
 
-    fn address(&self, last: u8) -> Option<Ipv4Addr> {
-        let pins = self.runtime.capabilities().pins_addresses;
-        pins.then(|| Ipv4Addr::new(10, self.setup.subnet.0, self.setup.subnet.1, last))
+    fn address(&self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.setup.subnet.0, self.setup.subnet.1, last)
     }
 
     fn network_spec(&self) -> NetworkSpec {
@@ -160,6 +159,11 @@ impl Suite<'_> {
             (listed.subnet.clone(), listed.labels.get("dev.kina.cluster")),
             (spec.subnet, spec.labels.get("dev.kina.cluster"))
         );
+        let any = NetworkSpec { name: self.name("any"), subnet: None, ..spec.clone() };
+        self.runtime.create_network(&any).await.expect("the runtime chooses a subnet");
+        let listed = self.list().await.networks.into_iter().find(|network| network.name == any.name).unwrap();
+        assert!(listed.subnet.is_some() && listed.owner().is_some());
+        self.runtime.remove_network(&any.name).await.expect("a network is removed");
         let id = self.create(&self.spec("user")).await;
         assert_eq!(cause(self.runtime.remove_network(&spec.name).await), Cause::InUse);
         self.remove(&id).await;
@@ -241,7 +245,8 @@ impl Suite<'_> {
         self.with_network().await;
         let mut one = self.spec("one");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        one.address = self.address(10);
+        // Not heeded where none can be pinned.
+        one.address = Some(self.address(10));
         one.ports = vec![PublishedPort {
             host_address: loopback,
             host_port: self.setup.port,
@@ -251,8 +256,9 @@ impl Suite<'_> {
         let first = self.started(&one).await;
         let listed = self.find("one").await.unwrap();
         assert_eq!(listed.ports, one.ports);
-        if self.runtime.capabilities().pins_addresses {
-            assert_eq!(listed.address, one.address);
+        match self.runtime.capabilities().pins_addresses {
+            true => assert_eq!(listed.address, one.address),
+            false => assert!(listed.address.is_some(), "while it runs it has some address"),
         }
         let mut two = self.spec("two");
         two.ports.clone_from(&one.ports);
@@ -266,7 +272,7 @@ impl Suite<'_> {
             Err(error) => error.cause,
         };
         assert_eq!(refused, Cause::Conflict, "the host port is taken");
-        if let Some(address) = one.address {
+        if let Some(address) = one.address.filter(|_| self.runtime.capabilities().pins_addresses) {
             let mut three = self.spec("three");
             three.address = Some(address);
             let refused = match self.runtime.create_container(&three).await {

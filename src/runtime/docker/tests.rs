@@ -57,12 +57,24 @@ fn free_port() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn docker_keeps_the_contract() {
-    let Some(lab) = lab().await else { return };
+    keeps_the_contract(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn docker_keeps_the_contract_where_it_is_not_asked_to_pin_addresses() {
+    keeps_the_contract(false).await;
+}
+
+async fn keeps_the_contract(pins_addresses: bool) {
+    let Some(mut lab) = lab().await else { return };
+    if !pins_addresses {
+        lab.runtime = lab.runtime.without_pinned_addresses();
+    }
     let setup = Setup {
         image: lab.image.clone(),
         missing_image: format!("{}/nobody/nothing:v1", lab.registry),
-        prefix: format!("kina-contract-{}", std::process::id()),
-        subnet: (231, 17),
+        prefix: format!("kina-contract-{pins_addresses}-{}", std::process::id()),
+        subnet: (231, 17 + u8::from(pins_addresses)),
         port: free_port(),
     };
     let whole = tokio::time::timeout(Duration::from_secs(180), contract::run(&lab.runtime, &setup));

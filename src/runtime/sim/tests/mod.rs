@@ -28,6 +28,13 @@ async fn the_simulated_runtime_keeps_the_contract_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_simulated_runtime_keeps_the_contract_where_it_pins_no_addresses() {
+    let options = SimOptions { pins_addresses: false, ..SimOptions::default() };
+    let sim = SimRuntime::open(lab::world(), SimStore::Memory, options).unwrap();
+    contract::run(&*sim, &setup()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_simulated_runtime_keeps_the_contract_in_a_file_and_without_latency() {
     let home = tempfile::tempdir().unwrap();
     let options = SimOptions { latency: Latency::zero(), ..SimOptions::default() };
