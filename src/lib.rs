@@ -17,6 +17,7 @@ pub mod home;
 pub mod host_mounts;
 pub mod kubeadm;
 pub mod kubeconfig;
+pub mod node_image;
 pub mod observability;
 pub mod runtime;
 pub mod sources;

@@ -23,7 +23,6 @@ fn verb(verb: &str) -> Option<&'static str> {
         "ls" | "list" => "`kina get clusters`",
         "start" => "`kina serve` keeps every cluster running",
         "stop" => "`kina pause NAME` leaves a cluster alone; Ctrl-C ends `kina serve`",
-        "build" => "this version builds no node images: docs/node-image.md tells how one is made",
         "patch" | "label" | "annotate" | "replace" | "scale" | "watch" => {
             "Kina's API answers kubectl: `kubectl --kubeconfig ~/.kina/kubeconfig`"
         }

@@ -1,6 +1,7 @@
 //! What the commands need of a whole Kina: find one that runs, run one here, or look at what one left.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kube::Client;
@@ -8,6 +9,7 @@ use kube::Client;
 use super::error::CliError;
 use crate::home::Home;
 use crate::kubeconfig::Target;
+use crate::runtime::workshop::Workshop;
 use crate::system::last_known::Sights;
 
 /// How a Kina is to run in this process.
@@ -67,6 +69,9 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// When the home cannot be had.
     async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError>;
+
+    /// Where images can be made; `None` where nothing is installed that can.
+    fn workshop(&self) -> Option<Arc<dyn Workshop>>;
 }
 
 /// What a store is opened for.

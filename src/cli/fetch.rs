@@ -1,19 +1,23 @@
-//! `-f https://…`: a manifest from a web server, with a bound on everything that it may take.
+//! `-f https://…`: a manifest from a web server, with a bound on everything that it may take; and what is larger, piece by
+//! piece.
 //!
 //! Plain `http` is read from this host alone, and no redirect leads to it: who sits in between could otherwise say what
 //! runs here.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, USER_AGENT};
+use futures::StreamExt;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, BodyStream, LengthLimitError, Limited};
 use kube::client::Body;
 use kube::{Client, Config};
 
 use super::error::CliError;
 use super::exit::Exit;
+use crate::node_image::supply::Pieces;
 use crate::sources::manifest::FILE_BYTES_MAX;
 
 /// The longest that all of it may take, redirects and all: a manifest is some kilobytes.
@@ -42,7 +46,7 @@ impl Url {
         let uri: Uri = text.parse().map_err(|error| refused("it is not a URL").because(error))?;
         let url = Self(uri);
         if !matches!(url.0.scheme_str(), Some("http" | "https")) {
-            return Err(refused("manifests come by `https`"));
+            return Err(refused("only `https` is read"));
         }
         if url.0.host().unwrap_or_default().is_empty() {
             return Err(refused("it names no host"));
@@ -50,7 +54,7 @@ impl Url {
         if url.0.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             // It would end up in logs and in the history of the shell.
             return Err(refused("it carries a user's name or password")
-                .hint("`curl -u USER URL | kina apply -f -` keeps those to itself"));
+                .hint("fetch it yourself: `curl -u USER URL` keeps those to itself"));
         }
         if url.is_encrypted() || url.is_of_this_host() {
             return Ok(url);
@@ -110,14 +114,42 @@ pub async fn fetch(url: &Url) -> Result<Vec<u8>, CliError> {
     })
 }
 
-async fn follow(mut url: Url) -> Result<Vec<u8>, CliError> {
+/// Opens what is at an address and may be of any length, to be read piece by piece: the answer, and its length, where the
+/// server tells it. Of the pieces each has to come in time.
+///
+/// # Errors
+/// Where nothing is there; each names the address.
+pub async fn open(url: &Url) -> Result<(Pieces, Option<u64>), CliError> {
+    let opened = tokio::time::timeout(TIMEOUT, answer(url.clone())).await;
+    let (url, response) = opened.unwrap_or_else(|_| {
+        let message = format!("cannot read `{url}`: no answer within {} s", TIMEOUT.as_secs());
+        Err(CliError::new(Exit::Failure, message))
+    })?;
+    refuse_failure(&url, response.status())?;
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let pieces = BodyStream::new(response.into_body()).filter_map(|frame| async move {
+        match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(io::Error::other(error))),
+        }
+    });
+    Ok((pieces.boxed(), length))
+}
+
+async fn follow(url: Url) -> Result<Vec<u8>, CliError> {
+    let (url, response) = answer(url).await?;
+    body(&url, response).await
+}
+
+/// The answer at the end of all redirects, and where that is.
+async fn answer(mut url: Url) -> Result<(Url, Response<Body>), CliError> {
     let first = url.clone();
     for _ in 0..=REDIRECTS_MAX {
         let response = get(&url).await?;
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         match location.filter(|_| response.status().is_redirection()) {
             Some(location) => url = url.follow(location)?,
-            None => return body(&url, response).await,
+            None => return Ok((url, response)),
         }
     }
     Err(CliError::new(Exit::Failure, format!("cannot read `{first}`: more than {REDIRECTS_MAX} redirects")))
@@ -144,13 +176,16 @@ async fn get(url: &Url) -> Result<Response<Body>, CliError> {
     client.send(request).await.map_err(|error| failed(&error))
 }
 
-async fn body(url: &Url, response: Response<Body>) -> Result<Vec<u8>, CliError> {
-    let status = response.status();
-    if !status.is_success() {
-        let exit =
-            if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) { Exit::NotFound } else { Exit::Failure };
-        return Err(CliError::new(exit, format!("cannot read `{url}`: the server answered {status}")));
+fn refuse_failure(url: &Url, status: StatusCode) -> Result<(), CliError> {
+    if status.is_success() {
+        return Ok(());
     }
+    let exit = if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) { Exit::NotFound } else { Exit::Failure };
+    Err(CliError::new(exit, format!("cannot read `{url}`: the server answered {status}")))
+}
+
+async fn body(url: &Url, response: Response<Body>) -> Result<Vec<u8>, CliError> {
+    refuse_failure(url, response.status())?;
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("text/html") {
         let error = CliError::new(Exit::Invalid, format!("`{url}` is a web page, and no manifest"));
@@ -243,6 +278,26 @@ mod tests {
         }
         let nobody = fetched("http://127.0.0.1:1/x").await.unwrap_err();
         assert!(nobody.contains("cannot read `http://127.0.0.1:1/x`") && nobody.contains("refused"), "{nobody}");
+    }
+
+    #[tokio::test]
+    async fn what_is_large_comes_piece_by_piece_and_one_that_breaks_off_is_an_error() {
+        use futures::TryStreamExt;
+        let large = "x".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
+        let address = serving(move |path| match path {
+            "/large" => ok(&large),
+            "/cut" => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc".to_owned(),
+            _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        })
+        .await;
+        let url = |path: &str| Url::parse(&format!("{address}{path}")).unwrap();
+        let (pieces, length) = open(&url("/large")).await.unwrap();
+        let bytes: u64 = pieces.try_fold(0, |sum, piece| async move { Ok(sum + piece.len() as u64) }).await.unwrap();
+        assert_eq!((length, bytes), (Some(FILE_BYTES_MAX + 1), FILE_BYTES_MAX + 1));
+        let (pieces, _) = open(&url("/cut")).await.unwrap();
+        assert!(pieces.try_collect::<Vec<_>>().await.is_err());
+        let none = open(&url("/none")).await.err().unwrap();
+        assert_eq!(none.exit(), Exit::NotFound);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::runtime::apple::AppleRuntime;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
+use crate::runtime::workshop::Workshop;
 use crate::sources::Root;
 use crate::system::{self, ClientError, NoLayers, Objects, Options, Running, Storage, SystemError};
 use crate::world::World;
@@ -37,6 +38,7 @@ pub struct LocalEngine {
     world: World,
     latency: Latency,
     runtimes: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    docker: Option<Arc<DockerRuntime>>,
     /// Where programs are.
     path: Vec<PathBuf>,
     /// What `auto` is to mean.
@@ -57,11 +59,13 @@ impl LocalEngine {
         let docker = DockerRuntime::installed(surroundings, world.clone());
         let moves = std::env::var("KINA_DOCKER_PIN_ADDRESSES").is_ok_and(|value| value == "false");
         let docker = docker.map(|runtime| if moves { runtime.without_pinned_addresses() } else { runtime });
-        let docker = docker.map(|runtime| (RuntimeName::Docker, Arc::new(runtime) as Arc<dyn Runtime>));
+        let docker = docker.map(Arc::new);
+        let runtime = docker.clone().map(|runtime| (RuntimeName::Docker, runtime as Arc<dyn Runtime>));
         Self {
             world,
             latency: if none { Latency::zero() } else { Latency::small() },
-            runtimes: docker.into_iter().collect(),
+            runtimes: runtime.into_iter().collect(),
+            docker,
             path,
             named: std::env::var("KINA_RUNTIME").ok().filter(|name| !name.is_empty() && name != "auto"),
         }
@@ -162,6 +166,10 @@ impl Engine for LocalEngine {
         };
         let client = objects.client(users::ADMIN);
         Ok(Started { client, handle: Box::new(Store { objects, _lock: lock }), sights })
+    }
+
+    fn workshop(&self) -> Option<Arc<dyn Workshop>> {
+        self.docker.clone().map(|docker| docker as Arc<dyn Workshop>)
     }
 }
 

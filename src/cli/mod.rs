@@ -6,6 +6,7 @@
 
 mod apply;
 mod approve;
+mod build;
 mod complete;
 mod completion;
 pub mod context;
@@ -117,6 +118,8 @@ enum Verb {
     Edit(edit::Args),
     /// Make a cluster, as kind does
     Create(create::Args),
+    /// Make an image for nodes
+    Build(build::Args),
     /// Delete clusters
     Delete(delete::Args),
     /// Show clusters, machines, nodes, sources or events
@@ -251,6 +254,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Load(args) => load::run(args, context).await,
         Verb::Export(args) => kubeconfig::export(args, context).await,
         Verb::Create(args) => create::run(args, context).await,
+        Verb::Build(args) => build::run(args, context).await,
         Verb::Delete(args) => delete::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Describe(args) => describe::run(args, context).await,

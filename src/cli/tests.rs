@@ -28,6 +28,7 @@ use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, core};
 use crate::home::Home;
 use crate::runtime::Listing;
+use crate::runtime::workshop::Workshop;
 use crate::system::admission::ClusterRules;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
@@ -106,6 +107,9 @@ impl Engine for Rig {
     }
     async fn open(&self, _: &Home, purpose: Purpose) -> Result<Started, CliError> {
         Ok(Started { sights: (purpose == Purpose::Read).then(nothing_there), ..self.started("open") })
+    }
+    fn workshop(&self) -> Option<Arc<dyn Workshop>> {
+        None
     }
 }
 

@@ -18,6 +18,7 @@ mod labels;
 mod metered;
 pub mod sim;
 mod spec;
+pub mod workshop;
 
 use std::fmt::Debug;
 

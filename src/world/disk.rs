@@ -17,19 +17,16 @@ pub struct Disk;
 
 impl FileSystem for Disk {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        // Non-blocking, so that opening a FIFO returns; what was opened is examined, not what the name led to before.
-        let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
         let mut content = Vec::new();
-        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut content)?;
         if content.len() as u64 > limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
         }
         Ok(content)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(regular(path)?))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
@@ -98,6 +95,17 @@ impl FileSystem for Disk {
         watcher.watch(path, notify::RecursiveMode::Recursive).map_err(io::Error::other)?;
         Ok(Watching { changes, _guard: Box::new(std::sync::Mutex::new(watcher)) })
     }
+}
+
+/// Opens a regular file.
+fn regular(path: &Path) -> io::Result<File> {
+    // Non-blocking, so that opening a FIFO returns; what was opened is examined, not what the name led to before.
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
 }
 
 /// Writes a file under a name of our own; a leftover of a crash under that name is replaced.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt::{self, Debug};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -69,6 +69,12 @@ pub trait FileSystem: Send + Sync + Debug {
     /// `FileTooLarge` above the limit, `InvalidInput` for what is no regular file (never blocks on a FIFO), or what the
     /// operating system says.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// A regular file to be read piece by piece, however long it is, following links.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no regular file (never blocks on a FIFO), or what the operating system says.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
 
     /// Facts about what a path leads to, following links.
     ///

@@ -178,6 +178,10 @@ impl FileSystem for MemoryFiles {
         }
     }
 
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.read(path, u64::MAX)?)))
+    }
+
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         Ok(self.lock().node(path)?.metadata)
     }

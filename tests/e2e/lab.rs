@@ -23,8 +23,10 @@ pub struct Lab {
     root: TempDir,
     /// Name of the cluster.
     pub cluster: String,
-    image: String,
-    version: String,
+    /// Of its nodes.
+    pub image: String,
+    /// Of Kubernetes, as the image says.
+    pub version: String,
     moves: bool,
     serving: Option<Child>,
     _turn: MutexGuard<'static, ()>,

@@ -5,6 +5,7 @@
 //! `tests/node-image/build` makes an image from nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
+mod images;
 mod lab;
 mod life;
 mod moving;

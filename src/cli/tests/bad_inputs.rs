@@ -125,3 +125,24 @@ async fn what_cannot_be_read_is_told_by_name() {
     }
     insta::assert_snapshot!(told);
 }
+
+#[tokio::test]
+async fn an_image_is_made_only_where_an_engine_is_and_under_a_name_that_it_takes() {
+    let house = House::new(Serving::Nobody);
+    insta::assert_snapshot!(house.kina("build node-image v1.35.5").await.shown(), @r"
+    exit 1
+    --- stdout
+    --- stderr
+    error: cannot build a node image: no Docker Engine is installed here
+
+    hint: images are made in a container of Docker's; Apple Container can make none yet
+    ");
+    insta::assert_snapshot!(house.kina("build node-image v1.35.5 --image Node").await.shown(), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: `Node` is no name that an image can be given
+
+    hint: lower case, a tag at most: `kina-node:v1.35.5`, `localhost:5000/node:dev`
+    ");
+}

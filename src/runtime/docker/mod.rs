@@ -9,6 +9,7 @@ mod load;
 mod observed;
 #[cfg(test)]
 mod tests;
+mod workshop;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -33,6 +33,10 @@ impl FileSystem for GatedFiles {
         self.perform(Effect::FileRead, path, || self.inner.read(path, limit))
     }
 
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        self.perform(Effect::FileRead, path, || self.inner.open(path))
+    }
+
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.perform(Effect::FileLook, path, || self.inner.metadata(path))
     }
