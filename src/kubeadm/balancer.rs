@@ -40,6 +40,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_stays_is_there_before_anything_is_forwarded() {
+        let up = SCRIPT.find(&format!("bash {} up", crate::kubeadm::overlay::SCRIPT_PATH)).unwrap();
+        assert!(SCRIPT.contains(crate::kubeadm::overlay::CONFIG_PATH));
+        assert!(up < SCRIPT.find("$iptables").unwrap());
+    }
+
+    #[test]
     fn the_script_is_one_that_bash_understands() {
         let checked = std::process::Command::new("bash").args(["-n", "-c", SCRIPT]).status();
         assert!(checked.is_ok_and(|status| status.success()));

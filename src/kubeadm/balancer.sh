@@ -10,6 +10,11 @@ cd "$(dirname "$0")"
 port=6443
 chain=KINA-BALANCER
 
+# Where the runtime moves addresses, the one that clients know is on a device of its own.
+if [[ -e /kina/overlay/config ]]; then
+  bash /kina/overlay/run up || exit
+fi
+
 # The kernel may know either kind of tables, or both.
 for kind in nft legacy; do
   if iptables-$kind -t nat -N $chain 2>/dev/null || iptables-$kind -t nat -F $chain 2>/dev/null; then

@@ -157,7 +157,7 @@ impl Suite<'_> {
         let listed = self.list().await.networks.into_iter().find(|network| network.name == spec.name).unwrap();
         assert_eq!(
             (listed.subnet.clone(), listed.labels.get("dev.kina.cluster")),
-            (spec.subnet, spec.labels.get("dev.kina.cluster"))
+            (spec.subnet.clone(), spec.labels.get("dev.kina.cluster"))
         );
         let any = NetworkSpec { name: self.name("any"), subnet: None, ..spec.clone() };
         self.runtime.create_network(&any).await.expect("the runtime chooses a subnet");
