@@ -246,6 +246,13 @@ pub(super) fn pod_disruption_budget() -> Printer {
     })
 }
 
+pub(super) fn network_policy() -> Printer {
+    printer("Name, Pod-Selector, Age", |object, now| {
+        let labels = pairs(&object["spec"]["podSelector"]["matchLabels"]);
+        vec![name(object), labels.into(), created(object, now)]
+    })
+}
+
 pub(super) fn service() -> Printer {
     printer("Name, Type, Cluster-IP, External-IP, Port(s), Age | Selector", |object, now| {
         let ports = object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().map(|port| {

@@ -17,6 +17,7 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events_v1;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::api::policy::v1 as policy;
 use k8s_openapi::schemars::JsonSchema;
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ pub fn control() -> Vec<Kind> {
 }
 
 /// What a simulated cluster serves: [`control`], and Node, Pod, Service, ConfigMap, Secret, ServiceAccount,
-/// Deployment, ReplicaSet, DaemonSet and PodDisruptionBudget.
+/// Deployment, ReplicaSet, DaemonSet, PodDisruptionBudget and NetworkPolicy.
 pub fn workload() -> Vec<Kind> {
     static KINDS: OnceLock<Vec<Kind>> = OnceLock::new();
     let own = KINDS.get_or_init(|| {
@@ -50,6 +51,7 @@ pub fn workload() -> Vec<Kind> {
             replica_set(),
             daemon_set(),
             pod_disruption_budget(),
+            network_policy(),
         ]
     });
     control().into_iter().chain(own.iter().cloned()).collect()
@@ -262,6 +264,19 @@ fn pod_disruption_budget() -> Kind {
         built_in::<policy::PodDisruptionBudget>("policy", "PodDisruptionBudget", Scope::Namespaced, &["pdb"], printer);
     let none = json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
     kind.with_status(none).with_validation(Arc::new(one_bound))
+}
+
+fn network_policy() -> Kind {
+    let printer = columns::network_policy();
+    let mut kind = built_in::<networking::NetworkPolicy>(
+        "networking.k8s.io",
+        "NetworkPolicy",
+        Scope::Namespaced,
+        &["netpol"],
+        printer,
+    );
+    kind.resource.plural = "networkpolicies".into();
+    kind
 }
 
 /// `ValidatePodDisruptionBudgetSpec`: a budget has one bound at most.

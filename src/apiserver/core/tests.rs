@@ -28,7 +28,7 @@ fn count_references(schema: &Value, found: &mut usize) {
 fn the_schema_is_made_once_and_shared() {
     let (first, second) = (workload(), workload());
     assert!(first.iter().zip(&second).all(|(first, second)| Arc::ptr_eq(&first.schema, &second.schema)));
-    assert_eq!(first.len(), 17);
+    assert_eq!(first.len(), 18);
 }
 
 #[test]
