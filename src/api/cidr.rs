@@ -50,6 +50,23 @@ impl Cidr {
         (u64::from(index) < self.size()).then(|| Ipv4Addr::from(self.base + index))
     }
 
+    /// How many places an address is after the first one, where it lies in the subnet.
+    #[must_use]
+    pub fn place(self, address: Ipv4Addr) -> Option<u32> {
+        self.contains(address).then(|| u32::from(address) - self.base)
+    }
+
+    /// The subnet of this length that is `index` such after the first one, where there are that many.
+    #[must_use]
+    pub fn part(self, length: u8, index: u32) -> Option<Self> {
+        let more = length.checked_sub(self.length).filter(|_| length <= 32)?;
+        let start = u64::from(index) << (32 - length);
+        (u64::from(index) < 1 << more)
+            .then(|| u32::try_from(start).ok())
+            .flatten()
+            .map(|start| Self { base: self.base + start, length })
+    }
+
     /// Number of addresses.
     #[must_use]
     pub fn size(self) -> u64 {
@@ -116,6 +133,19 @@ mod tests {
         }
         let host_bits = "10.244.1.0/16".parse::<Cidr>().unwrap_err().to_string();
         assert_eq!(host_bits, "`10.244.1.0/16` has host bits set; did you mean `10.244.0.0/16`?");
+    }
+
+    #[test]
+    fn a_subnet_has_parts_that_lie_side_by_side() {
+        let pods = cidr("10.244.0.0/16");
+        assert_eq!(pods.part(24, 0).unwrap().to_string(), "10.244.0.0/24");
+        assert_eq!(pods.part(24, 255).unwrap().to_string(), "10.244.255.0/24");
+        assert_eq!(pods.part(24, 256), None);
+        assert_eq!(cidr("10.1.2.0/24").part(24, 0), Some(cidr("10.1.2.0/24")));
+        assert_eq!((cidr("10.1.2.0/24").part(23, 0), pods.part(33, 0)), (None, None));
+        assert_eq!(cidr("0.0.0.0/0").part(32, u32::MAX).unwrap().to_string(), "255.255.255.255/32");
+        assert_eq!(cidr("10.160.3.0/24").place(Ipv4Addr::new(10, 160, 3, 12)), Some(12));
+        assert_eq!(cidr("10.160.3.0/24").place(Ipv4Addr::new(10, 160, 4, 12)), None);
     }
 
     #[test]

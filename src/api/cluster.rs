@@ -409,6 +409,8 @@ pub enum Cni {
     /// The one that comes with the node image.
     #[default]
     Auto,
+    /// Kina's own: routes between the nodes, without a daemon. It does not enforce NetworkPolicy.
+    Routed,
     /// None: nodes become Ready once somebody installs one.
     None,
 }

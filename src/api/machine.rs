@@ -79,6 +79,9 @@ pub struct MachineSpec {
     pub images: Vec<String>,
     /// Its address for life, inside the cluster's node subnet.
     pub address: String,
+    /// The addresses of its pods for life, CIDR, where the pod network is Kina's own.
+    #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
+    pub pod_cidr: Option<String>,
     /// How it becomes a node.
     pub bootstrap: Bootstrap,
     /// What the Cluster has granted it to do. Without a grant it waits.

@@ -31,6 +31,8 @@ pub struct ClusterFacts {
     pub pod_subnet: String,
     /// Addresses of services, CIDR.
     pub service_subnet: String,
+    /// Kina itself gives nodes their ranges of pod addresses, and no controller does.
+    pub gives_ranges: bool,
     /// Feature gates, APIs, kube-proxy, and patches for every node.
     pub components: Components,
 }
@@ -238,6 +240,8 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
     });
     // For the hostPath fallback of images without a storage manifest, as kind does.
     let fallback = Argument::new("enable-hostpath-provisioner", "true");
+    // kubeadm itself sets it where there is a subnet for pods; what is given here goes before that.
+    let ranges = cluster.gives_ranges.then(|| Argument::new("allocate-node-cidrs", "false"));
     ClusterConfiguration {
         api_version: KUBEADM,
         kind: "ClusterConfiguration",
@@ -249,7 +253,9 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
             service_subnet: cluster.service_subnet.clone(),
         },
         api_server: ApiServer { cert_sans: sans, extra_args: gates.iter().cloned().chain(served).collect() },
-        controller_manager: Component { extra_args: std::iter::once(fallback).chain(gates.clone()).collect() },
+        controller_manager: Component {
+            extra_args: [fallback].into_iter().chain(ranges).chain(gates.clone()).collect(),
+        },
         scheduler: Component { extra_args: gates.into_iter().collect() },
         etcd: Etcd { local: Component { extra_args: etcd } },
     }
@@ -347,6 +353,7 @@ mod tests {
             host_address: "127.0.0.1".into(),
             pod_subnet: "10.244.0.0/16".into(),
             service_subnet: "10.96.0.0/16".into(),
+            gives_ranges: false,
             components: Components::default(),
         }
     }
@@ -401,6 +408,20 @@ mod tests {
         cluster.components.proxy_mode = KubeProxyMode::None;
         let file = init_file(&cluster, &node("dev-control-plane-0", true), &BTreeMap::new()).unwrap().text;
         assert!(file.contains("addon/kube-proxy") && !file.contains("KubeProxyConfiguration"), "{file}");
+    }
+
+    #[test]
+    fn where_kina_gives_ranges_of_pods_no_controller_does() {
+        let with = |gives_ranges| {
+            let cluster = ClusterFacts { gives_ranges, ..cluster() };
+            init_file(&cluster, &node("dev-control-plane-0", true), &BTreeMap::new()).unwrap().text
+        };
+        assert!(!with(false).contains("allocate-node-cidrs"));
+        let text = with(true);
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let arguments = documents[0]["controllerManager"]["extraArgs"].as_array().unwrap();
+        assert!(arguments.contains(&serde_json::json!({"name": "allocate-node-cidrs", "value": "false"})), "{text}");
+        assert_eq!(documents[0]["networking"]["podSubnet"], "10.244.0.0/16", "kube-proxy is told it");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What kubeadm is told, and how: configuration documents, commands inside nodes, certificates, tokens, and the load
-//! balancer in front of the API servers.
+//! What kubeadm is told, and how: configuration documents, commands inside nodes, certificates, tokens, the load
+//! balancer in front of the API servers, and the pod network of Kina's own.
 //!
 //! Nothing here performs I/O but through its arguments, and nothing knows controllers or runtimes' objects: plain data
 //! in, files and argument arrays out.
@@ -13,6 +13,7 @@ pub mod kubelet;
 pub mod overlay;
 pub mod patches;
 pub mod pki;
+pub mod routed;
 pub mod token;
 pub mod units;
 

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, IpFamily, MachineResources, PoolSettings, Taint, WorkerPool};
+use super::cluster::{ClusterSpec, Cni, IpFamily, MachineResources, PoolSettings, Taint, WorkerPool};
+use super::defaults::POD_SUBNET;
 use super::names::{ClusterName, PoolName};
 use super::quantity;
 use super::versions::{KubernetesVersion, NEWEST_MINOR, OLDEST_MINOR};
@@ -221,11 +222,35 @@ fn taints(faults: &mut Faults, path: &[&str], taints: &[Taint]) {
     }
 }
 
+/// Kina's own pod network gives every machine a /24 of the pods' subnet.
+fn routed(faults: &mut Faults, spec: &ClusterSpec) {
+    const RANGE: u8 = 24;
+    let networking = &spec.networking;
+    if networking.cni != Some(Cni::Routed) {
+        return;
+    }
+    if networking.ip_family.is_some_and(|family| family != IpFamily::Ipv4) {
+        faults.add(&["spec", "networking", "cni"], "`routed` is for `ipFamily: ipv4` only");
+    }
+    let pods = networking.pod_subnet.as_deref().unwrap_or(POD_SUBNET).parse::<Cidr>();
+    let Some(more) = pods.ok().and_then(|pods| RANGE.checked_sub(pods.length())) else { return };
+    let machines =
+        spec.workers.iter().map(|pool| u64::from(pool.replicas)).sum::<u64>() + u64::from(spec.control_plane.replicas);
+    let ranges = 1_u64 << more;
+    if machines > ranges {
+        let message = format!(
+            "it has {ranges} ranges (/{RANGE}) for pods, one a machine, and there are to be {machines} machines"
+        );
+        faults.add(&["spec", "networking", "podSubnet"], message);
+    }
+}
+
 fn networking(faults: &mut Faults, spec: &ClusterSpec) {
     let networking = &spec.networking;
     if networking.ip_family.is_some_and(|family| family != IpFamily::Ipv4) {
         faults.add(&["spec", "networking", "ipFamily"], "only `ipv4` is supported yet");
     }
+    routed(faults, spec);
     for (index, domain) in networking.dns_search.iter().flatten().enumerate() {
         if !settings::is_domain(domain) {
             let message = format!("`{domain}` is not a domain such as `corp.example.com`");
@@ -328,6 +353,27 @@ mod tests {
     #[test]
     fn the_default_spec_has_no_fault() {
         assert_eq!(messages("dev", &ClusterSpec::default()), [""; 0]);
+    }
+
+    #[test]
+    fn a_routed_pod_network_has_room_for_every_machine_and_is_of_ipv4() {
+        let mut spec = ClusterSpec::default();
+        spec.networking.cni = Some(Cni::Routed);
+        spec.workers = vec![WorkerPool { name: "a".into(), replicas: 4, ..Default::default() }];
+        assert_eq!(messages("dev", &spec), [""; 0]);
+        spec.networking.pod_subnet = Some("10.1.0.0/22".into());
+        assert_eq!(
+            messages("dev", &spec),
+            [
+                "spec.networking.podSubnet: it has 4 ranges (/24) for pods, one a machine, and there are to be 5 machines"
+            ]
+        );
+        spec.workers[0].replicas = 3;
+        assert_eq!(messages("dev", &spec), [""; 0]);
+        spec.networking.ip_family = Some(IpFamily::Dual);
+        assert!(
+            messages("dev", &spec).contains(&"spec.networking.cni: `routed` is for `ipFamily: ipv4` only".to_owned())
+        );
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::Scope;
+use kube::{Api, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use super::addons::{self, MANAGER};
 use super::observe::Subject;
 use crate::api::addon::FILE_BYTES_MAX;
+use crate::api::cluster::Cni;
 use crate::controllers::clusters_api::call;
 use crate::controllers::context::Shared;
 use crate::controllers::operations::Handle;
@@ -106,6 +108,8 @@ struct Known {
     compared: Option<Instant>,
     /// The DaemonSets at the time.
     daemons: BTreeMap<String, i64>,
+    /// A NetworkPolicy, as `NAMESPACE/NAME`, that nobody enforces.
+    policy: Option<String>,
 }
 
 impl Addons {
@@ -126,6 +130,12 @@ impl Addons {
         let state = self.lock();
         let known = state.clusters.get(uid);
         known.into_iter().flat_map(|known| known.differs.clone()).collect()
+    }
+
+    /// A NetworkPolicy that was seen where nobody enforces any.
+    #[must_use]
+    pub fn policy(&self, uid: &str) -> Option<String> {
+        self.lock().clusters.get(uid)?.policy.clone()
     }
 
     /// An object was applied.
@@ -210,9 +220,29 @@ pub async fn compare(shared: Arc<Shared>, subject: Subject, handle: Handle) -> R
             before
         }
     };
+    known.policy = unenforced(&shared, &subject, known.policy).await;
     (known.compared, known.daemons) = (Some(Instant::now()), daemons);
     shared.addons.lock().clusters.insert(subject.uid.clone(), known);
     Ok(())
+}
+
+/// A NetworkPolicy in a cluster whose pod network enforces none. Where nobody can tell, what was known stays.
+async fn unenforced(shared: &Shared, subject: &Subject, before: Option<String>) -> Option<String> {
+    if subject.resolved.as_ref().is_none_or(|spec| spec.cni != Cni::Routed) {
+        return None;
+    }
+    let client = shared.api.client(&subject.uid)?;
+    let policies: Api<NetworkPolicy> = Api::all(client);
+    let one = ListParams::default().limit(1);
+    let listed = call("list the NetworkPolicies of", &subject.name, policies.list_metadata(&one)).await;
+    match listed {
+        Ok(listed) => {
+            listed.items.first().map(|found| format!("{}/{}", found.namespace().unwrap_or_default(), found.name_any()))
+        }
+        // An API server that does not know them has none.
+        Err(error) if addons::is_unknown_kind(&error) => None,
+        Err(_) => before,
+    }
 }
 
 async fn look(shared: &Shared, subject: &Subject, handle: &Handle, before: Known) -> Result<Known, EffectError> {

@@ -337,7 +337,8 @@ async fn remove_one(
     Ok(())
 }
 
-fn is_unknown_kind(error: &EffectError) -> bool {
+/// Whether a cluster knows no such kind.
+pub(super) fn is_unknown_kind(error: &EffectError) -> bool {
     match error {
         EffectError::Api { source, .. } => match &**source {
             kube::Error::Api(status) => status.code == 404,

@@ -47,6 +47,8 @@ pub struct Facts {
     pub addons_due: bool,
     /// What of them differs: kind, name, and how.
     pub addons_differing: Vec<(String, String, String)>,
+    /// A NetworkPolicy in it, where its pod network enforces none.
+    pub policy: Option<String>,
     /// Its certificates are kept.
     pub has_certificates: bool,
     /// Its context in the kubeconfig was brought to what is wanted: there, or gone when it goes.

@@ -88,6 +88,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
         addons_applied: is_there,
         addons_due: false,
         addons_differing: Vec::new(),
+        policy: None,
         has_certificates: is_there,
         context_done: is_there,
         context_altered: None,

@@ -122,6 +122,7 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
         wake_machines(shared, subject, "network", &format!("{:?}", network.ours()));
     }
     wake_machines(shared, subject, "api", &format!("{:?}", facts.api_answers));
+    wake_machines(shared, subject, "pod ranges", &pod_ranges(subject));
     if plan.needs_listing {
         for host in shared.hosts.values() {
             host.ask_for_cluster(&subject.name, tokio::time::Instant::now());
@@ -149,6 +150,7 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     } else if plan.steps.is_empty() && plan.wait.is_none() {
         shared.backoff.reset(&subject.uid);
     }
+    tell_policy(shared, subject, &facts).await;
     report(shared, subject, &facts, &plan, access.as_ref()).await?;
     let pause = next(shared, subject, &plan, held_back);
     Ok(Action::requeue(addons_held_back.map_or(pause, |held_back| held_back.min(pause))))
@@ -392,6 +394,28 @@ fn wake_machines(shared: &Shared, subject: &Subject, what: &'static str, now: &s
             shared.waker.machines.wake(&machine.name_any());
         }
     }
+}
+
+/// That nobody enforces a NetworkPolicy is told once, when the first appears.
+async fn tell_policy(shared: &Shared, subject: &Subject, facts: &Facts) {
+    const NOTE: &str = "unenforced NetworkPolicy";
+    match &facts.policy {
+        None => shared.memory.unnote(&subject.uid, NOTE),
+        Some(policy) if shared.memory.note(&subject.uid, NOTE) => {
+            let note = format!(
+                "NetworkPolicy {policy} has no effect: the pod network `routed` enforces none. `networking.cni: none` is for one \
+                 of your own that does"
+            );
+            shared.events.tell(&*subject.cluster, Tone::Warning, "NetworkPolicyNotEnforced", &note).await;
+        }
+        Some(_) => {}
+    }
+}
+
+/// What all machines of a Cluster are told of each other: changed where one came or went.
+fn pod_ranges(subject: &Subject) -> String {
+    let named = |machine: &Arc<Machine>| Some(format!("{} {}\n", machine.name_any(), machine.spec.pod_cidr.as_ref()?));
+    subject.machines.iter().filter_map(named).collect()
 }
 
 async fn report(

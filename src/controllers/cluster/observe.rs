@@ -167,6 +167,7 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
             .into_iter()
             .map(|(key, how)| (key.kind.clone(), key.to_string(), how))
             .collect(),
+        policy: shared.addons.policy(&subject.uid),
         has_certificates: shared.has_certificates(&subject.owner.cluster_uid),
         context_done: matches!(context, Wished::Done | Wished::Undone(_)),
         context_altered: match context {

@@ -68,6 +68,7 @@ fn empty(spec: &ClusterSpec) -> Model {
         api_unwell: None,
         addons_applied: false,
         has_certificates: false,
+        policy: None,
         addons_due: false,
         addons_differing: Vec::new(),
         context_altered: None,

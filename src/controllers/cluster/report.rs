@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::slots;
 use super::wait::Wait;
 use crate::api::annotations;
-use crate::api::cluster::{ClusterStatus, Declared, Drift, DriftMode, MachineCounts};
+use crate::api::cluster::{ClusterStatus, Cni, Declared, Drift, DriftMode, MachineCounts};
 use crate::api::conditions::{
     self, ADDONS_READY, CONTROL_PLANE_READY, DRIFTED, Holds, IMAGES_LOADED, KUBECONFIG_READY, NETWORK_READY, READY,
     STALLED, Verdict, WORKERS_READY, Waiting, whole_seconds,
@@ -102,13 +102,25 @@ fn network(report: &Report<'_>) -> Verdict {
     match &report.facts.host {
         HostFacts::Unknown(message) => verdict(NETWORK_READY, Holds::Unknown, "RuntimeSilent", message),
         HostFacts::Stale => verdict(NETWORK_READY, Holds::Unknown, "Observing", ""),
-        HostFacts::Known { .. } if report.plan.network_ready => verdict(NETWORK_READY, Holds::True, "NetworkReady", ""),
+        HostFacts::Known { .. } if report.plan.network_ready => {
+            verdict(NETWORK_READY, Holds::True, "NetworkReady", unenforced(report))
+        }
         HostFacts::Known { .. } => match &report.plan.wait {
             Some(wait @ Wait::NameTaken(..)) => verdict(NETWORK_READY, Holds::False, wait.reason(), wait.message()),
             _ => {
                 verdict(NETWORK_READY, Holds::False, "NetworkPending", "network or load balancer is not as wanted yet")
             }
         },
+    }
+}
+
+/// What a pod network of Kina's own does not do.
+fn unenforced(report: &Report<'_>) -> String {
+    let is_routed = report.subject.resolved.as_ref().is_some_and(|spec| spec.cni == Cni::Routed);
+    match &report.facts.policy {
+        _ if !is_routed => String::new(),
+        None => "the pod network `routed` does not enforce NetworkPolicy".to_owned(),
+        Some(policy) => format!("the pod network `routed` does not enforce NetworkPolicy, and there is {policy}"),
     }
 }
 

@@ -1,17 +1,19 @@
 //! Slots: which Machines are missing, which are too many, and what each should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use super::adopt::Earlier;
 use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
 use super::wait::Wait;
-use crate::api::cluster::{MachineResources, Taint, TaintEffect};
+use crate::api::cidr::Cidr;
+use crate::api::cluster::{Cni, MachineResources, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{Bootstrap, BootstrapMethod, ContainerdPatches, Identity, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::api::node::{HostMount, PortMapping};
 use crate::controllers::machine::container::FIRST_MACHINE_INDEX;
-use crate::kubeadm::CONTROL_PLANE_TAINT;
+use crate::kubeadm::{CONTROL_PLANE_TAINT, routed};
 
 /// A pool as the spec has it.
 struct Pool<'a> {
@@ -99,6 +101,9 @@ pub fn missing(facts: &Facts, resolved: &Resolved) -> (Vec<(String, MachineSpec)
             .into_iter()
             .map_while(|ordinal| Some((ordinal, reserve(resolved, facts, &pool, ordinal, &mut taken)?)))
             .collect();
+        if places.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+            wait = Some(Wait::NoAddress);
+        }
         match bootstraps(facts, &pool, &there, &places) {
             Ok(bootstraps) => {
                 for ((ordinal, address), bootstrap) in places.into_iter().zip(bootstraps) {
@@ -114,6 +119,14 @@ pub fn missing(facts: &Facts, resolved: &Resolved) -> (Vec<(String, MachineSpec)
 
 fn machine_name(facts: &Facts, pool: &str, ordinal: u32) -> String {
     format!("{}-{pool}-{ordinal}", facts.name)
+}
+
+/// The range of pod addresses of the machine with this address, where they are Kina's to give. The addresses of two machines
+/// differ, and so do their ranges; what a machine's address is known by, its range is known by, too.
+fn pod_range(resolved: &Resolved, address: &str) -> Option<Cidr> {
+    let address: Ipv4Addr = address.parse().ok()?;
+    let place = resolved.node_subnet.place(address)?.checked_sub(FIRST_MACHINE_INDEX)?;
+    resolved.pod_subnet.part(routed::RANGE_LENGTH, place)
 }
 
 /// The lowest free address; for a slot that was promised one as a first member of etcd, that one.
@@ -133,6 +146,7 @@ fn reserve(
     let free = || {
         (FIRST_MACHINE_INDEX..255)
             .filter_map(|index| Some(resolved.node_subnet.address(index)?.to_string()))
+            .filter(|address| resolved.cni != Cni::Routed || pod_range(resolved, address).is_some())
             .find(|address| !taken.contains(address))
     };
     let address = promised.or_else(free)?;
@@ -204,6 +218,10 @@ fn spec(
         containerd: containerd(facts),
         images: facts.spec.images.clone(),
         registries: (!facts.spec.registries.is_empty()).then(|| facts.spec.registries.clone()),
+        pod_cidr: (resolved.cni == Cni::Routed)
+            .then(|| pod_range(resolved, &address))
+            .flatten()
+            .map(|range| range.to_string()),
         address,
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),

@@ -27,6 +27,8 @@ pub enum Wait {
     RecreateNotAllowed,
     /// These machines are to go still.
     MachinesLeaving(usize),
+    /// No address is left for another machine, or no range for its pods.
+    NoAddress,
     /// The API server does not answer.
     ControlPlane,
     /// Control planes come and go one at a time, while all others are Ready.
@@ -64,6 +66,7 @@ impl Wait {
             Self::Recreating(_) => "Recreating",
             Self::RecreateNotAllowed => "RecreateNotAllowed",
             Self::MachinesLeaving(_) => "MachinesLeaving",
+            Self::NoAddress => "NoAddressFree",
             Self::ControlPlane => "ControlPlaneAway",
             Self::ControlPlaneTurn(_) => "ControlPlaneTurn",
             Self::RollHeld(_) => "RollHeld",
@@ -103,6 +106,10 @@ impl Wait {
                 "the spec asks for what only a new cluster can give: set `allowRecreate: true`, or go back".to_owned()
             }
             Self::MachinesLeaving(count) => format!("{count} machines still go"),
+            Self::NoAddress => {
+                "no address is free for another machine, or no range for its pods: it comes once another has gone"
+                    .to_owned()
+            }
             Self::ControlPlane => "the cluster's API server does not answer yet".to_owned(),
             Self::ControlPlaneTurn(other) => {
                 format!("control planes come and go one at a time while all others are Ready; {other} is not")

@@ -38,6 +38,8 @@ pub struct NodeView {
     pub cordoned_by_kina: bool,
     /// Version of its kubelet.
     pub version: String,
+    /// The addresses of its pods, empty where nobody has given it any.
+    pub pod_cidr: String,
 }
 
 /// Why nothing is known of a cluster whose API server can be reached.
@@ -273,6 +275,7 @@ fn node_view(node: &Node) -> NodeView {
             .and_then(|status| status.node_info.as_ref())
             .map(|info| info.kubelet_version.clone())
             .unwrap_or_default(),
+        pod_cidr: spec.and_then(|spec| spec.pod_cidr.clone()).unwrap_or_default(),
     }
 }
 

@@ -8,8 +8,10 @@ use kube::Api;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
+use super::network;
 use super::observe::{Subject, volume_owner};
 use super::plan::Step;
+use crate::api::cluster::Cni;
 use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole};
 use crate::api::{Cluster, Machine, annotations};
@@ -25,7 +27,7 @@ use crate::kubeadm::overlay::{self, Peers};
 use crate::kubeadm::units::{self, Unit};
 use crate::kubeadm::{
     BootstrapToken, CONFIG_PATH, ClusterFacts, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts, config,
-    containerd,
+    containerd, routed,
 };
 use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
@@ -98,6 +100,8 @@ impl Act {
             Step::StartContainer => self.start_container(name).await,
             Step::Connect(peers) => self.connect(name, &peers).await,
             Step::ConfigureContainerd => self.configure_containerd(name).await,
+            Step::WriteRoutes => self.write_routes(name).await,
+            Step::OpenNetwork => self.open_network(name).await,
             Step::WriteFiles => self.write_files(name).await,
             Step::StartBootstrap => {
                 let command = match self.subject.machine.spec.bootstrap.method {
@@ -106,7 +110,10 @@ impl Act {
                 };
                 self.start_unit(name, commands::start_bootstrap(command)).await
             }
-            Step::StartReset => self.start_unit(name, commands::start_reset()).await,
+            Step::StartReset => {
+                network::forget(&self.shared, &self.subject);
+                self.start_unit(name, commands::start_reset()).await
+            }
             Step::ForgetUnits => self.forget_units(name).await,
             Step::RestartServices(services) => {
                 self.run(name, commands::restart(services)).await?;
@@ -167,10 +174,39 @@ impl Act {
         if let Some(address) = self.subject.overlay_address() {
             files.extend(overlay::node_files(address).into_iter().map(|(path, content)| readable(path, content)));
         }
+        if let Some(book) = network::book(&self.shared, &self.subject) {
+            files.extend(network_files(&book.of(name)));
+        }
+        network::forget(&self.shared, &self.subject);
         if !files.is_empty() {
             effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
         }
         effect(&self.handle, name, step, || async { Ok(runtime.start_container(&id).await?) }).await?;
+        Ok(Next::Go)
+    }
+
+    /// Everything that restores the routes when the node starts is written as well: an earlier Kina wrote it otherwise.
+    async fn write_routes(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        // As it is now: the plan's own may have changed since.
+        let Some(book) = network::book(&self.shared, &self.subject) else { return Ok(Next::LookAgain) };
+        let (runtime, name) = (&self.subject.host.runtime, &self.subject.name);
+        let text = book.of(name);
+        // The command writes the book itself, once it is read as a whole.
+        let mut files = network_files(&text);
+        files.retain(|file| file.path != routed::BOOK_PATH);
+        effect(&self.handle, name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;
+        self.run_with(step, routed::set(), Some(text.into_bytes())).await?;
+        network::told(&self.shared, &self.subject, &id, &book);
+        Ok(Next::Go)
+    }
+
+    async fn open_network(&self, step: &'static str) -> Result<Next, EffectError> {
+        let Some(id) = self.id() else { return Ok(Next::LookAgain) };
+        let peers = network::peers(&self.shared, &self.subject);
+        let names: String = peers.iter().map(|peer| format!("{}\n", peer.name)).collect();
+        self.run_with(step, routed::open(), Some(names.into_bytes())).await?;
+        network::opened(&self.shared, &self.subject, &id);
         Ok(Next::Go)
     }
 
@@ -189,7 +225,7 @@ impl Act {
 
     async fn connect(&self, step: &'static str, peers: &Peers) -> Result<Next, EffectError> {
         let Some(id) = self.id() else { return Ok(Next::LookAgain) };
-        self.run_with(step, overlay::command(), Some(overlay::text(peers))).await?;
+        self.run_with(step, overlay::command(), Some(overlay::text(peers).into_bytes())).await?;
         forwarding::told(&self.shared.memory, &self.subject.uid, &id, peers);
         Ok(Next::Go)
     }
@@ -349,13 +385,13 @@ impl Act {
         &self,
         step: &'static str,
         command: Vec<String>,
-        stdin: Option<String>,
+        stdin: Option<Vec<u8>>,
     ) -> Result<(), EffectError> {
         let Some(id) = self.id() else { return Err(EffectError::Cancelled) };
         let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
         let what = words.join(" ");
         let runtime = &self.subject.host.runtime;
-        let request = ExecRequest { command, stdin: stdin.map(String::into_bytes), timeout: COMMAND_WITHIN };
+        let request = ExecRequest { command, stdin, timeout: COMMAND_WITHIN };
         let output =
             effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(&id, &request).await?) }).await?;
         if output.code == 0 {
@@ -455,6 +491,15 @@ fn readable(path: &str, content: String) -> NodeFile {
     NodeFile { path: path.to_owned(), mode: 0o644, content: content.into_bytes() }
 }
 
+fn network_files(book: &str) -> Vec<NodeFile> {
+    let file = |(path, mode, content): (&str, u32, String)| NodeFile {
+        path: path.to_owned(),
+        mode,
+        content: content.into_bytes(),
+    };
+    routed::files(book).into_iter().map(file).collect()
+}
+
 fn cause(error: &EffectError) -> Option<Cause> {
     match error {
         EffectError::Runtime(RuntimeError { cause, .. }) => Some(*cause),
@@ -490,6 +535,7 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
         version: spec.version.to_string(),
         pod_subnet: spec.pod_subnet.to_string(),
         service_subnet: spec.service_subnet.to_string(),
+        gives_ranges: spec.cni == Cni::Routed,
         components: spec.components,
     };
     let taints = machine.spec.taints.iter().map(|taint| TaintFacts {

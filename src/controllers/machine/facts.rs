@@ -47,6 +47,8 @@ pub struct Facts {
     pub has_place: bool,
     /// How its containerd was started.
     pub containerd: Containerd,
+    /// How far its pod network is.
+    pub network: PodNetwork,
     /// Its Cluster wants machines without Kubernetes.
     pub stops_before_kubernetes: bool,
     /// Why what it mounts of the host cannot be mounted; looked at while a container of it is to be made.
@@ -63,6 +65,20 @@ pub enum Containerd {
     Booting,
     /// With another configuration than its patches ask for.
     Outdated,
+}
+
+/// How far the pod network of a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// As wanted, not Kina's, or nobody can tell now.
+    #[default]
+    Current,
+    /// It is not known to have the routes to the pods of all other nodes.
+    Outdated,
+    /// It has, and these others are not known to have the route to its own.
+    Untold(Vec<String>),
+    /// All have them; the node is not known to be told so.
+    Closed,
 }
 
 /// What a Machine's Cluster is about.

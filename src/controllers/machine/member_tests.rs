@@ -1,7 +1,7 @@
 //! Control planes are members of etcd: how they begin again, and how they go.
 
 use super::facts::{
-    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork,
 };
 use super::plan::{Step, plan};
 use super::wait::Wait;
@@ -35,6 +35,7 @@ fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
         drain: Drain::NotAsked,
         has_place: true,
         containerd: Containerd::Current,
+        network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
     }

@@ -1,6 +1,7 @@
 //! The Machine controller: one node, from its image to its Node and back.
 //!
 //! It never reasons about its siblings: what must not happen at the same time is granted to it by its Cluster, as a turn.
+//! The way to their pods is all that it looks for at them (`network`).
 
 pub mod act;
 pub mod container;
@@ -8,6 +9,7 @@ pub mod facts;
 pub mod images;
 #[cfg(test)]
 mod member_tests;
+pub mod network;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
@@ -241,6 +243,7 @@ fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
     let poll = shared.memory.poll(&subject.uid, wait.reason());
     match wait {
         Wait::Booting
+        | Wait::Peers(_)
         | Wait::Bootstrapping
         | Wait::Resetting
         | Wait::Draining(_)

@@ -18,6 +18,7 @@ use super::container;
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
 };
+use super::network;
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode};
@@ -181,6 +182,8 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         Some(node) if node.cordoned_by_kina && wants_drain(subject) => drain(shared, subject).await,
         _ => Drain::NotAsked,
     };
+    let place = running.as_ref().map(|container| &container.id).zip(running_since);
+    let network = network::look(shared, subject, place, api.node.as_ref());
     let spec = &subject.machine.spec;
     Facts {
         role: spec.role,
@@ -202,6 +205,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
             Some(container) => containerd(shared, subject, container).await,
             None => Containerd::Current,
         },
+        network,
         stops_before_kubernetes: subject.cluster.as_ref().is_some_and(|cluster| cluster.spec.stop_before_kubernetes),
         unmountable: unmountable(shared, subject, running.is_some()),
     }
@@ -357,6 +361,12 @@ fn node_facts(subject: &Subject, node: &NodeView) -> NodeFacts {
     if let Some(patch) = patch.as_mut().filter(|_| node.applied.is_none() && subject.is_control_plane()) {
         // kubeadm's mark on a Node that registers anew is gone; whoever takes it off later has a reason.
         patch["metadata"]["labels"][EXCLUDE_FROM_BALANCERS] = "".into();
+    }
+    if let Some(range) = subject.machine.spec.pod_cidr.as_ref().filter(|_| node.pod_cidr.is_empty()) {
+        // It can be set once, and never changed.
+        let patch = patch.get_or_insert_with(|| serde_json::json!({}));
+        patch["spec"]["podCIDR"] = range.as_str().into();
+        patch["spec"]["podCIDRs"] = serde_json::json!([range]);
     }
     NodeFacts {
         uid: node.uid.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::facts::{ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts};
+use super::facts::{ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork};
 use super::removal;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -27,6 +27,9 @@ const NOT_READY_GRACE: Duration = Duration::from_secs(180);
 /// How often services are restarted for the same trouble, after twice the time each; then it is only told.
 const RESTARTS_MAX: u32 = 2;
 
+/// How soon is looked whether other nodes were told of one.
+const TOLD_SOON: Duration = Duration::from_secs(1);
+
 /// One effect, or a few that are one thought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -40,6 +43,10 @@ pub enum Step {
     StartContainer,
     /// Tells it where the others of its cluster are.
     Connect(Peers),
+    /// Tells the node of all nodes: routes to their pods, and none to those of nodes that are gone.
+    WriteRoutes,
+    /// Proves the way to the others, and then makes the node Ready.
+    OpenNetwork,
     /// Restarts the node's containerd with the patches of its configuration.
     ConfigureContainerd,
     /// Writes kubeadm's configuration, and keys where it is a control plane.
@@ -86,6 +93,8 @@ impl Step {
             Self::CreateContainer => "CreatingContainer",
             Self::StartContainer => "StartingContainer",
             Self::Connect(_) => "Connecting",
+            Self::WriteRoutes => "WritingRoutes",
+            Self::OpenNetwork => "OpeningNetwork",
             Self::ConfigureContainerd => "ConfiguringContainerd",
             Self::WriteFiles => "WritingFiles",
             Self::StartBootstrap => "StartingBootstrap",
@@ -234,7 +243,7 @@ fn existing(facts: &Facts, container: &ContainerFacts, volume: &Found<()>) -> Pl
         container.altered.iter().map(|(field, wanted, seen)| Finding::altered(field, wanted, seen)).collect();
     let outdated = !container.current || !container.altered.is_empty();
     let mut plan = match container.state {
-        ContainerState::Running => running(facts, outdated),
+        ContainerState::Running => networked(facts, running(facts, outdated)),
         ContainerState::Unknown => Plan::wait(Wait::ContainerUnknown),
         ContainerState::Created | ContainerState::Stopped { .. } => {
             if facts.was_node {
@@ -266,6 +275,33 @@ fn stopped(facts: &Facts, outdated: bool) -> Plan {
         _ if outdated && !facts.was_node => Plan::steps(vec![Step::RemoveContainer]),
         _ => Plan::steps(vec![Step::StartContainer]),
     }
+}
+
+/// The pod network of a node that is up is brought along with everything else that is done to it.
+fn networked(facts: &Facts, mut plan: Plan) -> Plan {
+    let (is_up, is_reset) = match &facts.inside {
+        Inside::NotAsked { bootstrapped } => (*bootstrapped, false),
+        // A reset ends with the removal of what makes a node Ready.
+        Inside::Up { reset, .. } => (true, *reset != UnitState::Absent || plan.steps.contains(&Step::StartReset)),
+        Inside::Silent(_) | Inside::Booting | Inside::Broken => (false, false),
+    };
+    if !is_up || plan.steps.iter().any(Step::destroys) {
+        return plan;
+    }
+    match &facts.network {
+        PodNetwork::Current => {}
+        PodNetwork::Outdated => plan.steps.insert(0, Step::WriteRoutes),
+        PodNetwork::Closed if is_reset => {}
+        PodNetwork::Closed => plan.steps.insert(0, Step::OpenNetwork),
+        PodNetwork::Untold(names) => {
+            // They are told by their own Machines, and this one looks again meanwhile.
+            plan.again = Some(plan.again.map_or(TOLD_SOON, |again| again.min(TOLD_SOON)));
+            if matches!(plan.wait, Some(Wait::NodeNotReady(_))) && plan.steps.is_empty() {
+                plan.wait = Some(Wait::Peers(names.clone()));
+            }
+        }
+    }
+    plan
 }
 
 fn running(facts: &Facts, outdated: bool) -> Plan {

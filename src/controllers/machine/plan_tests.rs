@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::facts::{
-    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork,
 };
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
@@ -48,6 +48,11 @@ struct Model {
     fresh: bool,
     gone: bool,
     destroyed_without_wish: bool,
+    /// Its pod network is Kina's own.
+    routed: bool,
+    network: PodNetwork,
+    /// It was made Ready by a configuration that Kina wrote.
+    opened: bool,
     /// Its containerd is to be patched.
     patched: bool,
     /// The runtime gives it another address at every start.
@@ -89,6 +94,7 @@ impl Model {
             drain: Drain::Left { to_evict, count: self.pods, budgets: Vec::new(), overdue: false },
             has_place: true,
             containerd: if running { self.containerd } else { Containerd::Current },
+            network: if running { self.network.clone() } else { PodNetwork::Current },
             stops_before_kubernetes: false,
             unmountable: None,
         }
@@ -116,10 +122,16 @@ impl Model {
         if self.reset == UnitState::Running {
             self.reset = UnitState::Succeeded;
             (self.leftovers, self.marker) = (false, false);
+            // What ends a reset removes the configuration.
+            self.opened = false;
+        }
+        if matches!(self.network, PodNetwork::Untold(_)) {
+            self.network = PodNetwork::Closed;
         }
         let running = self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running);
         if let Some(node) = &mut self.node {
-            (node.ready, node.renewed) = (running && !self.hangs, running && !self.hangs);
+            let ready = running && !self.hangs && (self.opened || !self.routed);
+            (node.ready, node.renewed, node.lacks_network) = (ready, ready, self.routed && !self.opened);
         }
         if self.node.as_ref().is_some_and(|node| node.ready) {
             (self.ailed, self.restarts) = (Duration::ZERO, 0);
@@ -141,6 +153,7 @@ impl Model {
                 self.container = Some(ContainerFacts { state, current: true, altered: Vec::new(), untold: None });
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
                 self.containerd = if self.patched { Containerd::Outdated } else { Containerd::Current };
+                self.opened = false;
             }
             Step::Connect(_) => {
                 let container = self.container.as_mut().filter(|c| c.state == ContainerState::Running);
@@ -152,6 +165,13 @@ impl Model {
                     (container.state, container.untold) = (ContainerState::Running, self.moves.then(Peers::new));
                 }
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
+                self.network = if self.routed { PodNetwork::Outdated } else { PodNetwork::Current };
+            }
+            Step::WriteRoutes => self.network = PodNetwork::Untold(vec!["peer".to_owned()]),
+            Step::OpenNetwork => {
+                assert_eq!(self.network, PodNetwork::Closed, "the others are told first");
+                assert_eq!(self.reset, UnitState::Absent, "a reset would take it back");
+                (self.network, self.opened) = (PodNetwork::Current, true);
             }
             Step::WriteFiles => {}
             Step::StartBootstrap => {
@@ -165,6 +185,7 @@ impl Model {
                 assert!(self.deleting || !first, "what the first have of etcd the others may need");
                 assert_ne!(self.bootstrap, UnitState::Running, "nothing is taken back that still goes on");
                 self.reset = UnitState::Running;
+                self.network = if self.routed { PodNetwork::Outdated } else { PodNetwork::Current };
             }
             Step::ForgetUnits => (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent),
             Step::RestartServices(_) => {
@@ -237,7 +258,7 @@ prop_compose! {
         turn in prop_oneof![Just(None), Just(Some(Turn::Bootstrap)), Just(Some(Turn::Roll)), Just(Some(Turn::Repair))],
         image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..5,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
-        fresh in any::<bool>(), ailing in 0_u8..3, (patched, moves) in any::<(bool, bool)>(),
+        fresh in any::<bool>(), ailing in 0_u8..3, (patched, moves, routed) in any::<(bool, bool, bool)>(),
     ) -> Model {
         let was_node = stage >= 2;
         let mut container = container;
@@ -281,6 +302,10 @@ prop_compose! {
             fresh,
             gone: false,
             destroyed_without_wish: false,
+            routed,
+            // Whatever was done before, this process did not do it.
+            network: if routed { PodNetwork::Outdated } else { PodNetwork::Current },
+            opened: was_node,
             patched,
             moves,
             containerd: if patched { Containerd::Outdated } else { Containerd::Current },
@@ -384,6 +409,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         drain: Drain::NotAsked,
         has_place: true,
         containerd: Containerd::Current,
+        network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
     };
@@ -432,6 +458,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         drain: Drain::NotAsked,
         has_place: true,
         containerd: Containerd::Current,
+        network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
     };
@@ -487,6 +514,9 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
         fresh: true,
         gone: false,
         destroyed_without_wish: false,
+        routed: false,
+        network: PodNetwork::Current,
+        opened: false,
         patched: false,
         moves: false,
         containerd: Containerd::Current,
@@ -506,6 +536,54 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
         .is_some()
     );
     assert!(deleted, "the Node of its earlier life goes first");
+}
+
+#[test]
+fn a_node_at_work_is_told_of_others_and_stays_ready() {
+    let node = NodeFacts { uid: "u".into(), ready: true, renewed: true, ..NodeFacts::default() };
+    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
+    let mut facts = Facts {
+        role: MachineRole::Worker,
+        method: BootstrapMethod::Join,
+        turn: None,
+        deleting: false,
+        overdue: false,
+        cluster: ClusterState::Live,
+        host: HostFacts::Known {
+            fresh: true,
+            network: true,
+            volume: Found::Ours(()),
+            container: Found::Ours(container),
+        },
+        image_present: true,
+        was_node: true,
+        recorded: true,
+        inside: Inside::NotAsked { bootstrapped: true },
+        api: ApiFacts { answers: Some(true), listed: true, node: Some(node) },
+        ailing: Ailing::default(),
+        drain: Drain::NotAsked,
+        has_place: true,
+        containerd: Containerd::Current,
+        network: PodNetwork::Outdated,
+        stops_before_kubernetes: false,
+        unmountable: None,
+    };
+    let planned = plan(&facts);
+    assert_eq!((planned.steps.as_slice(), planned.ready, planned.wait), ([Step::WriteRoutes].as_slice(), true, None));
+    facts.network = PodNetwork::Untold(vec!["dev-pool-1".into()]);
+    let planned = plan(&facts);
+    assert_eq!((planned.steps, planned.ready, planned.again), (vec![], true, Some(Duration::from_secs(1))));
+    // A new one says for whom it waits.
+    let lacking = NodeFacts { uid: "u".into(), lacks_network: true, ..NodeFacts::default() };
+    facts.api.node = Some(lacking);
+    assert_eq!(plan(&facts).wait, Some(Wait::Peers(vec!["dev-pool-1".into()])));
+    facts.network = PodNetwork::Closed;
+    assert_eq!(plan(&facts).steps, [Step::OpenNetwork]);
+    // While kubeadm takes everything back, nothing is opened: it would be taken back, too.
+    let (bootstrap, reset) = (UnitState::Absent, UnitState::Running);
+    facts.inside = Inside::Up { marker: false, leftovers: true, bootstrap, reset, log: String::new() };
+    facts.recorded = false;
+    assert_eq!(plan(&facts).steps, []);
 }
 
 #[test]
@@ -533,6 +611,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         drain: Drain::NotAsked,
         has_place: true,
         containerd: Containerd::Current,
+        network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
     };

@@ -1,6 +1,7 @@
 //! Why a Machine waits: typed, so that status, events and people are told the same.
 
 use crate::api::machine::Turn;
+use crate::controllers::cluster::wait::some_of;
 
 /// Why a Machine waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub enum Wait {
     NodeNotReady(String),
     /// The Node says Ready, from before its machine started.
     LeaseNotRenewed,
+    /// These other nodes are to be told of its pods before it is Ready.
+    Peers(Vec<String>),
     /// Pods are on their way to other nodes.
     Draining(usize),
     /// Pods may not leave now.
@@ -102,6 +105,7 @@ impl Wait {
             Self::NodeMissing => "NodeMissing",
             Self::NodeNotReady(_) => "NodeNotReady",
             Self::LeaseNotRenewed => "LeaseNotRenewed",
+            Self::Peers(_) => "WaitingForPeers",
             Self::Draining(_) => "Draining",
             Self::DisruptionBudget { .. } => "DisruptionBudget",
             Self::Working(step) => step,
@@ -147,6 +151,9 @@ impl Wait {
             Self::NodeNotReady(message) if message.is_empty() => "its Node is not Ready".to_owned(),
             Self::NodeNotReady(message) => format!("its Node is not Ready: {message}"),
             Self::LeaseNotRenewed => "its Node has not renewed its lease since the machine started".to_owned(),
+            Self::Peers(names) => {
+                format!("other nodes are to be told of its pods before it is Ready: {}", some_of(names))
+            }
             Self::Draining(count) => format!("{count} pods are still on their way to other nodes"),
             Self::DisruptionBudget { budgets, count } => format!(
                 "no pod may leave it now by the PodDisruptionBudget {}: {count} are still there; it goes with them five minutes \

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::images;
 use super::kubeadm;
 use super::overlay;
+use super::routed;
 use super::systemd;
 use super::time::At;
 use super::world::Tx;
@@ -95,6 +96,7 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
         ("bash", [overlay::SCRIPT_PATH, "peers"]) => {
             overlay::take_peers(tx, id, stdin.unwrap_or_default()).unwrap_or_else(|message| fails(1, message))
         }
+        ("bash", [routed::SCRIPT, verb]) if node => routed::run(tx, id, verb, stdin),
         ("systemctl", arguments) if node => systemd::systemctl(tx, id, arguments, now),
         ("systemd-run", arguments) if node => systemd::systemd_run(tx, id, arguments, now),
         ("journalctl", arguments) if node => systemd::journalctl(tx.state, id, arguments),

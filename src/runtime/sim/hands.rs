@@ -1,5 +1,8 @@
 //! Hands inside the simulated world, behind Kina's back: what users, hosts and other programs do. For tests.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use super::core::{Core, new_id};
 use super::operations::{self, Refused};
 use super::world::{Change, ContainerRecord};
@@ -141,6 +144,13 @@ impl<'a> Hands<'a> {
     pub fn file(&self, name: &str, path: &str) -> Option<Vec<u8>> {
         let id = self.id(name).ok()?;
         self.core.read(|state| state.file(&id, path)).map(|content| content.to_vec())
+    }
+
+    /// The routes of a container to the pods of other nodes, by range; `None` where none were set since it started.
+    #[must_use]
+    pub fn routes(&self, name: &str) -> Option<BTreeMap<String, Ipv4Addr>> {
+        let id = self.id(name).ok()?;
+        self.core.read(|state| state.containers.get(&id)?.inside.routes.clone())
     }
 
     /// Removes a file of a container, or all files below a directory.

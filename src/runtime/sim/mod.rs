@@ -23,6 +23,7 @@ mod overlay;
 mod pki;
 mod ports;
 mod route;
+mod routed;
 mod state;
 mod subnet;
 mod systemd;

@@ -88,6 +88,9 @@ pub(super) struct Inside {
     /// The kubelet has registered its node; it does so once in its life.
     #[serde(default)]
     pub registered: bool,
+    /// Routes to the pods of other nodes, by range, since somebody set them.
+    #[serde(default)]
+    pub routes: Option<BTreeMap<String, Ipv4Addr>>,
 }
 
 /// A container.

@@ -66,8 +66,10 @@ impl View {
     }
 
     /// Whether a node's pod network is set up.
-    pub fn has_network(&self, node: &str) -> bool {
-        self.pods.iter().any(|pod| pod.spec.node_name == node && pod.sets_up_network() && pod.is_ready())
+    pub fn has_network(&self, kubelet: &Kubelet) -> bool {
+        let node = &kubelet.node;
+        kubelet.pod_range.is_some()
+            || self.pods.iter().any(|pod| pod.spec.node_name == *node && pod.sets_up_network() && pod.is_ready())
     }
 }
 

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::kubeadm;
-use super::super::route;
 use super::super::time::At;
 use super::super::world::{ContainerRecord, State};
 use super::super::{etcd, pki};
+use super::super::{route, routed};
 use crate::world::Clock;
 
 /// How often a kubelet renews its Lease (`nodeLeaseDurationSeconds` of 40, a quarter of it).
@@ -42,6 +42,8 @@ pub(super) struct Kubelet {
     pub provider_id: String,
     pub cpu_millis: u64,
     pub memory_bytes: u64,
+    /// The addresses of its pods, where it finds a configuration that Kina wrote.
+    pub pod_range: Option<String>,
 }
 
 /// What the engine has to know of the world under a cluster.
@@ -101,6 +103,7 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
         provider_id: flag("provider-id"),
         cpu_millis: record.spec.resources.cpu_millis.unwrap_or(4000),
         memory_bytes: record.spec.resources.memory_bytes.unwrap_or(8 << 30),
+        pod_range: routed::range(state, id),
     })
 }
 

@@ -54,7 +54,7 @@ pub(super) fn sync(
                 wrote = true;
             }
             Some(_) => {
-                let verdict = if view.has_network(&kubelet.node) { Verdict::Ready } else { Verdict::NoNetwork };
+                let verdict = if view.has_network(kubelet) { Verdict::Ready } else { Verdict::NoNetwork };
                 wrote |= judge(session, scene, &kubelet.node, Some(kubelet), verdict)?;
             }
         }
@@ -139,9 +139,12 @@ fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, kubel
     Ok(())
 }
 
-/// The lowest /24 of the pod subnet that no node has.
+/// The lowest /24 of the pod subnet that no node has; none where the controller that gives them is off.
 fn pod_range(session: &Session<'_, '_>, view: &View) -> Result<Option<String>, ApiError> {
     let config = session.get(&core("configmaps"), "kube-system", "kubeadm-config")?;
+    if config.as_ref().is_some_and(questions::gives_no_ranges) {
+        return Ok(None);
+    }
     let first = config.as_ref().and_then(questions::pod_subnet).unwrap_or([10, 244, 0, 0].into());
     let taken: BTreeSet<&str> = view.nodes.iter().map(|node| node.spec.pod_cidr.as_str()).collect();
     let ranges = (0..256_u32).map(|nth| {

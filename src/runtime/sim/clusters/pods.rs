@@ -148,7 +148,7 @@ fn with_kubelet(
     if pod.is_over() || pod.metadata.annotations.contains_key(MIRROR) {
         return Ok(false);
     }
-    let network = pod.spec.host_network || view.has_network(&node.metadata.name);
+    let network = pod.spec.host_network || view.has_network(kubelet);
     let started = pod.started().map(At::of);
     // Pods that ran before their kubelet started ended with its container. Starts are known by the second.
     let survived =
@@ -171,7 +171,7 @@ fn with_kubelet(
     let address = match pod.spec.host_network {
         true => kubelet.address.clone(),
         false if !pod.status.pod_ip.is_empty() => pod.status.pod_ip.clone(),
-        false => free_address(&node.spec.pod_cidr, addresses),
+        false => free_address(kubelet.pod_range.as_ref().unwrap_or(&node.spec.pod_cidr), addresses),
     };
     addresses.insert(address.clone());
     let restarts = pod.status.container_statuses.first().map_or(0, |status| status.restart_count);

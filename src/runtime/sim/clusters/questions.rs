@@ -260,10 +260,21 @@ pub(super) fn pod_subnet(kubeadm_config: &Value) -> Option<std::net::Ipv4Addr> {
     networking(kubeadm_config)?.get("podSubnet")?.as_str()?.split('/').next()?.parse().ok()
 }
 
-fn networking(kubeadm_config: &Value) -> Option<Map<String, Value>> {
+/// Whether the controller manager is told to give nodes no ranges of pod addresses.
+pub(super) fn gives_no_ranges(kubeadm_config: &Value) -> bool {
+    let arguments = configuration(kubeadm_config)
+        .and_then(|document| document.pointer("/controllerManager/extraArgs")?.as_array().cloned());
+    let is_off = |argument: &Value| argument["name"] == "allocate-node-cidrs" && argument["value"] == "false";
+    arguments.is_some_and(|arguments| arguments.iter().any(is_off))
+}
+
+fn configuration(kubeadm_config: &Value) -> Option<Value> {
     let text = kubeadm_config.pointer("/data/ClusterConfiguration")?.as_str()?;
-    let document: Value = serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str(text).ok())?;
-    document.get("networking")?.as_object().cloned()
+    serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str(text).ok())
+}
+
+fn networking(kubeadm_config: &Value) -> Option<Map<String, Value>> {
+    configuration(kubeadm_config)?.get("networking")?.as_object().cloned()
 }
 
 /// Makes the ServiceAccount `default` where a namespace has none.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::exec;
 use super::options::Latency;
+use super::routed;
 use super::systemd::Unit;
 use super::time::At;
 use super::world::{State, Tx};
@@ -320,6 +321,7 @@ pub(super) fn boot(tx: &mut Tx<'_>, id: &str, now: At, latency: &Latency) {
         record.inside.kubelet = configured.then_some(now);
         record.inside.static_pods_due = (configured && pods).then(|| now.plus(latency.control_plane));
     });
+    routed::restore(tx, id);
 }
 
 /// The kubelet ends, and starts again where it is configured.
@@ -339,8 +341,10 @@ fn end(tx: &mut Tx<'_>, id: &str, name: &str, code: i32) {
     if code == 0 {
         for post in &unit.post {
             let words: Vec<&str> = post.iter().map(String::as_str).collect();
-            if let ["/usr/bin/touch" | "touch", paths @ ..] = words.as_slice() {
-                exec::touch(tx, id, paths);
+            match words.as_slice() {
+                ["/usr/bin/touch" | "touch", paths @ ..] => exec::touch(tx, id, paths),
+                ["-/usr/bin/find", directory, "-mindepth", "1", "-delete"] => routed::forget(tx, id, directory),
+                _ => {}
             }
         }
         if !unit.remain {
