@@ -242,6 +242,17 @@ impl Lab {
         }
     }
 
+    /// Waits until something holds.
+    pub fn until(&self, holds: impl Fn() -> bool, what: &str) {
+        // Nobody sends: this is a clock.
+        let (_keep, never) = mpsc::channel::<()>();
+        let tries = (0..120)
+            .take_while(|_| !holds())
+            .filter(|_| never.recv_timeout(Duration::from_millis(500)).is_err())
+            .count();
+        assert!(tries < 120, "{what}");
+    }
+
     /// An object in the cluster.
     pub fn object(&self, arguments: &[&str]) -> Value {
         let printed = self.kubectl(&[&["get", "-o=json"], arguments].concat());

@@ -10,4 +10,5 @@ mod lab;
 mod life;
 mod moving;
 mod repair;
+mod routed;
 mod workloads;

@@ -21,6 +21,7 @@ mod faults;
 mod faults_tests;
 mod moving;
 mod node_settings;
+mod routed;
 mod stories;
 mod world;
 

@@ -1,6 +1,7 @@
 //! One run of a plan: a world, Kina in it through all its lives, a user, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, Once};
@@ -13,7 +14,7 @@ use kina::api::{Cluster, Source, annotations, users};
 use kina::home::Home;
 use kina::kubeconfig::Target;
 use kina::runtime::sim::{SimOptions, SimRuntime, SimStore};
-use kina::runtime::{ClusterAccess, ContainerState, NetworkSpec, Runtime, VolumeSpec};
+use kina::runtime::{ClusterAccess, Container, ContainerState, NetworkSpec, Runtime, VolumeSpec};
 use kina::sources::Root;
 use kina::system::{Layers, Options, Running, Storage};
 use kina::world::{FileSystem, MemoryFiles, SeededRandom, SequentialPorts, VirtualClock, World};
@@ -651,12 +652,36 @@ impl Run {
         lines.extend(networks.map(|network| format!("network {}", network.name)));
         lines.extend(listing.volumes.iter().map(|volume| format!("volume {}", volume.name)));
         for shape in self.desired() {
+            if shape.routed {
+                self.check_routes(&shape.name);
+            }
             match self.nodes(&shape.name).await {
                 Ok(nodes) => lines.extend(nodes),
                 Err(error) => self.gate.oracle.violated(format!("{} does not answer: {error}", shape.name)),
             }
         }
         lines
+    }
+
+    /// Nodes of a pod network of Kina's own have routes to each other, and to nobody else.
+    fn check_routes(&self, cluster: &str) {
+        let listing = self.simulator.hands().listing();
+        let network = format!("kina-{cluster}");
+        let is_node = |container: &&Arc<Container>| {
+            container.network.as_ref() == Some(&network) && !container.name.ends_with("-lb")
+        };
+        let nodes: Vec<&Arc<Container>> = listing.containers.iter().filter(is_node).collect();
+        for node in &nodes {
+            let others = nodes.iter().filter(|other| other.name != node.name);
+            let wanted: BTreeSet<Ipv4Addr> = others.filter_map(|other| other.address).collect();
+            let hands = self.simulator.hands();
+            let routes = hands.routes(&node.name).unwrap_or_default();
+            let is_configured = hands.file(&node.name, "/etc/cni/net.d/10-kina.conflist").is_some();
+            let found: BTreeSet<Ipv4Addr> = routes.values().copied().collect();
+            if found != wanted || routes.len() != wanted.len() || !is_configured {
+                self.gate.oracle.violated(format!("{} has routes {routes:?}, configured: {is_configured}", node.name));
+            }
+        }
     }
 
     async fn nodes(&self, cluster: &str) -> Result<Vec<String>, String> {

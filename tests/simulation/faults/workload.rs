@@ -20,6 +20,9 @@ pub struct Shape {
     /// Memory of the workers: machines are rolled for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Its pod network is Kina's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub routed: bool,
 }
 
 fn one() -> u32 {
@@ -28,7 +31,7 @@ fn one() -> u32 {
 
 impl Shape {
     pub fn new(name: &str, workers: u32) -> Self {
-        Self { name: name.to_owned(), control_planes: 1, workers, tier: None, memory: None }
+        Self { name: name.to_owned(), control_planes: 1, workers, tier: None, memory: None, routed: false }
     }
 
     pub fn machines(&self) -> u32 {
@@ -48,6 +51,9 @@ impl Shape {
             if let Some(memory) = &self.memory {
                 text.push_str(&format!("      resources: {{ memory: {memory} }}\n"));
             }
+        }
+        if self.routed {
+            text.push_str("  networking: { cni: routed }\n");
         }
         text
     }
@@ -190,6 +196,39 @@ pub fn stories() -> Vec<Workload> {
         story("restart", then(begin(&dev), vec![Step::Restart { removing: None }, Step::Wait { millis: 35_000 }])),
         story("removed-while-down", then(begin(&dev), vec![Step::Restart { removing: Some("dev.yaml".to_owned()) }])),
         story("adopt", then(begin(&dev), vec![Step::LoseStore])),
+        story(
+            "routed-create",
+            vec![
+                Step::Faults,
+                write("dev.yaml", &[with(|shape| (shape.routed, shape.workers) = (true, 2))]),
+                Step::Settle,
+            ],
+        ),
+        story(
+            "routed-scale",
+            then(
+                begin(&with(|shape| shape.routed = true)),
+                vec![
+                    write("dev.yaml", &[with(|shape| (shape.routed, shape.workers) = (true, 2))]),
+                    Step::Settle,
+                    write("dev.yaml", &[with(|shape| (shape.routed, shape.workers) = (true, 0))]),
+                ],
+            ),
+        ),
+        story(
+            "routed-roll",
+            then(
+                begin(&with(|shape| shape.routed = true)),
+                vec![write("dev.yaml", &[with(|shape| (shape.routed, shape.memory) = (true, Some("2Gi".to_owned())))])],
+            ),
+        ),
+        story(
+            "routed-restart",
+            then(
+                begin(&with(|shape| shape.routed = true)),
+                vec![Step::Restart { removing: None }, Step::Wait { millis: 35_000 }],
+            ),
+        ),
         story(
             "neighbours",
             vec![Step::Neighbour, Step::Faults, write("dev.yaml", std::slice::from_ref(&dev)), Step::Settle],
