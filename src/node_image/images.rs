@@ -45,10 +45,9 @@ pub fn pause_of(config: &str) -> Option<String> {
 pub fn of_manifest(manifest: &str) -> BTreeSet<String> {
     let named = manifest.lines().filter_map(|line| {
         let line = line.trim().trim_start_matches("- ").trim_start();
-        let image = line.strip_prefix("image:")?.trim().trim_matches(['"', '\'']);
-        // A template's own words, an empty one, a comment behind it.
-        let image = image.split_whitespace().next()?;
-        (!image.contains(['{', '}'])).then_some(image)
+        // A comment may stand behind it.
+        let image = line.strip_prefix("image:")?.split_whitespace().next()?.trim_matches(['"', '\'']);
+        (!image.is_empty() && !image.contains(['{', '}'])).then_some(image)
     });
     named.map(crate::runtime::image_name::full).collect()
 }
