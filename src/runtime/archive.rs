@@ -35,6 +35,18 @@ fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
+/// Where a path lies: on the innermost of the mounts above it, or else on the root. Not every engine unpacks an archive into
+/// what is mounted below where it is unpacked: Podman does not.
+pub fn mount_of<'a>(path: &str, mounts: &'a [String]) -> &'a str {
+    let above = |mount: &&String| path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    mounts.iter().filter(above).max_by_key(|mount| mount.len()).map_or("/", String::as_str)
+}
+
+/// A path as seen from a mount above it.
+pub fn below<'a>(path: &'a str, mount: &str) -> &'a str {
+    path.strip_prefix(mount).filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
 /// The one regular file of an archive; `None` where it holds anything else.
 ///
 /// # Errors
@@ -79,6 +91,19 @@ mod tests {
         let files =
             [file("/etc/kubernetes/pki/ca.crt", b""), file("/etc/kubernetes/pki/etcd/ca.crt", b""), file("/a", b"")];
         assert_eq!(parents(&files), ["/etc", "/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd"]);
+    }
+
+    #[test]
+    fn a_path_lies_on_the_innermost_mount_above_it() {
+        let mounts = ["/var", "/var/lib/etcd", "/etc/kubernetes"].map(str::to_owned);
+        let lies = |path: &str| {
+            let mount = mount_of(path, &mounts);
+            format!("{mount} {}", below(path, mount))
+        };
+        assert_eq!(lies("/var/lib/etcd/member/snap"), "/var/lib/etcd /member/snap");
+        assert_eq!(lies("/var/lib/kubelet/x"), "/var /lib/kubelet/x");
+        assert_eq!(lies("/etc/kubernetes-other/x"), "/ /etc/kubernetes-other/x");
+        assert_eq!(lies("/var"), "/ /var");
     }
 
     #[test]

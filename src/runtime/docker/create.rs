@@ -16,6 +16,8 @@ use crate::runtime::{ContainerSpec, NetworkSpec, Privileges, PublishedPort, Volu
 /// Where a container has its volumes as a whole. What is mounted elsewhere are directories of them, which alone would not
 /// keep a volume from being removed.
 pub const VOLUMES: &str = "/kina/volumes";
+/// Label of a container: its image by the name it was asked for. Podman shows another, `localhost/node` for `node`.
+pub const IMAGE: &str = "dev.kina.image";
 /// Option of a bridge: the largest packet.
 pub const MTU: &str = "com.docker.network.driver.mtu";
 
@@ -67,7 +69,7 @@ pub fn container(
     ContainerCreateBody {
         hostname: Some(spec.name.clone()),
         image: Some(spec.image.clone()),
-        labels: Some(spec.labels.clone().into_iter().collect()),
+        labels: Some(spec.labels.clone().into_iter().chain([(IMAGE.to_owned(), spec.image.clone())]).collect()),
         env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         entrypoint,
         cmd,

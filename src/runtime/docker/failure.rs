@@ -43,7 +43,7 @@ fn reasons(error: &dyn std::error::Error) -> String {
 /// What a status and its message mean.
 fn cause(status: u16, message: &str) -> Cause {
     // Words first: a 500 of Docker's may be anything, and Podman gives 500 for most.
-    let words: [(&str, Cause); 20] = [
+    let words: [(&str, Cause); 21] = [
         ("already in use by container", Cause::AlreadyExists),
         ("is already in use by", Cause::AlreadyExists),
         ("already exists", Cause::AlreadyExists),
@@ -60,6 +60,7 @@ fn cause(status: u16, message: &str) -> Cause {
         ("volume is being used", Cause::InUse),
         ("has associated containers", Cause::InUse),
         ("is not running", Cause::NotRunning),
+        ("can only create exec sessions on running containers", Cause::NotRunning),
         ("is paused", Cause::NotRunning),
         ("is already in progress", Cause::Unavailable),
         ("no space left on device", Cause::Exhausted),
@@ -138,6 +139,41 @@ mod tests {
             (500, "write /var/lib/docker/x: no space left on device", Cause::Exhausted),
             (400, "invalid reference format", Cause::Invalid),
             (500, "something new", Cause::Unknown),
+        ] {
+            assert_eq!(said(status, message), cause, "{status} {message}");
+        }
+    }
+
+    #[test]
+    fn what_podman_says_has_a_cause() {
+        for (status, message, cause) in [
+            (404, r#"no container with name or ID "a" found: no such container"#, Cause::NotFound),
+            (404, "volume with name a not found: no such volume", Cause::NotFound),
+            (500, "container create: unable to find network with name or ID a: network not found", Cause::NotFound),
+            (
+                500,
+                r#"container create: creating container storage: the container name "a" is already in use by 4f. You have to remove that container to be able to reuse that name: that name is already in use"#,
+                Cause::AlreadyExists,
+            ),
+            (500, "network name a already used: network already exists", Cause::AlreadyExists),
+            (500, "subnet 10.1.0.0/24 is already used on the host or by another config", Cause::Conflict),
+            (
+                500,
+                "cannot listen on the TCP port: listen tcp4 127.0.0.1:1: bind: address already in use",
+                Cause::Conflict,
+            ),
+            (
+                500,
+                "IPAM error: requested ip address 10.1.0.10 is already allocated to container ID 4f",
+                Cause::Conflict,
+            ),
+            (
+                500,
+                r#""a" has associated containers with it. Use -f to forcibly delete containers and pods: network is being used"#,
+                Cause::InUse,
+            ),
+            (409, "volume a is being used by the following container(s): 4f: volume is being used", Cause::InUse),
+            (500, "can only create exec sessions on running containers: container state improper", Cause::NotRunning),
         ] {
             assert_eq!(said(status, message), cause, "{status} {message}");
         }

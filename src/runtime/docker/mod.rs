@@ -441,11 +441,27 @@ impl Runtime for DockerRuntime {
         let docker = &self.engine().await?.docker;
         // The engine would make them for everybody to write into.
         let missing = self.missing(docker, &id.0, archive::parents(files)).await?;
-        let packed = archive::pack(files, &missing)
-            .map_err(|error| RuntimeError::new(OPERATION, &id.0, Cause::Invalid, error.to_string()))?;
-        let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let copied = docker.upload_to_container(&id.0, Some(options), body_full(packed.into())).await;
-        copied.map_err(|error| failed(OPERATION, &id.0, error))
+        let seen = docker.inspect_container(&id.0, None).await.map_err(|error| failed(OPERATION, &id.0, error))?;
+        let mounts: Vec<String> =
+            seen.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.destination).collect();
+        let mut places: BTreeMap<&str, (Vec<NodeFile>, Vec<String>)> = BTreeMap::new();
+        for file in files {
+            let place = archive::mount_of(&file.path, &mounts);
+            let path = archive::below(&file.path, place).to_owned();
+            places.entry(place).or_default().0.push(NodeFile { path, ..file.clone() });
+        }
+        for directory in &missing {
+            let place = archive::mount_of(directory, &mounts);
+            places.entry(place).or_default().1.push(archive::below(directory, place).to_owned());
+        }
+        for (place, (files, directories)) in places {
+            let packed = archive::pack(&files, &directories)
+                .map_err(|error| RuntimeError::new(OPERATION, &id.0, Cause::Invalid, error.to_string()))?;
+            let options = UploadToContainerOptionsBuilder::new().path(place).build();
+            let copied = docker.upload_to_container(&id.0, Some(options), body_full(packed.into())).await;
+            copied.map_err(|error| failed(OPERATION, &id.0, error))?;
+        }
+        Ok(())
     }
 
     async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Vec<u8>>, RuntimeError> {

@@ -8,7 +8,7 @@ use bollard::models::{
     Volume as EngineVolume,
 };
 
-use super::create::VOLUMES;
+use super::create::{IMAGE, VOLUMES};
 use crate::api::node::{HostMount, MountPropagation, Protocol};
 use crate::runtime::{
     Container, ContainerId, ContainerState, Labels, Mount, Network, PublishedPort, Resources, Volume,
@@ -49,6 +49,7 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
     let attached = networks.get_key_value(wanted).or_else(|| networks.iter().min_by_key(|(name, _)| name.as_str()));
     let address = attached.and_then(|(_, endpoint)| endpoint.ip_address.as_deref()?.parse::<Ipv4Addr>().ok());
     let (mounts, host_mounts) = mounts(&points);
+    let labels = labels(config.labels);
     Container {
         id: ContainerId(inspected.id.unwrap_or_default()),
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -56,8 +57,8 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
             let status = seen.status.map(|status| status.to_string()).unwrap_or_default();
             state(&status, seen.exit_code.and_then(|code| i32::try_from(code).ok()))
         }),
-        labels: labels(config.labels),
-        image: config.image.unwrap_or_default(),
+        image: labels.get(IMAGE).cloned().or(config.image).unwrap_or_default(),
+        labels,
         network: attached.map(|(name, _)| name.clone()),
         address,
         mounts,

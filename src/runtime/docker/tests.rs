@@ -45,7 +45,9 @@ async fn empty_registry() -> String {
         (StatusCode::NOT_FOUND, Json(body)).into_response()
     };
     let app = Router::new().route("/v2/", axum::routing::get(|| async { "{}" })).fallback(missing);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Podman talks to a registry without TLS only where its configuration names it.
+    let address = std::env::var("KINA_TEST_REGISTRY").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     address.to_string()
