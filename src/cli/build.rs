@@ -40,7 +40,7 @@ enum What {
 #[derive(Clone, Debug, clap::Args)]
 struct NodeImage {
     /// Kubernetes: a directory of its programs, a release's server tarball, the URL of one, or a version such as `v1.35.5`
-    /// [default: the newest version that Kina makes clusters of]
+    /// [default: the version that clusters get by default]
     #[arg(value_name = "SOURCE")]
     source: Option<String>,
     /// What SOURCE is, where its name alone would say something else
@@ -50,7 +50,7 @@ struct NodeImage {
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// What it is made of: any image that was made for kind. Its pod network and storage class stay [default: kind's image
-    /// of the newest version]
+    /// of the version that clusters get by default]
     #[arg(long, value_name = "IMAGE")]
     base_image: Option<String>,
     /// Whom it is for: `amd64`, `arm64`, `ppc64le` or `s390x` [default: this engine]
