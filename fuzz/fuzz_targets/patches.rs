@@ -2,8 +2,8 @@
 #![no_main]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
+use kina::api::cluster::IpFamily;
 use kina::api::defaults::{Components, Patches};
 use kina::api::machine::ContainerdPatches;
 use kina::api::node::JsonPatch6902;
@@ -18,7 +18,8 @@ fn facts(patches: Patches) -> (ClusterFacts, NodeFacts) {
         name: "dev".into(),
         version: "v1.35.5".into(),
         endpoint_host: "dev-lb".into(),
-        endpoint_address: Ipv4Addr::new(10, 160, 0, 2),
+        endpoint_addresses: vec![[10, 160, 0, 2].into()],
+        ip_family: IpFamily::Ipv4,
         host_address: "127.0.0.1".into(),
         pod_subnet: "10.244.0.0/16".into(),
         service_subnet: "10.96.0.0/16".into(),
@@ -26,7 +27,7 @@ fn facts(patches: Patches) -> (ClusterFacts, NodeFacts) {
     };
     let node = NodeFacts {
         name: "dev-control-plane-0".into(),
-        address: Ipv4Addr::new(10, 160, 0, 10),
+        addresses: vec![[10, 160, 0, 10].into()],
         control_plane: true,
         labels: BTreeMap::new(),
         taints: Vec::new(),

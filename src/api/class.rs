@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::cluster::{ClusterSpec, Networking, PoolSettings, WorkerPool, spec_schema};
+use super::defaults;
 use super::node::PortMapping;
 
 /// What it takes to change a field.
@@ -91,8 +92,7 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
     if new.runtime.is_none_or(|name| name.is_auto()) {
         new.runtime = old.runtime;
     }
-    keep(&mut new.networking.pod_subnet, &old.networking.pod_subnet);
-    keep(&mut new.networking.service_subnet, &old.networking.service_subnet);
+    keep_subnets(&mut new.networking, &old.networking);
     keep(&mut new.networking.node_subnet, &old.networking.node_subnet);
     keep(&mut new.networking.cni, &old.networking.cni);
     keep(&mut new.networking.api_server.address, &old.networking.api_server.address);
@@ -106,6 +106,21 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
         }
     }
     new
+}
+
+/// The defaults of one family are none of another's: there they are resolved anew.
+fn keep_subnets(new: &mut Networking, old: &Networking) {
+    let is_same_family = new.family() == old.family();
+    let (pods, services) = defaults::subnets(old.family());
+    let keep = |new: &mut Option<String>, old: &Option<String>, default: String| {
+        if is_same_family {
+            *new = new.take().or_else(|| old.clone());
+        } else if new.as_ref() == Some(&default) {
+            *new = None;
+        }
+    };
+    keep(&mut new.pod_subnet, &old.pod_subnet, pods);
+    keep(&mut new.service_subnet, &old.service_subnet, services);
 }
 
 /// Ports of the host that were chosen stay with their ports of the node.
@@ -258,8 +273,7 @@ fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
     found.resolved("spec.networking.serviceSubnet", Class::Recreate, &old.service_subnet, &new.service_subnet);
     found.resolved("spec.networking.nodeSubnet", Class::Recreate, &old.node_subnet, &new.node_subnet);
     found.resolved("spec.networking.cni", Class::Recreate, &old.cni, &new.cni);
-    let family = |networking: &Networking| networking.ip_family.unwrap_or_default();
-    found.always("spec.networking.ipFamily", Class::Recreate, &family(old), &family(new));
+    found.always("spec.networking.ipFamily", Class::Recreate, &old.family(), &new.family());
     let mode = |networking: &Networking| networking.kube_proxy_mode.unwrap_or_default();
     found.always("spec.networking.kubeProxyMode", Class::Recreate, &mode(old), &mode(new));
     found.always("spec.networking.dnsSearch", Class::Roll, &old.dns_search, &new.dns_search);
@@ -343,6 +357,28 @@ mod tests {
             ]
         );
         assert_eq!(heaviest(&found), Some(Class::Recreate));
+    }
+
+    #[test]
+    fn another_family_has_its_own_default_subnets_and_keeps_those_that_were_chosen() {
+        use super::super::cluster::IpFamily;
+        let mut old = resolved();
+        let (pods, services) = defaults::subnets(IpFamily::Ipv4);
+        (old.networking.pod_subnet, old.networking.service_subnet) = (Some(pods), Some(services));
+        let mut new = old.clone();
+        new.networking.ip_family = Some(IpFamily::Dual);
+        new.networking.service_subnet = Some("10.97.0.0/16,fd00:10:97::/112".into());
+        assert_eq!(
+            classes(&old, &new).last().map(|(field, class)| (field.as_str(), *class)),
+            Some(("spec.networking.ipFamily", Class::Recreate))
+        );
+        let kept = keep_resolved(&old, new.clone()).networking;
+        assert_eq!((kept.pod_subnet, kept.service_subnet), (None, new.networking.service_subnet.clone()));
+        // What a file does not name any more is as it was within one family, and open in another.
+        (new.networking.pod_subnet, new.networking.service_subnet) = (None, None);
+        assert_eq!(keep_resolved(&old, new.clone()).networking.pod_subnet, None);
+        new.networking.ip_family = None;
+        assert_eq!(keep_resolved(&old, new), old);
     }
 
     #[test]

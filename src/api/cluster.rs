@@ -334,19 +334,22 @@ pub enum TaintEffect {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Networking {
-    /// Addresses of pods, CIDR. Default `10.244.0.0/16`, resolved at creation.
+    /// Addresses of pods, CIDR; for `dual` one of each family, such as `10.244.0.0/16,fd00:10:244::/56`. Default
+    /// `10.244.0.0/16`, of IPv6 `fd00:10:244::/56`, resolved at creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_subnet: Option<String>,
-    /// Addresses of services, CIDR. Default `10.96.0.0/16`, resolved at creation.
+    /// Addresses of services, CIDR; for `dual` one of each family, of which the first one's is primary. Default `10.96.0.0/16`,
+    /// of IPv6 `fd00:10:96::/112`, resolved at creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_subnet: Option<String>,
-    /// Addresses of machines, a /24. Default: a free one of `10.160.0.0/11`, resolved at creation.
+    /// Addresses of machines, a /24 of IPv4, from which those of IPv6 follow. Default: a free one of `10.160.0.0/11`, resolved at
+    /// creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_subnet: Option<String>,
     /// The pod network. Default `auto`: the one that comes with the node image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<Cni>,
-    /// Addresses of nodes, pods and services. Only `ipv4` as yet.
+    /// Families of addresses of nodes, pods and services. Default `ipv4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_family: Option<IpFamily>,
     /// How kube-proxy directs traffic to services. Default `iptables`.
@@ -361,17 +364,43 @@ pub struct Networking {
     pub api_server: ApiServerEndpoint,
 }
 
-/// Addresses of nodes, pods and services.
+impl Networking {
+    /// The family, where none is named the default.
+    #[must_use]
+    pub fn family(&self) -> IpFamily {
+        self.ip_family.unwrap_or_default()
+    }
+}
+
+/// Families of addresses of nodes, pods and services. Default `ipv4`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IpFamily {
     /// IPv4 alone.
     #[default]
     Ipv4,
-    /// IPv6 alone: not supported yet.
+    /// IPv6 alone.
     Ipv6,
-    /// Both: not supported yet.
+    /// Both.
     Dual,
+}
+
+impl IpFamily {
+    /// Whether there are addresses of IPv6.
+    #[must_use]
+    pub fn has_v6(self) -> bool {
+        self != Self::Ipv4
+    }
+
+    /// As manifests spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Dual => "dual",
+        }
+    }
 }
 
 /// How kube-proxy directs traffic to services. Default `iptables`.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, Cni, KubeProxyMode, PoolSettings, RuntimeName};
+use super::cidr::{Cidr, Cidr6, Subnets};
+use super::cluster::{ClusterSpec, Cni, IpFamily, KubeProxyMode, PoolSettings, RuntimeName};
+use super::ipv6;
 use super::node::{JsonPatch6902, PortMapping};
 use super::quantity;
 use super::versions::{self, KubernetesVersion};
@@ -14,6 +15,10 @@ use super::versions::{self, KubernetesVersion};
 pub const POD_SUBNET: &str = "10.244.0.0/16";
 /// Addresses of services where the spec names none, as kind has them.
 pub const SERVICE_SUBNET: &str = "10.96.0.0/16";
+/// The same of IPv6, as kind has them.
+pub const POD_SUBNET6: &str = "fd00:10:244::/56";
+/// The same of IPv6, as kind has them.
+pub const SERVICE_SUBNET6: &str = "fd00:10:96::/112";
 /// Where /24s for machines are taken from: 8,192 of them, apart from the defaults for pods and services.
 pub const NODE_SUBNETS: &str = "10.160.0.0/11";
 
@@ -28,6 +33,16 @@ pub struct HostDefaults {
     pub api_port: u16,
     /// Free ports for the mappings that name none: as many as [`open_ports`] counts.
     pub mapped_ports: Vec<u16>,
+}
+
+/// Subnets of pods and of services where the spec names none.
+#[must_use]
+pub fn subnets(family: IpFamily) -> (String, String) {
+    match family {
+        IpFamily::Ipv4 => (POD_SUBNET.to_owned(), SERVICE_SUBNET.to_owned()),
+        IpFamily::Ipv6 => (POD_SUBNET6.to_owned(), SERVICE_SUBNET6.to_owned()),
+        IpFamily::Dual => (format!("{POD_SUBNET},{POD_SUBNET6}"), format!("{SERVICE_SUBNET},{SERVICE_SUBNET6}")),
+    }
 }
 
 /// Whether a default is still to be resolved.
@@ -61,8 +76,9 @@ pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
         spec.runtime = Some(host.runtime);
     }
     let networking = &mut spec.networking;
-    networking.pod_subnet.get_or_insert_with(|| POD_SUBNET.to_owned());
-    networking.service_subnet.get_or_insert_with(|| SERVICE_SUBNET.to_owned());
+    let (pods, services) = subnets(networking.family());
+    networking.pod_subnet.get_or_insert(pods);
+    networking.service_subnet.get_or_insert(services);
     networking.node_subnet.get_or_insert_with(|| host.node_subnet.to_string());
     networking.cni.get_or_insert(Cni::Auto);
     networking.api_server.address.get_or_insert_with(|| Ipv4Addr::LOCALHOST.to_string());
@@ -139,10 +155,12 @@ pub struct Resolved {
     pub control_plane_image: Option<String>,
     /// Runtime, never `auto`.
     pub runtime: RuntimeName,
+    /// Addresses of nodes, pods and services.
+    pub ip_family: IpFamily,
     /// Addresses of pods.
-    pub pod_subnet: Cidr,
+    pub pod_subnet: Subnets,
     /// Addresses of services.
-    pub service_subnet: Cidr,
+    pub service_subnet: Subnets,
     /// Addresses of machines.
     pub node_subnet: Cidr,
     /// Pod network.
@@ -162,14 +180,17 @@ impl Resolved {
     #[must_use]
     pub fn of(spec: &ClusterSpec) -> Option<Self> {
         let networking = &spec.networking;
+        let subnets =
+            |text: &Option<String>| text.as_ref().and_then(|text| Subnets::parse(text, networking.family()).ok());
         let address: IpAddr = networking.api_server.address.as_ref()?.parse().ok()?;
         Some(Self {
             version: KubernetesVersion::parse(spec.kubernetes_version.as_ref()?)?,
             image: spec.image.clone()?,
             control_plane_image: spec.control_plane.image.clone(),
             runtime: spec.runtime.filter(|name| !name.is_auto())?,
-            pod_subnet: networking.pod_subnet.as_ref()?.parse().ok()?,
-            service_subnet: networking.service_subnet.as_ref()?.parse().ok()?,
+            ip_family: networking.family(),
+            pod_subnet: subnets(&networking.pod_subnet)?,
+            service_subnet: subnets(&networking.service_subnet)?,
             node_subnet: networking.node_subnet.as_ref()?.parse().ok()?,
             cni: networking.cni?,
             endpoint: SocketAddr::new(address, networking.api_server.port.filter(|&port| port != 0)?),
@@ -180,6 +201,32 @@ impl Resolved {
                 None => None,
             },
         })
+    }
+
+    /// Addresses of machines in IPv6, where they have any.
+    #[must_use]
+    pub fn node_subnet6(&self) -> Option<Cidr6> {
+        self.ip_family.has_v6().then(|| ipv6::node_subnet(self.node_subnet))
+    }
+
+    /// The addresses of what has this one in the network of machines, the primary one first: that of the family that
+    /// services have first.
+    #[must_use]
+    pub fn addresses(&self, address: Ipv4Addr) -> Vec<IpAddr> {
+        let (four, six) = (IpAddr::V4(address), IpAddr::V6(ipv6::beside(address)));
+        match self.ip_family {
+            IpFamily::Ipv4 => vec![four],
+            IpFamily::Ipv6 => vec![six],
+            IpFamily::Dual if self.service_subnet.begins_with_v6() => vec![six, four],
+            IpFamily::Dual => vec![four, six],
+        }
+    }
+
+    /// All addresses of what has this one in the network of machines, whether Kubernetes knows them or not.
+    #[must_use]
+    pub fn all_addresses(&self, address: Ipv4Addr) -> Vec<IpAddr> {
+        let six = self.ip_family.has_v6().then(|| IpAddr::V6(ipv6::beside(address)));
+        std::iter::once(IpAddr::V4(address)).chain(six).collect()
     }
 
     /// URL of the API as seen from the host.
@@ -244,9 +291,41 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_its_own_default_subnets_and_the_first_of_services_is_primary() {
+        let resolved = |family, services: Option<&str>| {
+            let mut spec = ClusterSpec::default();
+            (spec.networking.ip_family, spec.networking.service_subnet) = (family, services.map(str::to_owned));
+            Resolved::of(&resolve(&spec, &host())).unwrap()
+        };
+        let told = |family, services| {
+            let found = resolved(Some(family), services);
+            let addresses = found.addresses(Ipv4Addr::new(10, 160, 3, 10));
+            let nodes = found.node_subnet6().map(|subnet| subnet.to_string());
+            format!("{} {} {:?} {addresses:?}", found.pod_subnet, found.service_subnet, nodes)
+        };
+        assert_eq!(resolved(None, None), resolved(Some(IpFamily::Ipv4), None));
+        insta::assert_snapshot!([
+            told(IpFamily::Ipv4, None),
+            told(IpFamily::Ipv6, None),
+            told(IpFamily::Dual, None),
+            told(IpFamily::Dual, Some("fd00:10:96::/112,10.96.0.0/16")),
+        ].join("\n"), @r#"
+        10.244.0.0/16 10.96.0.0/16 None [10.160.3.10]
+        fd00:10:244::/56 fd00:10:96::/112 Some("fd6b:696e:610a:a003::/64") [fd6b:696e:610a:a003::a]
+        10.244.0.0/16,fd00:10:244::/56 10.96.0.0/16,fd00:10:96::/112 Some("fd6b:696e:610a:a003::/64") [10.160.3.10, fd6b:696e:610a:a003::a]
+        10.244.0.0/16,fd00:10:244::/56 fd00:10:96::/112,10.96.0.0/16 Some("fd6b:696e:610a:a003::/64") [fd6b:696e:610a:a003::a, 10.160.3.10]
+        "#);
+    }
+
+    #[test]
     fn the_default_subnets_do_not_overlap() {
         let subnets: Vec<Cidr> =
             [POD_SUBNET, SERVICE_SUBNET, NODE_SUBNETS].iter().map(|text| text.parse().unwrap()).collect();
+        for (index, left) in subnets.iter().enumerate() {
+            assert!(subnets[index + 1..].iter().all(|right| !left.overlaps(*right)));
+        }
+        let subnets: Vec<Cidr6> =
+            [POD_SUBNET6, SERVICE_SUBNET6, ipv6::NODE_SUBNETS].iter().map(|text| text.parse().unwrap()).collect();
         for (index, left) in subnets.iter().enumerate() {
             assert!(subnets[index + 1..].iter().all(|right| !left.overlaps(*right)));
         }

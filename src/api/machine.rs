@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{Drift, MachineResources, RuntimeName, Taint};
+use super::cluster::{Drift, IpFamily, MachineResources, RuntimeName, Taint};
 use super::conditions::Waiting;
 use super::node::{HostMount, PortMapping, Registry};
 
@@ -82,6 +82,9 @@ pub struct MachineSpec {
     /// The addresses of its pods for life, CIDR, where the pod network is Kina's own.
     #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
     pub pod_cidr: Option<String>,
+    /// Of its cluster, where that is not IPv4 alone. Its address of IPv6 follows from the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family: Option<IpFamily>,
     /// How it becomes a node.
     pub bootstrap: Bootstrap,
     /// What the Cluster has granted it to do. Without a grant it waits.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod defaults;
 pub mod inside;
+pub mod ipv6;
 pub mod machine;
 pub mod names;
 pub mod node;

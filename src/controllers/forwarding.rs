@@ -95,6 +95,7 @@ mod tests {
             labels,
             image: "image".into(),
             network: Some("kina-dev".into()),
+            ipv6_address: None,
             address: now.map(|last| Ipv4Addr::new(192, 168, 64, last)),
             mounts: Vec::new(),
             host_mounts: Vec::new(),

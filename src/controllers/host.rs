@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::limit::Places;
 use super::owned::{Kind, Owned};
 use super::wake::Waker;
-use crate::api::cidr::Cidr;
+use crate::api::cidr::{Cidr, Cidr6};
 use crate::api::cluster::RuntimeName;
 use crate::runtime::{Container, Labels, Listing, Network, OwnerLabels, Runtime, RuntimeError, Volume};
 
@@ -449,6 +449,13 @@ pub fn subnets(listing: &Listing) -> Vec<Cidr> {
     };
     let networks = listing.networks.iter().filter_map(|network| network.subnet.as_deref());
     networks.chain(listing.routes.iter().map(String::as_str)).filter_map(cidr).collect()
+}
+
+/// The same of IPv6.
+#[must_use]
+pub fn ipv6_subnets(listing: &Listing) -> Vec<Cidr6> {
+    let networks = listing.networks.iter().filter_map(|network| network.ipv6_subnet.as_deref());
+    networks.chain(listing.routes.iter().map(String::as_str)).filter_map(|text| text.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ pub fn of_cluster(fingerprint: &str) -> &str {
 /// Of what the network is made from.
 #[must_use]
 pub fn of_network(spec: &Resolved) -> String {
-    hash(&spec.node_subnet.to_string())
+    let subnets = std::iter::once(spec.node_subnet.to_string()).chain(spec.node_subnet6().map(|cidr| cidr.to_string()));
+    hash(&subnets.collect::<Vec<_>>().join(","))
 }
 
 /// Of any text; 16 hexadecimal digits.

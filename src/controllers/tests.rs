@@ -474,6 +474,7 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
         labels: BTreeMap::new(),
         network: "theirs".into(),
         address: None,
+        ipv6_address: None,
         environment: BTreeMap::new(),
         mounts: vec![],
         ports: vec![],
@@ -487,6 +488,7 @@ async fn what_belongs_to_others_is_told_and_never_touched() {
     let network = crate::runtime::NetworkSpec {
         name: "theirs".into(),
         subnet: Some("10.160.0.0/24".into()),
+        ipv6_subnet: None,
         labels: BTreeMap::new(),
     };
     house.sim.hands().add_network(&network).unwrap();

@@ -1,7 +1,7 @@
 //! From plain facts to the one file that kubeadm reads.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::documents::{
     ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, Discovery, Etcd, InitConfiguration,
@@ -11,7 +11,7 @@ use super::documents::{
 use super::patches::{self, PatchError};
 use super::token::BootstrapToken;
 use super::{API_PORT, ETCD_PEER_PORT, PATCHES_PATH};
-use crate::api::cluster::KubeProxyMode;
+use crate::api::cluster::{IpFamily, KubeProxyMode};
 use crate::api::defaults::{Components, Patches};
 
 /// What holds for a whole cluster.
@@ -23,13 +23,15 @@ pub struct ClusterFacts {
     pub version: String,
     /// Name of the load balancer, as every node resolves it.
     pub endpoint_host: String,
-    /// Address of the load balancer in the cluster's network.
-    pub endpoint_address: Ipv4Addr,
+    /// Addresses of the load balancer in the cluster's network.
+    pub endpoint_addresses: Vec<IpAddr>,
     /// Address of this host under which people reach the API.
     pub host_address: String,
-    /// Addresses of pods, CIDR.
+    /// Addresses of nodes, pods and services.
+    pub ip_family: IpFamily,
+    /// Addresses of pods, CIDR; of both families, parted by a comma.
     pub pod_subnet: String,
-    /// Addresses of services, CIDR.
+    /// Addresses of services, likewise.
     pub service_subnet: String,
     /// Kina itself gives nodes their ranges of pod addresses, and no controller does.
     pub gives_ranges: bool,
@@ -53,8 +55,8 @@ pub struct TaintFacts {
 pub struct NodeFacts {
     /// Name of the Machine and of the Node.
     pub name: String,
-    /// Its address for life.
-    pub address: Ipv4Addr,
+    /// Its addresses for life, the primary one first.
+    pub addresses: Vec<IpAddr>,
     /// Whether it runs the control plane.
     pub control_plane: bool,
     /// Labels at registration.
@@ -110,7 +112,7 @@ pub enum ConfigFault {
 pub fn init_file(
     cluster: &ClusterFacts,
     node: &NodeFacts,
-    members: &BTreeMap<String, String>,
+    members: &BTreeMap<String, IpAddr>,
 ) -> Result<NodeConfig, ConfigError> {
     let init = |patches| InitConfiguration {
         api_version: KUBEADM,
@@ -162,10 +164,10 @@ fn file<T: serde::Serialize>(
     let proxy = (components.proxy_mode != KubeProxyMode::None).then(|| kube_proxy(components));
     let made = match (&components.patches, &node.patches) {
         (all, own) if all.is_empty() && own.is_empty() => {
-            let documents = texts(cluster, &step(None), &kubelet(components), proxy.as_ref());
+            let documents = texts(cluster, &step(None), &kubelet(facts), proxy.as_ref());
             documents.map(|documents| (documents, None))
         }
-        (all, own) => patched(cluster, step, &kubelet(components), proxy.as_ref(), all, own),
+        (all, own) => patched(cluster, step, &kubelet(facts), proxy.as_ref(), all, own),
     };
     let (documents, kubelet_patch) = made.map_err(|source| ConfigError { node: node.name.clone(), source })?;
     let text = documents.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect();
@@ -215,13 +217,11 @@ fn endpoint(cluster: &ClusterFacts) -> String {
     format!("{}:{API_PORT}", cluster.endpoint_host)
 }
 
-fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, String>) -> ClusterConfiguration {
-    let mut sans = vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        cluster.endpoint_host.clone(),
-        cluster.endpoint_address.to_string(),
-    ];
+fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, IpAddr>) -> ClusterConfiguration {
+    let mut sans = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    sans.extend(cluster.ip_family.has_v6().then(|| "::1".to_owned()));
+    sans.push(cluster.endpoint_host.clone());
+    sans.extend(cluster.endpoint_addresses.iter().map(IpAddr::to_string));
     if !sans.contains(&cluster.host_address) {
         sans.push(cluster.host_address.clone());
     }
@@ -229,7 +229,7 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
         Vec::new()
     } else {
         let peers: Vec<String> =
-            members.iter().map(|(name, address)| format!("{name}=https://{address}:{ETCD_PEER_PORT}")).collect();
+            members.iter().map(|(name, address)| format!("{name}=https://{}", peer(*address))).collect();
         vec![Argument::new("initial-cluster", peers.join(",")), Argument::new("initial-cluster-state", "new")]
     };
     let components = &cluster.components;
@@ -242,6 +242,7 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
     let fallback = Argument::new("enable-hostpath-provisioner", "true");
     // kubeadm itself sets it where there is a subnet for pods; what is given here goes before that.
     let ranges = cluster.gives_ranges.then(|| Argument::new("allocate-node-cidrs", "false"));
+    let listen = |address| (cluster.ip_family == IpFamily::Ipv6).then(|| Argument::new("bind-address", address));
     ClusterConfiguration {
         api_version: KUBEADM,
         kind: "ClusterConfiguration",
@@ -254,9 +255,9 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, Stri
         },
         api_server: ApiServer { cert_sans: sans, extra_args: gates.iter().cloned().chain(served).collect() },
         controller_manager: Component {
-            extra_args: [fallback].into_iter().chain(ranges).chain(gates.clone()).collect(),
+            extra_args: [fallback].into_iter().chain(ranges).chain(listen("::")).chain(gates.clone()).collect(),
         },
-        scheduler: Component { extra_args: gates.into_iter().collect() },
+        scheduler: Component { extra_args: listen("::1").into_iter().chain(gates).collect() },
         etcd: Etcd { local: Component { extra_args: etcd } },
     }
 }
@@ -267,15 +268,22 @@ fn gates(components: &Components) -> Option<Argument> {
     (!gates.is_empty()).then(|| Argument::new("feature-gates", gates.join(",")))
 }
 
+/// With brackets around an address of IPv6.
+fn peer(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, ETCD_PEER_PORT)
+}
+
 fn api_endpoint(node: &NodeFacts) -> ApiEndpoint {
-    ApiEndpoint { advertise_address: node.address.to_string(), bind_port: API_PORT }
+    let primary = node.addresses.first().map(IpAddr::to_string).unwrap_or_default();
+    ApiEndpoint { advertise_address: primary, bind_port: API_PORT }
 }
 
 fn registration(cluster: &ClusterFacts, node: &NodeFacts) -> NodeRegistration {
     let labels: Vec<String> =
         node.labels.iter().filter(|(key, _)| is_kubelets(key)).map(|(key, value)| format!("{key}={value}")).collect();
+    let addresses: Vec<String> = node.addresses.iter().map(IpAddr::to_string).collect();
     let mut arguments = vec![
-        Argument::new("node-ip", node.address.to_string()),
+        Argument::new("node-ip", addresses.join(",")),
         Argument::new("provider-id", format!("kina://{}/{}/{}", node.runtime, cluster.name, node.name)),
     ];
     if !labels.is_empty() {
@@ -311,7 +319,9 @@ fn skip_phases(cluster: &ClusterFacts) -> Vec<&'static str> {
     }
 }
 
-fn kubelet(components: &Components) -> KubeletConfiguration {
+fn kubelet(cluster: &ClusterFacts) -> KubeletConfiguration {
+    // Where there is no IPv4, everybody asks in IPv6 (as kind does).
+    let listen = (cluster.ip_family == IpFamily::Ipv6).then_some("::");
     KubeletConfiguration {
         api_version: "kubelet.config.k8s.io/v1beta1",
         kind: "KubeletConfiguration",
@@ -325,7 +335,9 @@ fn kubelet(components: &Components) -> KubeletConfiguration {
             ("nodefs.inodesFree", "0%"),
         ]),
         fail_cgroup_v1: false,
-        feature_gates: components.feature_gates.clone(),
+        address: listen,
+        healthz_bind_address: listen,
+        feature_gates: cluster.components.feature_gates.clone(),
     }
 }
 
@@ -349,7 +361,8 @@ mod tests {
             name: "dev".into(),
             version: "v1.35.5".into(),
             endpoint_host: "dev-lb".into(),
-            endpoint_address: Ipv4Addr::new(10, 160, 0, 2),
+            endpoint_addresses: vec![[10, 160, 0, 2].into()],
+            ip_family: IpFamily::Ipv4,
             host_address: "127.0.0.1".into(),
             pod_subnet: "10.244.0.0/16".into(),
             service_subnet: "10.96.0.0/16".into(),
@@ -361,7 +374,7 @@ mod tests {
     fn node(name: &str, control_plane: bool) -> NodeFacts {
         NodeFacts {
             name: name.into(),
-            address: Ipv4Addr::new(10, 160, 0, 10),
+            addresses: vec![[10, 160, 0, 10].into()],
             control_plane,
             labels: BTreeMap::from([("tier".into(), "apps".into()), ("zone".into(), "a".into())]),
             taints: vec![],
@@ -381,7 +394,7 @@ mod tests {
         node.patches.merge = vec![
             "kind: InitConfiguration\nnodeRegistration: {kubeletExtraArgs: {node-labels: ingress=true}}\n".to_owned(),
         ];
-        let members = BTreeMap::from([("dev-control-plane-0".to_owned(), "10.160.0.10".to_owned())]);
+        let members = BTreeMap::from([("dev-control-plane-0".to_owned(), [10, 160, 0, 10].into())]);
         insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap().text);
     }
 
@@ -427,10 +440,62 @@ mod tests {
     #[test]
     fn the_first_control_planes_know_all_members_of_etcd() {
         let members = BTreeMap::from([
-            ("dev-control-plane-0".to_owned(), "10.160.0.10".to_owned()),
-            ("dev-control-plane-1".to_owned(), "10.160.0.11".to_owned()),
+            ("dev-control-plane-0".to_owned(), [10, 160, 0, 10].into()),
+            ("dev-control-plane-1".to_owned(), [10, 160, 0, 11].into()),
         ]);
         insta::assert_snapshot!(init_file(&cluster(), &node("dev-control-plane-0", true), &members).unwrap().text);
+    }
+
+    /// A cluster of this family, and its node in it, with the primary address first.
+    fn of_family(ip_family: IpFamily, services: &str) -> (ClusterFacts, NodeFacts) {
+        let four = |last: u8| IpAddr::from([10, 160, 0, last]);
+        let six = |last: u16| IpAddr::from([0xfd6b, 0x696e, 0x610a, 0xa000, 0, 0, 0, last]);
+        let mut cluster = ClusterFacts {
+            endpoint_addresses: vec![four(2), six(2)],
+            ip_family,
+            service_subnet: services.into(),
+            ..cluster()
+        };
+        let mut node = node("dev-control-plane-0", true);
+        node.addresses = vec![four(10), six(10)];
+        if services.starts_with("fd") {
+            node.addresses.reverse();
+        }
+        if ip_family == IpFamily::Ipv6 {
+            node.addresses.truncate(1);
+            cluster.pod_subnet = "fd00:10:244::/56".into();
+        } else {
+            cluster.pod_subnet = "10.244.0.0/16,fd00:10:244::/56".into();
+        }
+        (cluster, node)
+    }
+
+    #[test]
+    fn a_cluster_of_ipv6_listens_advertises_and_forms_its_etcd_in_ipv6() {
+        let (cluster, node) = of_family(IpFamily::Ipv6, "fd00:10:96::/112");
+        let members = BTreeMap::from([
+            ("dev-control-plane-0".to_owned(), node.addresses[0]),
+            ("dev-control-plane-1".to_owned(), "fd6b:696e:610a:a000::b".parse().unwrap()),
+        ]);
+        insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap().text);
+    }
+
+    #[test]
+    fn a_node_of_a_dual_cluster_has_both_addresses_and_the_first_of_services_is_primary() {
+        let members = |node: &NodeFacts| BTreeMap::from([("dev-control-plane-0".to_owned(), node.addresses[0])]);
+        let (cluster, node) = of_family(IpFamily::Dual, "10.96.0.0/16,fd00:10:96::/112");
+        insta::assert_snapshot!(init_file(&cluster, &node, &members(&node)).unwrap().text);
+        let (cluster, node) = of_family(IpFamily::Dual, "fd00:10:96::/112,10.96.0.0/16");
+        let text = init_file(&cluster, &node, &members(&node)).unwrap().text;
+        for wanted in [
+            "value: \"fd6b:696e:610a:a000::a,10.160.0.10\"",
+            "advertiseAddress: fd6b:696e:610a:a000::a\n",
+            "dev-control-plane-0=https://[fd6b:696e:610a:a000::a]:2380",
+            "serviceSubnet: \"fd00:10:96::/112,10.96.0.0/16\"",
+        ] {
+            assert!(text.contains(wanted) || text.contains(&wanted.replace('"', "")), "{wanted} is not in\n{text}");
+        }
+        assert!(!text.contains("bind-address") && !text.contains("healthzBindAddress"), "{text}");
     }
 
     #[test]

@@ -240,6 +240,12 @@ pub struct KubeletConfiguration {
     /// Kubelets from 1.35 on refuse hosts of the older kind otherwise.
     #[serde(rename = "failCgroupV1")]
     pub fail_cgroup_v1: bool,
+    /// Where it listens, where that is not its own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<&'static str>,
+    /// Where its health is asked, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthz_bind_address: Option<&'static str>,
     /// Feature gates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feature_gates: BTreeMap<String, bool>,

@@ -11,6 +11,7 @@ use super::{
     Cause, Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Labels, Listing, Mount,
     NetworkSpec, NodeFile, OwnerLabels, Privileges, PublishedPort, Resources, Role, Runtime, RuntimeError, VolumeSpec,
 };
+use crate::api::cidr::Cidr6;
 use crate::api::node::Protocol;
 
 /// What the suite works with. All that it creates has names with `prefix`, and is removed at the end.
@@ -26,6 +27,8 @@ pub struct Setup {
     pub subnet: (u8, u8),
     /// A host port that nothing uses.
     pub port: u16,
+    /// The host knows IPv6.
+    pub has_ipv6: bool,
 }
 
 struct Suite<'a> {
@@ -42,6 +45,7 @@ pub async fn run(runtime: &dyn Runtime, setup: &Setup) {
     suite.volumes().await;
     suite.containers().await;
     suite.addresses_and_ports().await;
+    suite.both_families().await;
     suite.commands().await;
     suite.files().await;
     suite.events().await;
@@ -75,7 +79,12 @@ impl Suite<'_> {
 
     fn network_spec(&self) -> NetworkSpec {
         let (a, b) = self.setup.subnet;
-        NetworkSpec { name: self.name("net"), subnet: Some(format!("10.{a}.{b}.0/24")), labels: self.labels() }
+        NetworkSpec {
+            name: self.name("net"),
+            subnet: Some(format!("10.{a}.{b}.0/24")),
+            ipv6_subnet: None,
+            labels: self.labels(),
+        }
     }
 
     fn spec(&self, name: &str) -> ContainerSpec {
@@ -85,6 +94,7 @@ impl Suite<'_> {
             labels: self.labels(),
             network: self.name("net"),
             address: None,
+            ipv6_address: None,
             environment: BTreeMap::new(),
             mounts: Vec::new(),
             ports: Vec::new(),
@@ -289,6 +299,44 @@ impl Suite<'_> {
             assert_eq!(self.find("one").await.unwrap().address, Some(address), "a pinned address stays");
         }
         self.remove(&first).await;
+        self.without_network().await;
+    }
+
+    async fn both_families(&self) {
+        if !(self.runtime.capabilities().supports_ipv6 && self.setup.has_ipv6) {
+            return;
+        }
+        let (a, b) = self.setup.subnet;
+        let subnet = format!("fd6b:696e:610a:{a:02x}{b:02x}::/64");
+        let spec = NetworkSpec { ipv6_subnet: Some(subnet.clone()), ..self.network_spec() };
+        self.runtime.create_network(&spec).await.expect("a network of both families is created");
+        let other =
+            NetworkSpec { name: self.name("net2"), subnet: Some(format!("10.{a}.{}.0/24", b ^ 1)), ..spec.clone() };
+        assert_eq!(cause(self.runtime.create_network(&other).await), Cause::Conflict, "the subnet of IPv6 is taken");
+        let listed = self.list().await.networks.into_iter().find(|network| network.name == spec.name).unwrap();
+        assert_eq!((&listed.subnet, &listed.ipv6_subnet), (&spec.subnet, &Some(subnet.clone())));
+        let address = |last: u128| subnet.parse::<Cidr6>().unwrap().address(last);
+        let mut one = self.spec("one");
+        (one.address, one.ipv6_address) = (Some(self.address(10)), address(10));
+        let id = self.started(&one).await;
+        let mut two = self.spec("two");
+        (two.address, two.ipv6_address) = (Some(self.address(11)), address(10));
+        let refused = match self.runtime.create_container(&two).await {
+            Ok(id) => {
+                let refused = self.runtime.start_container(&id).await;
+                self.remove(&id).await;
+                cause(refused)
+            }
+            Err(error) => error.cause,
+        };
+        assert_eq!(refused, Cause::Conflict, "the address of IPv6 is taken");
+        for _ in 0..2 {
+            let seen = self.find("one").await.unwrap();
+            assert_eq!((seen.address, seen.ipv6_address), (one.address, one.ipv6_address), "pinned addresses stay");
+            self.runtime.stop_container(&id).await.unwrap();
+            self.runtime.start_container(&id).await.unwrap();
+        }
+        self.remove(&id).await;
         self.without_network().await;
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct Capabilities {
     /// A container keeps the address it was created with. Otherwise it is given another one at every start, and
     /// [`ContainerSpec::address`] is not heeded.
     pub pins_addresses: bool,
+    /// Networks have a subnet of IPv6 besides, and containers an address in it that they keep.
+    pub supports_ipv6: bool,
     /// API servers answer only while this process runs, since they run in it.
     pub ends_with_process: bool,
     /// Files of a container are read also while it does not run.
@@ -108,6 +110,9 @@ pub struct ContainerSpec {
     pub network: String,
     /// Address in that network, where the runtime can pin one.
     pub address: Option<Ipv4Addr>,
+    /// Address in that network's subnet of IPv6, where it has one and the runtime can pin one.
+    #[serde(default)]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// Environment of the first process.
     pub environment: BTreeMap<String, String>,
     /// Volumes.
@@ -137,6 +142,9 @@ pub struct NetworkSpec {
     pub name: String,
     /// Subnet in CIDR form, such as `10.160.3.0/24`; without one the runtime chooses.
     pub subnet: Option<String>,
+    /// Subnet of IPv6 besides, in CIDR form.
+    #[serde(default)]
+    pub ipv6_subnet: Option<String>,
     /// Owner labels.
     pub labels: Labels,
 }
@@ -192,6 +200,8 @@ pub struct Container {
     pub network: Option<String>,
     /// Address in that network.
     pub address: Option<Ipv4Addr>,
+    /// Address in that network's subnet of IPv6.
+    pub ipv6_address: Option<Ipv6Addr>,
     /// Volumes mounted.
     pub mounts: Vec<Mount>,
     /// Files and directories of the host mounted.
@@ -209,6 +219,8 @@ pub struct Network {
     pub name: String,
     /// Subnet in CIDR form.
     pub subnet: Option<String>,
+    /// Subnet of IPv6 in CIDR form.
+    pub ipv6_subnet: Option<String>,
     /// All its labels.
     pub labels: Labels,
 }

@@ -48,6 +48,7 @@ fn container(machine: &Machine, state: ContainerState) -> Container {
         image: "node".into(),
         network: None,
         address: None,
+        ipv6_address: None,
         mounts: Vec::new(),
         host_mounts: Vec::new(),
         ports: Vec::new(),

@@ -59,6 +59,7 @@ fn keeps_the_contract(version: &str) {
         prefix: "kina-contract".to_owned(),
         subnet: (231, 17),
         port: free_port(),
+        has_ipv6: true,
     };
     block_on(contract::run(lab.runtime().as_ref(), &setup));
     let left = std::fs::read_dir(lab.stages()).unwrap().count();
@@ -81,6 +82,7 @@ fn spec(name: &str) -> ContainerSpec {
         .to_labels(),
         network: "kina-dev".to_owned(),
         address: None,
+        ipv6_address: None,
         environment: Default::default(),
         mounts: Vec::new(),
         host_mounts: Vec::new(),
@@ -106,7 +108,12 @@ fn file(path: &str, content: &str) -> NodeFile {
 async fn prepare(runtime: &dyn Runtime) {
     runtime.ensure_image(IMAGE).await.unwrap();
     let labels = spec("any").labels;
-    let network = NetworkSpec { name: "kina-dev".into(), subnet: Some("10.9.8.0/24".into()), labels: labels.clone() };
+    let network = NetworkSpec {
+        name: "kina-dev".into(),
+        subnet: Some("10.9.8.0/24".into()),
+        ipv6_subnet: None,
+        labels: labels.clone(),
+    };
     runtime.create_network(&network).await.unwrap();
     runtime.create_volume(&VolumeSpec { name: "dev-1".into(), labels }).await.unwrap();
 }

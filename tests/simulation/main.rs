@@ -17,6 +17,7 @@ mod adoption;
 mod backend;
 mod drift;
 mod entropy;
+mod families;
 mod faults;
 mod faults_tests;
 mod moving;

@@ -318,6 +318,7 @@ fn something_foreign_under_a_wanted_name_is_never_touched() {
             .add_network(&kina::runtime::NetworkSpec {
                 name: "other".into(),
                 subnet: Some("192.168.7.0/24".into()),
+                ipv6_subnet: None,
                 labels: BTreeMap::new(),
             })
             .unwrap();

@@ -564,6 +564,7 @@ pub fn others_container(name: &str, image: &str, network: &str, labels: Labels) 
         labels,
         network: network.into(),
         address: None,
+        ipv6_address: None,
         environment: BTreeMap::new(),
         mounts: vec![],
         ports: vec![],

@@ -7,10 +7,12 @@ mod settings;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
-use super::cidr::Cidr;
-use super::cluster::{ClusterSpec, Cni, IpFamily, MachineResources, PoolSettings, Taint, WorkerPool};
+use super::cidr::{AnyCidr, Cidr, Subnets};
+use super::cluster::{ClusterSpec, Cni, IpFamily, MachineResources, Networking, PoolSettings, Taint, WorkerPool};
 use super::defaults::POD_SUBNET;
+use super::ipv6;
 use super::names::{ClusterName, PoolName};
 use super::quantity;
 use super::versions::{KubernetesVersion, NEWEST_MINOR, OLDEST_MINOR};
@@ -247,9 +249,6 @@ fn routed(faults: &mut Faults, spec: &ClusterSpec) {
 
 fn networking(faults: &mut Faults, spec: &ClusterSpec) {
     let networking = &spec.networking;
-    if networking.ip_family.is_some_and(|family| family != IpFamily::Ipv4) {
-        faults.add(&["spec", "networking", "ipFamily"], "only `ipv4` is supported yet");
-    }
     routed(faults, spec);
     for (index, domain) in networking.dns_search.iter().flatten().enumerate() {
         if !settings::is_domain(domain) {
@@ -257,41 +256,66 @@ fn networking(faults: &mut Faults, spec: &ClusterSpec) {
             faults.add(&["spec", "networking", "dnsSearch", &index.to_string()], message);
         }
     }
-    let mut known: Vec<(&str, Cidr)> = Vec::new();
-    let subnets = [
-        ("podSubnet", &networking.pod_subnet, 8..=24),
-        ("serviceSubnet", &networking.service_subnet, 8..=27),
-        ("nodeSubnet", &networking.node_subnet, 24..=24),
-    ];
-    for (field, text, lengths) in subnets {
-        let Some(text) = text else { continue };
-        let path = ["spec", "networking", field];
-        match text.parse::<Cidr>() {
-            Err(error) => faults.add(&path, error),
-            Ok(cidr) if !lengths.contains(&cidr.length()) => faults.add(
-                &path,
-                format!(
-                    "`{cidr}` has length {}, from {} to {} are allowed",
-                    cidr.length(),
-                    lengths.start(),
-                    lengths.end()
-                ),
-            ),
-            Ok(cidr) => {
-                if let Some((other, taken)) = known.iter().find(|(_, taken)| taken.overlaps(cidr)) {
-                    faults.add(&path, format!("`{cidr}` overlaps with {other} `{taken}`"));
-                }
-                known.push((field, cidr));
-            }
-        }
-    }
+    subnets(faults, networking);
     if let Some(address) = &networking.api_server.address {
         let path = ["spec", "networking", "apiServer", "address"];
         match address.parse::<IpAddr>() {
             Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) | Err(_) => {
                 faults.add(&path, format!("`{address}` is not an address of this host such as `127.0.0.1`"));
             }
+            // The load balancer forwards in IPv4, and where it has an address of IPv6 as well an engine leads to that one.
+            Ok(IpAddr::V6(_)) if networking.family().has_v6() => {
+                let message = "is reached in IPv4 also where machines have IPv6: use an address such as `127.0.0.1`";
+                faults.add(&path, format!("the API server {message}"));
+            }
             Ok(_) => {}
+        }
+    }
+}
+
+/// Which lengths of subnets of IPv4 and of IPv6 are allowed. A node's range is a /24 of IPv4 and a /64 of IPv6, and at most
+/// 65,536 of them are handed out (`node-cidr-mask-size-ipv6` of the controller manager); services of IPv6 have at most 20
+/// bits (`service-cluster-ip-range` of the API server).
+struct Lengths(RangeInclusive<u8>, RangeInclusive<u8>);
+
+const POD_LENGTHS: Lengths = Lengths(8..=24, 48..=64);
+const SERVICE_LENGTHS: Lengths = Lengths(8..=27, 108..=123);
+
+fn subnets(faults: &mut Faults, networking: &Networking) {
+    let family = networking.family();
+    let each = |text: &str| Subnets::parse(text, family).map(|found| found.each().collect::<Vec<_>>());
+    let nodes = |text: &str| text.parse().map(|cidr| vec![AnyCidr::V4(cidr)]);
+    let fields = [
+        ("podSubnet", &networking.pod_subnet, POD_LENGTHS),
+        ("serviceSubnet", &networking.service_subnet, SERVICE_LENGTHS),
+        ("nodeSubnet", &networking.node_subnet, Lengths(24..=24, 64..=64)),
+    ];
+    let mut known: Vec<(&str, AnyCidr)> = Vec::new();
+    if let (true, Ok(reserved)) = (family.has_v6(), ipv6::NODE_SUBNETS.parse()) {
+        known.push(("the addresses of machines", AnyCidr::V6(reserved)));
+    }
+    for (field, text, lengths) in fields {
+        let Some(text) = text else { continue };
+        let path = ["spec", "networking", field];
+        let found = if field == "nodeSubnet" { nodes(text) } else { each(text) };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                faults.add(&path, error);
+                continue;
+            }
+        };
+        for cidr in found {
+            let allowed = if cidr.is_v6() { &lengths.1 } else { &lengths.0 };
+            if !allowed.contains(&cidr.length()) {
+                let (length, least, most) = (cidr.length(), allowed.start(), allowed.end());
+                faults.add(&path, format!("`{cidr}` has length {length}, from {least} to {most} are allowed"));
+                continue;
+            }
+            if let Some((other, taken)) = known.iter().find(|(_, taken)| taken.overlaps(cidr)) {
+                faults.add(&path, format!("`{cidr}` overlaps with {other} `{taken}`"));
+            }
+            known.push((field, cidr));
         }
     }
 }
@@ -408,5 +432,39 @@ mod tests {
         spec.networking.apiServer.address: `localhost` is not an address of this host such as `127.0.0.1`
         spec.ttl: `soon` is not a duration such as `8h` or `30m`
         ");
+    }
+
+    #[test]
+    fn subnets_are_of_the_family_that_is_asked_for() {
+        use super::super::cluster::IpFamily::{self, Dual, Ipv4, Ipv6};
+        let mut told = String::new();
+        let mut tell = |family: IpFamily, pods: &str, services: &str| {
+            let mut spec = ClusterSpec::default();
+            spec.networking.ip_family = Some(family);
+            let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            (spec.networking.pod_subnet, spec.networking.service_subnet) = (text(pods), text(services));
+            told.push_str(&format!("{}: {:?}\n", family.as_str(), messages("dev", &spec)));
+        };
+        tell(Ipv6, "", "");
+        tell(Dual, "10.1.0.0/16,fd00:1::/56", "fd00:2::/112,10.2.0.0/16");
+        tell(Ipv4, "fd00:1::/56", "10.1.0.0/16,fd00:1::/112");
+        tell(Ipv6, "10.1.0.0/16", "fd00:2::/64");
+        tell(Dual, "10.1.0.0/16", "10.1.0.0/16,10.2.0.0/16");
+        tell(Dual, "fd00:1::/40,10.1.0.0/16", "10.1.2.0/24,fd6b:696e:610a::/112");
+        tell(Ipv6, "fd00:1::/56", "fd00:1::/112");
+        insta::assert_snapshot!(told, @r#"
+        ipv6: []
+        dual: []
+        ipv4: ["spec.networking.podSubnet: `fd00:1::/56` is not an IPv4 subnet such as `10.244.0.0/16`", "spec.networking.serviceSubnet: `10.1.0.0/16,fd00:1::/112` is not an IPv4 subnet such as `10.244.0.0/16`"]
+        ipv6: ["spec.networking.podSubnet: `10.1.0.0/16` is not an IPv6 subnet such as `fd00:10:244::/56`", "spec.networking.serviceSubnet: `fd00:2::/64` has length 64, from 108 to 123 are allowed"]
+        dual: ["spec.networking.podSubnet: `10.1.0.0/16` is not a subnet of each family such as `10.244.0.0/16,fd00:10:244::/56`", "spec.networking.serviceSubnet: `10.1.0.0/16,10.2.0.0/16` is not a subnet of each family such as `10.244.0.0/16,fd00:10:244::/56`"]
+        dual: ["spec.networking.podSubnet: `fd00:1::/40` has length 40, from 48 to 64 are allowed", "spec.networking.serviceSubnet: `10.1.2.0/24` overlaps with podSubnet `10.1.0.0/16`", "spec.networking.serviceSubnet: `fd6b:696e:610a::/112` overlaps with the addresses of machines `fd6b:696e:6100::/40`"]
+        ipv6: ["spec.networking.serviceSubnet: `fd00:1::/112` overlaps with podSubnet `fd00:1::/56`"]
+        "#);
+        let mut spec = ClusterSpec::default();
+        spec.networking.api_server.address = Some("::1".into());
+        assert_eq!(messages("dev", &spec), [""; 0]);
+        spec.networking.ip_family = Some(Dual);
+        insta::assert_snapshot!(messages("dev", &spec).join("\n"), @"spec.networking.apiServer.address: the API server is reached in IPv4 also where machines have IPv6: use an address such as `127.0.0.1`");
     }
 }

@@ -82,7 +82,7 @@ fn inputs() -> Vec<(&'static str, Vec<u8>)> {
         ("a registry with a scheme", spec("  registries:\n  - {host: 'https://docker.io', mirrors: [cache]}\n")),
         ("an addon that is no object", spec("  addons:\n  - name: a\n    manifest: 'just a text'\n")),
         ("an addon that says nothing", spec("  addons:\n  - name: a\n")),
-        ("IPv6", spec("  networking: {ipFamily: ipv6}\n")),
+        ("a family without a subnet of its own", spec("  networking: {ipFamily: dual, podSubnet: 10.1.0.0/16}\n")),
         ("an image that is none", spec("  images: ['my app', 'a:b', 'a:b']\n")),
         ("a patch of nothing", spec("  kubeadmConfigPatches: ['kind: ClusterConfig']\n")),
         ("a patch that is no TOML", spec("  containerdConfigPatches: ['[plugins']\n")),

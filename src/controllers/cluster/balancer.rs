@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::api::Machine;
 use crate::api::defaults::Resolved;
 use crate::api::machine::MachineRole;
 use crate::api::node::Protocol;
+use crate::api::{Machine, ipv6};
 use crate::controllers::identity;
 use crate::controllers::machine::container::{self, LOAD_BALANCER_INDEX};
 use crate::kubeadm::{API_PORT, balancer, overlay};
@@ -23,8 +23,13 @@ pub fn owner(cluster: &OwnerLabels) -> OwnerLabels {
 #[must_use]
 pub fn network(name: &str, spec: &Resolved, owner: &OwnerLabels, pins_addresses: bool) -> NetworkSpec {
     let labels = OwnerLabels { spec_hash: Some(identity::of_network(spec)), ..owner.clone() }.to_labels();
-    let subnet = pins_addresses.then(|| spec.node_subnet.to_string());
-    NetworkSpec { name: format!("kina-{name}"), subnet, labels }
+    let pinned = |subnet: Option<String>| subnet.filter(|_| pins_addresses);
+    NetworkSpec {
+        name: format!("kina-{name}"),
+        subnet: pinned(Some(spec.node_subnet.to_string())),
+        ipv6_subnet: pinned(spec.node_subnet6().map(|subnet| subnet.to_string())),
+        labels,
+    }
 }
 
 /// The image of the load balancer: the one that the control planes need anyway.
@@ -43,6 +48,8 @@ pub fn wanted(name: &str, spec: &Resolved, cluster: &OwnerLabels) -> ContainerSp
         labels: BTreeMap::new(),
         network: format!("kina-{name}"),
         address,
+        // It forwards in IPv4 alone, which API servers of every family take. One that the engine chose could be a machine's.
+        ipv6_address: address.filter(|_| spec.ip_family.has_v6()).map(ipv6::beside),
         environment: BTreeMap::new(),
         mounts: Vec::new(),
         ports: vec![PublishedPort {

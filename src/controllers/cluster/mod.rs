@@ -89,6 +89,10 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
     }
     shared.reservations.release(&subject.uid);
     if let Some(spec) = subject.resolved.as_ref().filter(|_| !subject.deleting() && !is_paused(&subject.cluster)) {
+        // Nothing was left to resolve, where it is judged otherwise.
+        if let Some(wait) = resolve::unsupported(&shared, spec.runtime, spec.ip_family) {
+            return unresolved(&shared, &subject, wait).await;
+        }
         match resolve::adopt(&shared, &subject, spec).await? {
             Adopted::Nothing => {}
             Adopted::Stored => {

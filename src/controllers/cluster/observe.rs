@@ -291,9 +291,14 @@ fn map<T, U>(found: Found<T>, facts: impl FnOnce(&T) -> U) -> Found<U> {
 }
 
 fn network_facts(subject: &Subject, network: &Network, pins: bool) -> NetworkFacts {
-    let wanted = subject.resolved.as_ref().map(|spec| spec.node_subnet.to_string());
-    let subnet = network.subnet.clone();
-    NetworkFacts { current: !pins || subnet.is_none() || subnet == wanted, subnet: subnet.unwrap_or_default() }
+    let spec = subject.resolved.as_ref();
+    let wanted = spec.map(|spec| spec.node_subnet.to_string());
+    let wanted6 = spec.and_then(Resolved::node_subnet6).map(|subnet| subnet.to_string());
+    let Network { subnet, ipv6_subnet, .. } = network;
+    // One of IPv6 that nobody asked for is an engine's own habit.
+    let is_wanted = (subnet.is_none() || *subnet == wanted) && (wanted6.is_none() || *ipv6_subnet == wanted6);
+    let seen: Vec<&str> = [subnet, ipv6_subnet].into_iter().flatten().map(String::as_str).collect();
+    NetworkFacts { current: !pins || is_wanted, subnet: seen.join(",") }
 }
 
 fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {

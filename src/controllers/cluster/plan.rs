@@ -212,13 +212,19 @@ fn on_host(facts: &Facts) -> Plan {
             return plan;
         }
         Found::Ours(network) if !network.current => {
-            let wanted = facts.resolved.as_ref().map(|spec| spec.node_subnet.to_string()).unwrap_or_default();
+            let wanted = facts.resolved.as_ref().map(node_subnets).unwrap_or_default();
             plan.findings.push(Finding::network_altered(&wanted, &network.subnet));
         }
         Found::Ours(_) => {}
     }
     balance(facts, balancer, known, repairs, &mut plan);
     plan
+}
+
+/// Of the network of machines, as it shows them.
+fn node_subnets(spec: &Resolved) -> String {
+    let six = spec.node_subnet6().map(|subnet| format!(",{subnet}"));
+    format!("{}{}", spec.node_subnet, six.unwrap_or_default())
 }
 
 fn balance(facts: &Facts, balancer: &Found<BalancerFacts>, known: bool, repairs: bool, plan: &mut Plan) {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::adopt::{self, Remains};
 use super::observe::Subject;
 use super::wait::Wait;
-use crate::api::cidr::Cidr;
-use crate::api::cluster::ClusterSpec;
+use crate::api::cidr::{AnyCidr, Cidr, Subnets};
+use crate::api::cluster::{ClusterSpec, IpFamily, RuntimeName};
 use crate::api::defaults::{self, HostDefaults};
-use crate::api::{Cluster, annotations, defaults::Resolved};
+use crate::api::{Cluster, annotations, defaults::Resolved, ipv6};
 use crate::controllers::context::Shared;
 use crate::controllers::error::ReconcileError;
 use crate::controllers::events::Tone;
@@ -125,6 +125,11 @@ async fn store(
     }
 }
 
+/// Whether the runtime cannot give machines addresses of this family.
+pub fn unsupported(shared: &Shared, runtime: RuntimeName, family: IpFamily) -> Option<Wait> {
+    Wait::for_family(runtime.as_str(), shared.host(runtime)?.runtime.capabilities(), family)
+}
+
 fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Result<HostDefaults, Wait> {
     let runtime = match spec.runtime.filter(|name| !name.is_auto()) {
         Some(name) => name,
@@ -136,12 +141,18 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
     let Some(host) = shared.host(runtime) else {
         return Err(Wait::RuntimeUnsupported(runtime.as_str()));
     };
+    if let Some(wait) = unsupported(shared, runtime, spec.networking.family()) {
+        return Err(wait);
+    }
     let listing = match host.seen() {
         Seen::Known(listing) => listing,
         Seen::Unknown(message) => return Err(Wait::RuntimeSilent(message)),
     };
     let (subnets, ports) = taken(shared, subject, spec);
-    let subnets: Vec<Cidr> = subnets.into_iter().chain(host::subnets(&listing)).collect();
+    let mut subnets: Vec<Cidr> = subnets.into_iter().chain(host::subnets(&listing)).collect();
+    if spec.networking.family().has_v6() {
+        subnets.extend(host::ipv6_subnets(&listing).into_iter().filter_map(ipv6::taken_by));
+    }
     let address = spec.networking.api_server.address.as_deref().and_then(|text| text.parse().ok());
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let draw = |reserved: &[u16]| {
@@ -164,11 +175,17 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
 /// Subnets and ports that Clusters have, this one's own pods and services among them.
 fn taken(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> (Vec<Cidr>, Vec<u16>) {
     let (mut subnets, mut ports) = (Vec::new(), Vec::new());
+    let family = spec.networking.family();
+    let (pods, services) = defaults::subnets(family);
     let own = [
-        spec.networking.pod_subnet.as_deref().unwrap_or(defaults::POD_SUBNET),
-        spec.networking.service_subnet.as_deref().unwrap_or(defaults::SERVICE_SUBNET),
+        spec.networking.pod_subnet.clone().unwrap_or(pods),
+        spec.networking.service_subnet.clone().unwrap_or(services),
     ];
-    subnets.extend(own.iter().filter_map(|text| text.parse::<Cidr>().ok()));
+    let each = own.iter().filter_map(|text| Subnets::parse(text, family).ok()).flat_map(Subnets::each);
+    subnets.extend(each.filter_map(|subnet| match subnet {
+        AnyCidr::V4(subnet) => Some(subnet),
+        AnyCidr::V6(_) => None,
+    }));
     for other in shared.clusters.of("") {
         if other.metadata.uid.as_deref() == Some(&*subject.uid) {
             continue;

@@ -1,13 +1,13 @@
 //! Slots: which Machines are missing, which are too many, and what each should be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::adopt::Earlier;
 use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
-use crate::api::cluster::{Cni, MachineResources, Taint, TaintEffect};
+use crate::api::cluster::{Cni, IpFamily, MachineResources, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{Bootstrap, BootstrapMethod, ContainerdPatches, Identity, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
@@ -126,7 +126,7 @@ fn machine_name(facts: &Facts, pool: &str, ordinal: u32) -> String {
 fn pod_range(resolved: &Resolved, address: &str) -> Option<Cidr> {
     let address: Ipv4Addr = address.parse().ok()?;
     let place = resolved.node_subnet.place(address)?.checked_sub(FIRST_MACHINE_INDEX)?;
-    resolved.pod_subnet.part(routed::RANGE_LENGTH, place)
+    resolved.pod_subnet.v4()?.part(routed::RANGE_LENGTH, place)
 }
 
 /// The lowest free address; for a slot that was promised one as a first member of etcd, that one.
@@ -213,7 +213,7 @@ fn spec(
         labels: pool.labels.clone(),
         taints: pool.taints.clone(),
         extra_mounts: pool.mounts.to_vec(),
-        extra_port_mappings: pool.ports.to_vec(),
+        extra_port_mappings: ports(pool.ports, resolved),
         dns_search: facts.spec.networking.dns_search.clone(),
         containerd: containerd(facts),
         images: facts.spec.images.clone(),
@@ -223,6 +223,7 @@ fn spec(
             .flatten()
             .map(|range| range.to_string()),
         address,
+        ip_family: Some(resolved.ip_family).filter(|family| family.has_v6()),
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),
         identity: Identity { cluster: facts.adoption.identity.clone(), machine: None },
@@ -266,6 +267,18 @@ pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -
     found.iter().map(machine).collect()
 }
 
+/// On the host they lead to the machine's address of the same family: where pods have none of IPv4, neither do they listen
+/// on one unless that is asked for.
+fn ports(mappings: &[PortMapping], resolved: &Resolved) -> Vec<PortMapping> {
+    let mut mappings = mappings.to_vec();
+    if resolved.ip_family == IpFamily::Ipv6 {
+        for mapping in mappings.iter_mut().filter(|mapping| mapping.listen_address.is_none()) {
+            mapping.listen_address = Some(Ipv6Addr::LOCALHOST.to_string());
+        }
+    }
+    mappings
+}
+
 /// What a Machine that is there should be: everything that changes while it lives.
 #[must_use]
 pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> MachineSpec {
@@ -281,7 +294,7 @@ pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> Machine
     if let Some(pool) = pools(facts).into_iter().find(|pool| pool.name == now.pool) {
         wanted.image.clone_from(pool.image.unwrap_or(&resolved.image));
         wanted.extra_mounts = pool.mounts.to_vec();
-        wanted.extra_port_mappings = pool.ports.to_vec();
+        wanted.extra_port_mappings = ports(pool.ports, resolved);
         wanted.resources = pool.resources.cloned();
         wanted.labels.clone_from(pool.labels);
         wanted.taints = pool.taints;

@@ -1,5 +1,8 @@
 //! Why a Cluster waits: typed, so that status, events and people are told the same.
 
+use crate::api::cluster::IpFamily;
+use crate::runtime::Capabilities;
+
 /// Why a Cluster waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -9,6 +12,8 @@ pub enum Wait {
     Unresolved(String),
     /// This Kina cannot drive the runtime that the spec names.
     RuntimeUnsupported(&'static str),
+    /// The runtime gives containers no addresses of the family that the spec names.
+    FamilyUnsupported(&'static str, &'static str),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -50,13 +55,20 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// Whether a runtime that can do so much cannot give machines addresses of this family that they keep.
+    #[must_use]
+    pub fn for_family(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
+        let able = capabilities.pins_addresses && capabilities.supports_ipv6;
+        (family.has_v6() && !able).then(|| Self::FamilyUnsupported(runtime, family.as_str()))
+    }
+
     /// One word in CamelCase.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeUnsupported(_) => "RuntimeUnsupported",
+            Self::RuntimeUnsupported(_) | Self::FamilyUnsupported(..) => "RuntimeUnsupported",
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -90,6 +102,10 @@ impl Wait {
                     "this version of Kina cannot drive the runtime `{name}`, or it is not installed: use another one"
                 )
             }
+            Self::FamilyUnsupported(name, family) => format!(
+                "the runtime `{name}` cannot give machines addresses of IPv6 that they keep, which `ipFamily: {family}` asks \
+                 for: use `ipFamily: ipv4`, or `runtime: docker`"
+            ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
             Self::NameTaken(what, name) => {
@@ -128,7 +144,11 @@ impl Wait {
     pub fn stalls(&self) -> bool {
         matches!(
             self,
-            Self::NameTaken(..) | Self::NotAdopted(_) | Self::RecreateNotAllowed | Self::RuntimeUnsupported(_)
+            Self::NameTaken(..)
+                | Self::NotAdopted(_)
+                | Self::RecreateNotAllowed
+                | Self::RuntimeUnsupported(_)
+                | Self::FamilyUnsupported(..)
         )
     }
 }
@@ -139,5 +159,31 @@ pub fn some_of(names: &[String]) -> String {
     match names.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{} and {more} more", names[..SHOWN].join(", ")),
         _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_refused_where_a_runtime_pins_no_addresses_of_it() {
+        let can = |pins_addresses, supports_ipv6| Capabilities {
+            supports_events: true,
+            pins_addresses,
+            supports_ipv6,
+            ends_with_process: false,
+            reads_stopped: true,
+        };
+        for family in [IpFamily::Ipv4, IpFamily::Ipv6, IpFamily::Dual] {
+            assert_eq!(Wait::for_family("docker", can(true, true), family), None);
+            for unable in [can(true, false), can(false, true), can(false, false)] {
+                let wait = Wait::for_family("apple", unable, family);
+                assert_eq!(wait.is_some(), family != IpFamily::Ipv4);
+                assert!(wait.is_none_or(|wait| wait.stalls() && wait.reason() == "RuntimeUnsupported"));
+            }
+        }
+        let wait = Wait::for_family("apple", can(false, false), IpFamily::Dual).unwrap();
+        insta::assert_snapshot!(wait.message(), @"the runtime `apple` cannot give machines addresses of IPv6 that they keep, which `ipFamily: dual` asks for: use `ipFamily: ipv4`, or `runtime: docker`");
     }
 }

@@ -1,5 +1,7 @@
 //! Performs a Machine's steps: in order, one effect at a time, each through `effect`.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,12 +314,11 @@ impl Act {
             object: self.subject.name.clone(),
             source,
         };
-        let Some((cluster, node)) = self.subject.cluster.as_deref().and_then(|cluster| facts(cluster, machine)) else {
-            return Err(EffectError::Cancelled);
-        };
+        let known = self.subject.cluster.as_deref().and_then(|cluster| facts(cluster, machine));
+        let Some((cluster, node, members)) = known else { return Err(EffectError::Cancelled) };
         let pki = self.shared.certificates(&self.subject.owner.cluster_uid)?;
         let text = match machine.spec.bootstrap.method {
-            BootstrapMethod::Init => config::init_file(&cluster, &node, &machine.spec.bootstrap.members),
+            BootstrapMethod::Init => config::init_file(&cluster, &node, &members),
             BootstrapMethod::Join => {
                 let token = self.new_token().await?;
                 let hash = pki.ca_hash().map_err(|error| local(Box::new(error)))?;
@@ -523,16 +524,25 @@ fn gone_is_good(result: Result<(), EffectError>) -> Result<Next, EffectError> {
     }
 }
 
-/// What kubeadm is told of a cluster and a machine.
-fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFacts)> {
+/// What kubeadm is told of a cluster and a machine, and the first members of etcd.
+fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFacts, BTreeMap<String, IpAddr>)> {
     let spec = Resolved::of(&cluster.spec)?;
     let name = cluster.metadata.name.clone()?;
+    let balancer = spec.node_subnet.address(super::container::LOAD_BALANCER_INDEX.into())?;
+    let addresses = spec.addresses(machine.spec.address.parse().ok()?);
+    // etcd speaks over the address that the API server has, which kubeadm takes for both.
+    let primary = |(name, address): (&String, &String)| {
+        let all = spec.addresses(address.parse().ok()?);
+        Some((name.clone(), *all.first()?))
+    };
+    let members = machine.spec.bootstrap.members.iter().map(primary).collect::<Option<_>>()?;
     let cluster = ClusterFacts {
         endpoint_host: format!("{name}-lb"),
-        endpoint_address: spec.node_subnet.address(super::container::LOAD_BALANCER_INDEX.into())?,
+        endpoint_addresses: spec.all_addresses(balancer),
         host_address: spec.endpoint.ip().to_string(),
         name,
         version: spec.version.to_string(),
+        ip_family: spec.ip_family,
         pod_subnet: spec.pod_subnet.to_string(),
         service_subnet: spec.service_subnet.to_string(),
         gives_ranges: spec.cni == Cni::Routed,
@@ -545,7 +555,7 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
     });
     let node = NodeFacts {
         name: machine.metadata.name.clone()?,
-        address: machine.spec.address.parse().ok()?,
+        addresses,
         control_plane: machine.spec.role == MachineRole::ControlPlane,
         labels: machine.spec.labels.clone(),
         taints: taints.collect(),
@@ -555,5 +565,5 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
             MachineRole::Worker => cluster.components.workers.get(&machine.spec.pool).cloned().unwrap_or_default(),
         },
     };
-    Some((cluster, node))
+    Some((cluster, node, members))
 }

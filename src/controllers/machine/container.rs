@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use crate::api::cluster::MachineResources;
 use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
 use crate::api::node::{HostMount, PortMapping};
-use crate::api::{Machine, quantity};
+use crate::api::{Machine, ipv6, quantity};
 use crate::controllers::identity::{self, FINGERPRINT};
 use crate::runtime::{
     Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort,
@@ -76,6 +76,7 @@ fn unlabelled(name: &str, spec: &MachineSpec) -> Option<ContainerSpec> {
         labels: BTreeMap::new(),
         network: format!("kina-{}", spec.cluster),
         address: Some(address),
+        ipv6_address: spec.ip_family.filter(|family| family.has_v6()).map(|_| ipv6::beside(address)),
         environment: environment(&spec.containerd),
         mounts: mounts(name, spec.role),
         host_mounts: spec.extra_mounts.clone(),
@@ -94,7 +95,8 @@ pub fn hash(spec: &ContainerSpec) -> String {
     // Debug output of our own plain data: it changes only where the fields do, and then a roll is due, or the meaning
     // of a container has changed.
     let unlabelled = ContainerSpec { labels: BTreeMap::new(), ..spec.clone() };
-    identity::hash(&format!("{unlabelled:?}"))
+    // What nobody asks for says nothing: containers from before there was such a field stay as they are.
+    identity::hash(&format!("{unlabelled:?}").replace(" ipv6_address: None,", ""))
 }
 
 /// The hash that the container of a spec would carry.

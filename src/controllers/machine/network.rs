@@ -33,7 +33,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn book(shared: &Shared, subject: &Subject) -> Option<Book> {
     subject.machine.spec.pod_cidr.as_ref()?;
-    let pods = Resolved::of(&subject.cluster.as_deref()?.spec)?.pod_subnet;
+    let pods = Resolved::of(&subject.cluster.as_deref()?.spec)?.pod_subnet.v4()?;
     let machines = shared.machines.of(&subject.machine.spec.cluster);
     let ours = machines.iter().filter(|machine| container::cluster_uid(machine) == Some(&*subject.cluster_uid));
     let mut members: Vec<Member> = ours.filter_map(|machine| member(machine)).collect();

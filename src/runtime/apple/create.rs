@@ -20,6 +20,7 @@ const NODE_MEMORY: &str = "2048m";
 const SMALL_MEMORY: &str = "512m";
 /// Largest packet of a machine's network, as anywhere else: Apple's own 1280 is little for what nodes wrap into each other.
 const MTU: u16 = 1500;
+const NO_IPV6: &str = "Apple Container keeps no address of IPv6 over a restart";
 /// Longest name since 1.2.0.
 const NAME_MAX: usize = 63;
 
@@ -41,6 +42,9 @@ pub fn container(
     let first = if spec.command.is_empty() { first } else { &spec.command };
     if first.is_empty() {
         return Err(format!("the image {} does not say what it runs", spec.image));
+    }
+    if spec.ipv6_address.is_some() {
+        return Err(NO_IPV6.to_owned());
     }
     if spec.privileges != Privileges::Node && !spec.mounts.is_empty() {
         return Err("only a node may mount a directory of a volume".to_owned());
@@ -160,6 +164,9 @@ fn bound(source: &str, target: &str, read_only: bool) -> Result<String, String> 
 /// # Errors
 /// What cannot be had, and why.
 pub fn network(spec: &NetworkSpec) -> Result<Vec<String>, String> {
+    if spec.ipv6_subnet.is_some() {
+        return Err(NO_IPV6.to_owned());
+    }
     let mut all = ["network", "create"].map(str::to_owned).to_vec();
     all.extend(spec.subnet.iter().flat_map(|subnet| ["--subnet".to_owned(), subnet.clone()]));
     labels(&spec.labels, &mut all)?;

@@ -10,6 +10,7 @@ fn spec(privileges: Privileges) -> ContainerSpec {
         labels: BTreeMap::from([("dev.kina.cluster".into(), "dev".into())]),
         network: "kina-dev".into(),
         address: None,
+        ipv6_address: None,
         environment: BTreeMap::from([("A".into(), "b=c".into())]),
         mounts: vec![Mount { volume: "dev-0".into(), subdirectory: "etcd".into(), target: "/var/lib/etcd".into() }],
         host_mounts: Vec::new(),
@@ -144,8 +145,12 @@ fn limits_are_whole_and_somebody_without_any_has_some() {
 #[test]
 fn networks_and_volumes_carry_their_labels() {
     let labels = BTreeMap::from([("dev.kina.cluster".to_owned(), "dev".to_owned())]);
-    let made =
-        network(&NetworkSpec { name: "kina-dev".into(), subnet: Some("10.1.2.0/24".into()), labels: labels.clone() });
+    let made = network(&NetworkSpec {
+        name: "kina-dev".into(),
+        subnet: Some("10.1.2.0/24".into()),
+        ipv6_subnet: None,
+        labels: labels.clone(),
+    });
     assert_eq!(made.unwrap().join(" "), "network create --subnet 10.1.2.0/24 --label dev.kina.cluster=dev kina-dev");
     let made = volume(&VolumeSpec { name: "dev-0".into(), labels });
     assert_eq!(made.unwrap().join(" "), "volume create --label dev.kina.cluster=dev dev-0");

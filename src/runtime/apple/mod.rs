@@ -232,7 +232,13 @@ impl Runtime for AppleRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { supports_events: false, pins_addresses: false, ends_with_process: false, reads_stopped: false }
+        Capabilities {
+            supports_events: false,
+            pins_addresses: false,
+            supports_ipv6: false,
+            ends_with_process: false,
+            reads_stopped: false,
+        }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {

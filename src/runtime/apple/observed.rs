@@ -82,6 +82,7 @@ pub fn container(document: ContainerDocument, doing: &Doing) -> Container {
         image: image(&configuration.image.reference, asked.as_ref()),
         network,
         address,
+        ipv6_address: None,
         mounts: mounts(&configuration),
         host_mounts: host_mounts(&configuration),
         ports: ports(&configuration.published_ports),
@@ -185,7 +186,8 @@ fn ports(published: &[PortDocument]) -> Vec<PublishedPort> {
 /// A network.
 #[must_use]
 pub fn network(document: NetworkDocument) -> Network {
-    Network { name: document.name, subnet: document.subnet, labels: document.labels }
+    // It gives every network a subnet of IPv6, which nobody asked for.
+    Network { name: document.name, subnet: document.subnet, ipv6_subnet: None, labels: document.labels }
 }
 
 /// A volume.

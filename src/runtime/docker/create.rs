@@ -1,7 +1,6 @@
 //! What the engine is asked to make, as functions of what Kina wants.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
@@ -78,19 +77,25 @@ pub fn container(
         exposed_ports: Some(spec.ports.iter().map(exposed).collect()),
         host_config: Some(host_config(spec, directories, peculiarities)),
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some([(spec.network.clone(), endpoint(spec.address))].into_iter().collect()),
+            endpoints_config: Some([(spec.network.clone(), endpoint(spec))].into_iter().collect()),
         }),
         ..ContainerCreateBody::default()
     }
 }
 
-fn endpoint(address: Option<Ipv4Addr>) -> EndpointSettings {
-    let pinned = |address: Ipv4Addr| EndpointIpamConfig {
-        ipv4_address: Some(address.to_string()),
+fn endpoint(spec: &ContainerSpec) -> EndpointSettings {
+    let pinned = EndpointIpamConfig {
+        ipv4_address: spec.address.map(|address| address.to_string()),
+        ipv6_address: spec.ipv6_address.map(|address| address.to_string()),
         ..EndpointIpamConfig::default()
     };
-    EndpointSettings { ipam_config: address.map(pinned), ..EndpointSettings::default() }
+    let pins = spec.address.is_some() || spec.ipv6_address.is_some();
+    EndpointSettings { ipam_config: pins.then_some(pinned), ..EndpointSettings::default() }
 }
+
+/// What a node's kernel has to do for pods of IPv6: hosts and engines switch it off in containers (as kind does).
+const IPV6_SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv6.conf.all.disable_ipv6", "0"), ("net.ipv6.conf.all.forwarding", "1")];
 
 fn host_config(
     spec: &ContainerSpec,
@@ -147,7 +152,9 @@ fn host_config(
             if !taken("/var") {
                 mounts.push(own_var(spec));
             }
-            as_node(HostConfig { binds: Some(binds), mounts: Some(mounts), ..config }, peculiarities)
+            let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            let sysctls = spec.ipv6_address.map(|_| IPV6_SYSCTLS.map(owned).into_iter().collect());
+            as_node(HostConfig { binds: Some(binds), mounts: Some(mounts), sysctls, ..config }, peculiarities)
         }
     }
 }
@@ -236,17 +243,14 @@ fn binding(port: &PublishedPort) -> PortBinding {
 #[must_use]
 pub fn network(spec: &NetworkSpec, mtu: Option<&str>) -> NetworkCreateRequest {
     let masquerade = ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned());
+    let pool = |subnet: &String| IpamConfig { subnet: Some(subnet.clone()), ..IpamConfig::default() };
+    let pools: Vec<IpamConfig> = spec.subnet.iter().chain(&spec.ipv6_subnet).map(pool).collect();
     let mtu = mtu.map(|mtu| (MTU.to_owned(), mtu.to_owned()));
     NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".to_owned()),
-        ipam: Some(Ipam {
-            config: spec
-                .subnet
-                .clone()
-                .map(|subnet| vec![IpamConfig { subnet: Some(subnet), ..IpamConfig::default() }]),
-            ..Ipam::default()
-        }),
+        enable_ipv6: Some(spec.ipv6_subnet.is_some()),
+        ipam: Some(Ipam { config: (!pools.is_empty()).then_some(pools), ..Ipam::default() }),
         options: Some(std::iter::once(masquerade).chain(mtu).collect()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
@@ -260,5 +264,73 @@ pub fn volume(spec: &VolumeSpec) -> VolumeCreateRequest {
         name: Some(spec.name.clone()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..VolumeCreateRequest::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Resources;
+
+    fn node(ipv6_address: Option<&str>) -> ContainerSpec {
+        ContainerSpec {
+            name: "dev-control-plane-0".into(),
+            image: "kindest/node:v1.35.5".into(),
+            labels: BTreeMap::new(),
+            network: "kina-dev".into(),
+            address: Some([10, 160, 0, 10].into()),
+            ipv6_address: ipv6_address.map(|address| address.parse().unwrap()),
+            environment: BTreeMap::new(),
+            mounts: Vec::new(),
+            host_mounts: Vec::new(),
+            ports: Vec::new(),
+            resources: Resources::default(),
+            hosts: BTreeMap::new(),
+            dns_search: None,
+            privileges: Privileges::Node,
+            command: Vec::new(),
+        }
+    }
+
+    /// `IPV4 IPV6 SYSCTLS`, as the engine is asked for them.
+    fn asked(spec: &ContainerSpec) -> String {
+        let body = container(spec, &BTreeMap::new(), Peculiarities::default());
+        let endpoints = body.networking_config.unwrap().endpoints_config.unwrap();
+        let pinned = endpoints["kina-dev"].ipam_config.clone().unwrap_or_default();
+        let sysctls: BTreeMap<_, _> = body.host_config.unwrap().sysctls.unwrap_or_default().into_iter().collect();
+        format!("{:?} {:?} {sysctls:?}", pinned.ipv4_address, pinned.ipv6_address)
+    }
+
+    #[test]
+    fn both_addresses_are_pinned_and_a_nodes_kernel_forwards_in_ipv6() {
+        let told = [
+            asked(&node(None)),
+            asked(&node(Some("fd6b:696e:610a:a000::a"))),
+            asked(&ContainerSpec { privileges: Privileges::Network, ..node(Some("fd6b:696e:610a:a000::2")) }),
+        ];
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        Some("10.160.0.10") None {}
+        Some("10.160.0.10") Some("fd6b:696e:610a:a000::a") {"net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.all.forwarding": "1"}
+        Some("10.160.0.10") Some("fd6b:696e:610a:a000::2") {"net.ipv4.ip_forward": "1"}
+        "#);
+    }
+
+    #[test]
+    fn a_network_has_a_pool_of_each_family_that_is_asked_for() {
+        let asked = |ipv6_subnet: Option<&str>| {
+            let spec = NetworkSpec {
+                name: "kina-dev".into(),
+                subnet: Some("10.160.0.0/24".into()),
+                ipv6_subnet: ipv6_subnet.map(str::to_owned),
+                labels: BTreeMap::new(),
+            };
+            let request = network(&spec, None);
+            let pools: Vec<_> = request.ipam.unwrap().config.unwrap().into_iter().map(|pool| pool.subnet).collect();
+            (request.enable_ipv6, pools)
+        };
+        let pool = |text: &str| Some(text.to_owned());
+        assert_eq!(asked(None), (Some(false), vec![pool("10.160.0.0/24")]));
+        let six = "fd6b:696e:610a:a000::/64";
+        assert_eq!(asked(Some(six)), (Some(true), vec![pool("10.160.0.0/24"), pool(six)]));
     }
 }

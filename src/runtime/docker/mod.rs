@@ -72,6 +72,8 @@ const EVENTS: [&str; 12] = [
 const EVENTS_BEFORE: SignedDuration = SignedDuration::from_secs(1);
 /// Where Linux tells its routes.
 const ROUTES: &str = "/proc/net/route";
+/// And those of IPv6.
+const IPV6_ROUTES: &str = "/proc/net/ipv6_route";
 /// A table of some ten thousand routes.
 const ROUTES_BYTES_MAX: u64 = 2 << 20;
 
@@ -232,7 +234,13 @@ impl Runtime for DockerRuntime {
 
     fn capabilities(&self) -> Capabilities {
         let pins_addresses = self.pins_addresses;
-        Capabilities { supports_events: true, pins_addresses, ends_with_process: false, reads_stopped: true }
+        Capabilities {
+            supports_events: true,
+            pins_addresses,
+            supports_ipv6: pins_addresses,
+            ends_with_process: false,
+            reads_stopped: true,
+        }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
@@ -269,7 +277,9 @@ impl Runtime for DockerRuntime {
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         let routes = self.world.files.read(Path::new(ROUTES), ROUTES_BYTES_MAX).unwrap_or_default();
-        let routes = observed::routes(&String::from_utf8_lossy(&routes));
+        let mut routes = observed::routes(&String::from_utf8_lossy(&routes));
+        let ipv6 = self.world.files.read(Path::new(IPV6_ROUTES), ROUTES_BYTES_MAX).unwrap_or_default();
+        routes.extend(observed::ipv6_routes(&String::from_utf8_lossy(&ipv6)));
         Ok(Listing { began, containers, networks, volumes, routes })
     }
 

@@ -1,7 +1,7 @@
 //! What the engine shows, in Kina's words.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bollard::models::{
     ContainerInspectResponse, ContainerSummary, HostConfig, MountPoint, Network as EngineNetwork, PortMap,
@@ -30,6 +30,7 @@ pub fn foreign(summary: ContainerSummary) -> Container {
         image: summary.image.unwrap_or_default(),
         network: None,
         address: None,
+        ipv6_address: None,
         mounts: Vec::new(),
         host_mounts: Vec::new(),
         ports: Vec::new(),
@@ -48,6 +49,7 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
     // One that somebody took off its network and put on another shows that other.
     let attached = networks.get_key_value(wanted).or_else(|| networks.iter().min_by_key(|(name, _)| name.as_str()));
     let address = attached.and_then(|(_, endpoint)| endpoint.ip_address.as_deref()?.parse::<Ipv4Addr>().ok());
+    let ipv6 = attached.and_then(|(_, endpoint)| endpoint.global_ipv6_address.as_deref()?.parse::<Ipv6Addr>().ok());
     let (mounts, host_mounts) = mounts(&points);
     let labels = labels(config.labels);
     Container {
@@ -61,6 +63,7 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
         labels,
         network: attached.map(|(name, _)| name.clone()),
         address,
+        ipv6_address: ipv6,
         mounts,
         host_mounts,
         ports: host.port_bindings.as_ref().map(ports).unwrap_or_default(),
@@ -159,8 +162,13 @@ fn resources(host: &HostConfig) -> Resources {
 #[must_use]
 pub fn network(seen: EngineNetwork) -> Network {
     let pools = seen.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-    let subnet = pools.into_iter().filter_map(|pool| pool.subnet).find(|subnet| !subnet.contains(':'));
-    Network { name: seen.name.unwrap_or_default(), subnet, labels: labels(seen.labels) }
+    let of = |is_v6: bool| pools.iter().filter_map(|pool| pool.subnet.clone()).find(|text| text.contains(':') == is_v6);
+    Network {
+        name: seen.name.unwrap_or_default(),
+        subnet: of(false),
+        ipv6_subnet: of(true),
+        labels: labels(seen.labels),
+    }
 }
 
 /// A volume.
@@ -190,6 +198,21 @@ pub fn routes(table: &str) -> Vec<String> {
         .collect()
 }
 
+/// The same of IPv6, `/proc/net/ipv6_route`; neither its default route nor what no network of containers could have: this host's
+/// own addresses, those of a link, and those of groups.
+#[must_use]
+pub fn ipv6_routes(table: &str) -> Vec<String> {
+    let routes = table.lines().filter_map(|line| {
+        let mut columns = line.split_whitespace();
+        let address = Ipv6Addr::from(u128::from_str_radix(columns.next()?, 16).ok()?);
+        let length = u8::from_str_radix(columns.next()?, 16).ok().filter(|length| (1..128).contains(length))?;
+        (!address.is_multicast() && !address.is_unicast_link_local()).then(|| format!("{address}/{length}"))
+    });
+    let mut routes: Vec<String> = routes.collect();
+    routes.dedup();
+    routes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +225,39 @@ mod tests {
                      docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
                      broken\n";
         assert_eq!(routes(table), ["192.168.0.0/24", "172.17.0.0/16"]);
+    }
+
+    #[test]
+    fn routes_of_ipv6_are_read_as_the_kernel_writes_them() {
+        let rest =
+            "00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000002 00000000 00000001";
+        let table: String = [
+            "fd6b696e610abffa0000000000000000 40",
+            "fe800000000000000000000000000000 40",
+            "fd6b696e610abffa0000000000000001 80",
+            "ff000000000000000000000000000000 08",
+            "00000000000000000000000000000000 00",
+            "broken",
+        ]
+        .map(|route| format!("{route} {rest}     eth0\n"))
+        .concat();
+        assert_eq!(ipv6_routes(&table), ["fd6b:696e:610a:bffa::/64"]);
+    }
+
+    #[test]
+    fn a_network_shows_a_subnet_of_each_family() {
+        let pool = |subnet: &str| bollard::models::IpamConfig { subnet: Some(subnet.into()), ..Default::default() };
+        let seen = |pools: &[&str]| {
+            let ipam = bollard::models::Ipam {
+                config: Some(pools.iter().map(|subnet| pool(subnet)).collect()),
+                ..Default::default()
+            };
+            let found = network(EngineNetwork { ipam: Some(ipam), ..EngineNetwork::default() });
+            (found.subnet, found.ipv6_subnet)
+        };
+        let (four, six) = ("10.160.0.0/24", "fd6b:696e:610a:a000::/64");
+        assert_eq!(seen(&[four]), (Some(four.to_owned()), None));
+        assert_eq!(seen(&[six, four]), (Some(four.to_owned()), Some(six.to_owned())));
     }
 
     #[test]

@@ -78,6 +78,7 @@ async fn keeps_the_contract(pins_addresses: bool) {
         prefix: format!("kina-contract-{pins_addresses}-{}", std::process::id()),
         subnet: (231, 17 + u8::from(pins_addresses)),
         port: free_port(),
+        has_ipv6: std::path::Path::new("/proc/net/if_inet6").exists(),
     };
     let whole = tokio::time::timeout(Duration::from_secs(180), contract::run(&lab.runtime, &setup));
     whole.await.expect("the contract within three minutes");

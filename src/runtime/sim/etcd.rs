@@ -1,7 +1,7 @@
 //! The etcd of each simulated cluster: who its members are, who of them runs, and whether they are a majority.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,8 @@ impl EtcdCluster {
     }
 }
 
+/// Port on which members speak to each other.
+const PEER_PORT: u16 = 2380;
 pub(super) const CA_FILE: &str = "/etc/kubernetes/pki/etcd/ca.crt";
 pub(super) const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
@@ -73,7 +75,8 @@ fn votes<'a>(state: &'a State, id: &str, record: &ContainerRecord) -> Option<&'a
     let data = Data::of(state, id)?;
     let cluster = state.etcd.get(&data.cluster).filter(|cluster| cluster.network == record.spec.network)?;
     let member = cluster.members.get(&data.member)?;
-    (!member.learner && address_of(&member.peer) == state.address_of(id)).then_some(cluster)
+    (!member.learner && address_of(&member.peer).is_some_and(|address| state.has_address(id, address)))
+        .then_some(cluster)
 }
 
 /// The cluster that this container serves: its own member runs and votes, and a majority with it.
@@ -108,12 +111,12 @@ pub(super) fn start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) {
 fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), String> {
     let state = &*tx.state;
     let record = state.containers.get(id).ok_or("no container")?;
-    let (network, address) = (record.spec.network.clone(), state.address_of(id));
+    let network = record.spec.network.clone();
     let manifest = state.text(id, MANIFEST).ok_or("no manifest")?;
     let arguments = manifests::arguments(&manifest);
     let get = |name: &str| arguments.get(name).cloned().unwrap_or_default();
     let (name, peer) = (get("name"), get("initial-advertise-peer-urls"));
-    if address_of(&peer) != address {
+    if !address_of(&peer).is_some_and(|address| state.has_address(id, address)) {
         return Err(format!(
             "listen tcp {}: bind: cannot assign requested address",
             peer.trim_start_matches("https://")
@@ -172,12 +175,12 @@ fn try_start(tx: &mut Tx<'_>, id: &str, random: &dyn Random) -> Result<(), Strin
 ///
 /// # Errors
 /// In etcd's words, where the cluster has no quorum.
-pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ipv4Addr) -> Result<String, String> {
+pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: IpAddr) -> Result<String, String> {
     let mut record = tx.state.etcd.get(cluster).cloned().ok_or("etcdserver: no leader")?;
     if !has_quorum(tx.state, &record) {
         return Err("context deadline exceeded: etcdserver: no leader".to_owned());
     }
-    let peer = format!("https://{address}:2380");
+    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
     // kubeadm looks for its own peer URL first and adds nothing where it finds it. A member that already ran and lost
     // its data is found too, and then refuses to start.
     let known = record.members.get(name).is_some_and(|member| member.peer == peer);
@@ -230,6 +233,7 @@ fn members(text: &str) -> Result<BTreeMap<String, String>, String> {
     parsed.collect::<Option<_>>().ok_or_else(|| format!("invalid value {text:?} for flag --initial-cluster"))
 }
 
-fn address_of(peer: &str) -> Option<Ipv4Addr> {
-    peer.strip_prefix("https://")?.strip_suffix(":2380")?.parse().ok()
+fn address_of(peer: &str) -> Option<IpAddr> {
+    let peer: SocketAddr = peer.strip_prefix("https://")?.parse().ok()?;
+    (peer.port() == PEER_PORT).then(|| peer.ip())
 }

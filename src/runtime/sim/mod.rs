@@ -261,7 +261,13 @@ impl Runtime for SimRuntime {
 
     fn capabilities(&self) -> Capabilities {
         let pins_addresses = self.core.options.pins_addresses;
-        Capabilities { supports_events: true, pins_addresses, ends_with_process: true, reads_stopped: true }
+        Capabilities {
+            supports_events: true,
+            pins_addresses,
+            supports_ipv6: pins_addresses,
+            ends_with_process: true,
+            reads_stopped: true,
+        }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {

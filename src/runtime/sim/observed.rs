@@ -38,7 +38,8 @@ impl Observed {
         }
         if let Some(NetworkRecord { spec, .. }) = is {
             let (name, labels) = (spec.name.clone(), spec.labels.clone());
-            let network = Network { name, subnet: spec.subnet.clone(), labels };
+            let (subnet, ipv6_subnet) = (spec.subnet.clone(), spec.ipv6_subnet.clone());
+            let network = Network { name, subnet, ipv6_subnet, labels };
             self.networks.insert((spec.name.clone(), id), Arc::new(network));
         }
     }
@@ -79,6 +80,7 @@ fn container(id: &str, record: &ContainerRecord) -> Container {
         image: record.spec.image.clone(),
         network: Some(record.spec.network.clone()),
         address: record.address,
+        ipv6_address: record.spec.ipv6_address.filter(|_| record.runs()),
         mounts: record.spec.mounts.clone(),
         host_mounts: record.spec.host_mounts.clone(),
         ports: record.spec.ports.clone(),

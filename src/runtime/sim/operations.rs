@@ -1,11 +1,12 @@
 //! Containers, networks and volumes: what the runtime's operations do to the world.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::images;
 use super::subnet::Subnet;
 use super::time::At;
 use super::world::{Change, ContainerRecord, FileRecord, Inside, Life, NetworkRecord, Owner, State, Tx, VolumeRecord};
+use crate::api::cidr::Cidr6;
 use crate::runtime::{Cause, ContainerSpec, NetworkSpec, NodeFile, PublishedPort, VolumeSpec, image_name};
 
 /// Why an operation is refused: its cause, and in the runtime's words.
@@ -25,6 +26,18 @@ pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bo
         let message = format!("the subnet {text} overlaps with that of network {}", taken.spec.name);
         return Err((Cause::Conflict, message));
     }
+    if spec.ipv6_subnet.is_some() {
+        let wanted = ipv6_subnet(spec)
+            .ok_or_else(|| (Cause::Invalid, format!("{:?} is not an IPv6 subnet in CIDR form", spec.ipv6_subnet)))?;
+        let overlaps =
+            |network: &&NetworkRecord| ipv6_subnet(&network.spec).is_some_and(|other| other.overlaps(wanted));
+        if let Some(taken) = tx.state.networks.values().find(overlaps) {
+            return Err((
+                Cause::Conflict,
+                format!("the subnet {wanted} overlaps with that of network {}", taken.spec.name),
+            ));
+        }
+    }
     let id = tx.state.next_network;
     tx.apply(Change::NextNetwork { id: id + 1 });
     let record = NetworkRecord { spec: NetworkSpec { subnet: Some(text), ..spec.clone() }, handed_out: None };
@@ -40,6 +53,10 @@ fn taken<'a>(state: &'a State, subnet: &Subnet) -> Option<&'a NetworkRecord> {
 fn free_subnet(state: &State) -> Option<String> {
     let mut all = (16..=31).flat_map(|second| (0..=u8::MAX).map(move |third| format!("172.{second}.{third}.0/24")));
     all.find(|text| Subnet::parse(text).is_some_and(|subnet| taken(state, &subnet).is_none()))
+}
+
+fn ipv6_subnet(spec: &NetworkSpec) -> Option<Cidr6> {
+    spec.ipv6_subnet.as_ref()?.parse().ok()
 }
 
 pub(super) fn remove_network(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
@@ -109,7 +126,13 @@ pub(super) fn create_container(tx: &mut Tx<'_>, id: String, spec: &ContainerSpec
             let subnet = network.spec.subnet.as_deref().unwrap_or_default();
             return Err((Cause::Invalid, format!("{address} is no free address of {subnet}")));
         }
-        address_is_free(tx.state, &spec.network, address, None)?;
+        address_is_free(tx.state, &spec.network, IpAddr::V4(address), None)?;
+    }
+    if let Some(address) = spec.ipv6_address {
+        if !ipv6_subnet(&network.spec).is_some_and(|subnet| subnet.contains(address)) {
+            return Err((Cause::Invalid, format!("network {} has no address {address}", network.spec.name)));
+        }
+        address_is_free(tx.state, &spec.network, IpAddr::V6(address), None)?;
     }
     if let Some(missing) = spec.mounts.iter().find(|mount| !tx.state.volumes.contains_key(&mount.volume)) {
         return Err((Cause::NotFound, format!("no such volume: {}", missing.volume)));
@@ -130,7 +153,7 @@ pub(super) fn start_container(tx: &mut Tx<'_>, id: &str, now: At, boot: At) -> R
     let (number, network) = the_network(tx.state, &record.spec.network)?;
     let address = match record.spec.address {
         Some(address) => {
-            address_is_free(tx.state, &record.spec.network, address, Some(id))?;
+            address_is_free(tx.state, &record.spec.network, IpAddr::V4(address), Some(id))?;
             address
         }
         None => next_address(tx.state, network, id)?,
@@ -224,15 +247,19 @@ fn next_address(state: &State, network: &NetworkRecord, id: &str) -> Result<Ipv4
     let all: Vec<Ipv4Addr> = network.subnet().into_iter().flat_map(|subnet| subnet.usable()).collect();
     let after = all.iter().position(|address| Some(*address) > network.handed_out).unwrap_or_default();
     let mut turn = all.iter().cycle().skip(after).take(all.len()).copied();
-    turn.find(|address| address_is_free(state, &network.spec.name, *address, Some(id)).is_ok()).ok_or_else(|| {
-        (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet.as_deref().unwrap_or_default()))
-    })
+    turn.find(|address| address_is_free(state, &network.spec.name, IpAddr::V4(*address), Some(id)).is_ok()).ok_or_else(
+        || (Cause::Exhausted, format!("no address is left in {}", network.spec.subnet.as_deref().unwrap_or_default())),
+    )
 }
 
 /// A pinned address belongs to its container also while that is stopped.
-fn address_is_free(state: &State, network: &str, address: Ipv4Addr, except: Option<&str>) -> Result<(), Refused> {
+fn address_is_free(state: &State, network: &str, address: IpAddr, except: Option<&str>) -> Result<(), Refused> {
+    let pinned = |record: &ContainerRecord| match address {
+        IpAddr::V4(address) => record.spec.address == Some(address),
+        IpAddr::V6(address) => record.spec.ipv6_address == Some(address),
+    };
     let holds = |(id, record): &(&str, &ContainerRecord)| {
-        Some(*id) != except && (record.address == Some(address) || record.spec.address == Some(address))
+        Some(*id) != except && (record.has_address(address) || pinned(record))
     };
     match state.in_network(network).find(holds) {
         Some((_, other)) => {

@@ -1,7 +1,7 @@
 //! What there is in the simulated world, and how it changes: one transaction at a time, written before it is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,14 @@ pub(super) struct ContainerRecord {
 impl ContainerRecord {
     pub fn runs(&self) -> bool {
         matches!(self.life, Life::Running { .. })
+    }
+
+    /// Whether the runtime gave it this address, while it runs.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.address == Some(address),
+            IpAddr::V6(address) => self.spec.ipv6_address.filter(|_| self.runs()) == Some(address),
+        }
     }
 
     /// Whether it forwards to API servers, in place of being a node.
@@ -244,6 +252,17 @@ impl State {
     pub fn address_of(&self, id: &str) -> Option<Ipv4Addr> {
         let own = self.containers.get(id)?.address;
         own.map(|own| self.overlays.get(id).map_or(own, |overlay| overlay.address))
+    }
+
+    /// All addresses by which others know a container that runs.
+    pub fn addresses_of(&self, id: &str) -> impl Iterator<Item = IpAddr> {
+        let record = self.containers.get(id).filter(|record| record.runs());
+        let six = record.and_then(|record| record.spec.ipv6_address);
+        self.address_of(id).map(IpAddr::V4).into_iter().chain(six.map(IpAddr::V6))
+    }
+
+    pub fn has_address(&self, id: &str, address: IpAddr) -> bool {
+        self.addresses_of(id).any(|own| own == address)
     }
 
     /// The running container that another one reaches at an address: both have to know where the other is.

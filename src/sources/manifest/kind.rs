@@ -119,7 +119,8 @@ impl Conversion<'_> {
         if let Some(image) = shared {
             spec.insert("image".to_owned(), image.clone());
         }
-        let settings = |node: &Value| settings(node, shared.is_some());
+        let everywhere = if config["networking"]["ipFamily"] == "ipv6" { "::" } else { "0.0.0.0" };
+        let settings = |node: &Value| settings(node, shared.is_some(), everywhere);
         let mut plane = planes.first().map(|(_, node)| settings(node)).unwrap_or_default();
         self.origin.control_plane = planes.first().map(|(index, _)| *index);
         self.unlike(&planes, settings);
@@ -184,26 +185,26 @@ impl Conversion<'_> {
 }
 
 /// What a node asks for, as a pool of Kina has it.
-fn settings(node: &Value, without_image: bool) -> Map<String, Value> {
+fn settings(node: &Value, without_image: bool, everywhere: &str) -> Map<String, Value> {
     let mut found = Map::new();
     copy(node, &COMMON, &mut found);
     if without_image {
         found.remove("image");
     }
     if let Some(Value::Array(mappings)) = found.get_mut("extraPortMappings") {
-        mappings.iter_mut().for_each(mapping);
+        mappings.iter_mut().for_each(|mapping| complete(mapping, everywhere));
     }
     found
 }
 
-/// A port that kind or the engine chooses is one that Kina chooses; and kind listens on all addresses.
-fn mapping(mapping: &mut Value) {
+/// A port that kind or the engine chooses is one that Kina chooses; and kind listens on all addresses of the family.
+fn complete(mapping: &mut Value, everywhere: &str) {
     let Some(fields) = mapping.as_object_mut() else { return };
     if fields.get("hostPort").and_then(Value::as_i64).is_none_or(|port| port <= 0) {
         fields.remove("hostPort");
     }
     if fields.get("listenAddress").and_then(Value::as_str).is_none_or(str::is_empty) {
-        fields.insert("listenAddress".to_owned(), json!("0.0.0.0"));
+        fields.insert("listenAddress".to_owned(), json!(everywhere));
     }
     let protocol = fields.get("protocol").and_then(Value::as_str).filter(|text| !text.is_empty()).unwrap_or("TCP");
     let protocol = protocol.to_ascii_uppercase();

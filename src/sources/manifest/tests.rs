@@ -405,6 +405,26 @@ nodes:
     insta::assert_json_snapshot!(spec);
 }
 
+/// As <https://kind.sigs.k8s.io/docs/user/configuration/#ip-family> has them.
+#[test]
+fn the_families_that_kind_publishes_are_converted() {
+    let mapping = "nodes:\n- role: control-plane\n  extraPortMappings: [{containerPort: 80, hostPort: 80}]\n";
+    let ipv6 = format!("networking:\n  ipFamily: ipv6\n  apiServerAddress: 127.0.0.1\n{mapping}");
+    let port = |address: &str| serde_json::json!([{"containerPort": 80, "hostPort": 80, "listenAddress": address, "protocol": "TCP"}]);
+    let plane = |address| serde_json::json!({"replicas": 1, "extraPortMappings": port(address)});
+    let (spec, warnings) = converted(&ipv6);
+    let networking = serde_json::json!({"ipFamily": "ipv6", "apiServer": {"address": "127.0.0.1"}});
+    assert_eq!(spec, serde_json::json!({"networking": networking, "controlPlane": plane("::")}));
+    assert_eq!(warnings, [""; 0]);
+    let subnets = "  podSubnet: 10.1.0.0/16,fd00:1::/56\n  serviceSubnet: fd00:2::/112,10.2.0.0/16\n";
+    for subnets in ["", subnets] {
+        let (spec, warnings) = converted(&format!("networking:\n  ipFamily: dual\n{subnets}{mapping}"));
+        assert_eq!((&spec["networking"]["ipFamily"], &spec["controlPlane"]), (&"dual".into(), &plane("0.0.0.0")));
+        assert_eq!(spec["networking"]["podSubnet"].is_string(), !subnets.is_empty());
+        assert_eq!(warnings, [""; 0]);
+    }
+}
+
 #[test]
 fn what_kina_has_no_equivalent_for_is_named_with_its_line() {
     let (spec, warnings) = converted(
@@ -426,8 +446,7 @@ fn faults_of_a_configuration_of_kind_are_placed_where_kind_has_the_field() {
     4:1: 2 control planes cannot keep a quorum: use 1, 3, 5 or 7
     8:47: `kind` is not an absolute path in a node, such as `/data`
     9:26: the patch is for the kind `JoinConfig`, which kubeadm's configuration does not have: ClusterConfiguration, InitConfiguration, JoinConfiguration, KubeletConfiguration, KubeProxyConfiguration
-    10:24: only `ipv4` is supported yet
-    10:41: `many` is not an IPv4 subnet such as `10.244.0.0/16`
+    10:41: `many` is not a subnet of each family such as `10.244.0.0/16,fd00:10:244::/56`
     10:65: `localhost` is not an address of this host such as `127.0.0.1`
     ");
     let misspelt = kind("nodes:\n- rol: worker\n  image: 5\nnetworking: {disableDefaultCni: true}\n");

@@ -821,8 +821,12 @@ fn add_bystanders(simulator: &SimRuntime) {
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     let hands = simulator.hands();
-    let network =
-        NetworkSpec { name: "kina-other".into(), subnet: Some("192.168.9.0/24".into()), labels: labels.clone() };
+    let network = NetworkSpec {
+        name: "kina-other".into(),
+        subnet: Some("192.168.9.0/24".into()),
+        ipv6_subnet: None,
+        labels: labels.clone(),
+    };
     hands.add_network(&network).unwrap();
     hands.add_volume(&VolumeSpec { name: "dev-control-plane-9".into(), labels: labels.clone() }).unwrap();
     let image = "docker.io/kindest/node:v1.35.5";

@@ -96,6 +96,7 @@ impl Run {
                     drop(hands.add_network(&NetworkSpec {
                         name: FOREIGN.into(),
                         subnet: Some("192.168.7.0/24".into()),
+                        ipv6_subnet: None,
                         labels: BTreeMap::new(),
                     }));
                     drop(hands.add_container(&foreign(&name)));

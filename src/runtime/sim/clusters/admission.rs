@@ -1,16 +1,17 @@
 //! The kinds that simulated clusters serve, with what a cluster sets by itself when objects are created.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::families;
 use super::kubelets::Pulse;
 use super::model;
-use super::questions;
+use super::services;
 use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
 use crate::apiserver::core;
-use crate::apiserver::kind::{FieldFault, Kind, View};
+use crate::apiserver::kind::{Kind, View};
 
 /// The built-in kinds, completed.
 pub(super) fn kinds(pulse: &Arc<Pulse>) -> Vec<Kind> {
@@ -95,7 +96,7 @@ impl Admission for Replicas {
     }
 }
 
-/// Gives a Service its address from the cluster's service subnet.
+/// Gives a Service its families, and an address of each from the cluster's service subnets.
 struct ServiceAddress;
 
 impl Admission for ServiceAddress {
@@ -112,39 +113,20 @@ impl Admission for ServiceAddress {
             let number = port.get("port").cloned().unwrap_or_default();
             default(port, "targetPort", number);
         }
-        if spec["type"] == "ExternalName" || spec.get("clusterIP").is_some_and(|address| address != "") {
-            return Ok(Admitted::default());
-        }
-        let old = request.old.and_then(|old| old.pointer("/spec/clusterIP")).filter(|address| *address != "");
-        let address = match old {
-            Some(old) => old.clone(),
-            None => json!(free_address(request)?.to_string()),
-        };
-        spec["clusterIPs"] = json!([address]);
-        spec["clusterIP"] = address;
+        let config = request.reader.get(&model::core("configmaps"), Some("kube-system"), "kubeadm-config");
+        let subnets = families::service_subnets(config.as_ref());
+        let old = request.old.and_then(|old| old.get("spec"));
+        let mut taken = None;
+        let free = |subnet| services::free_address(subnet, taken.get_or_insert_with(|| addresses(request)));
+        services::place(spec, old, &subnets, free).map_err(|fault| Denied::Invalid { faults: vec![fault] })?;
         Ok(Admitted::default())
     }
 }
 
-/// The lowest address of the service subnet that no Service has. The first ten are left to the cluster's own.
-fn free_address(request: &Request<'_>) -> Result<Ipv4Addr, Denied> {
-    let config = request.reader.get(&model::core("configmaps"), Some("kube-system"), "kubeadm-config");
-    let first = config.as_ref().and_then(questions::service_subnet).unwrap_or([10, 96, 0, 0].into());
-    let taken: std::collections::BTreeSet<String> = request
-        .reader
-        .list(&model::core("services"))
-        .iter()
-        .filter_map(|service| Some(service.pointer("/spec/clusterIP")?.as_str()?.to_owned()))
-        .collect();
-    // A /16, the usual size, has that many; smaller subnets run out on other clusters too.
-    (11..65_000)
-        .map(|nth| Ipv4Addr::from(u32::from(first).saturating_add(nth)))
-        .find(|address| !taken.contains(&address.to_string()))
-        .ok_or_else(|| Denied::Invalid {
-            faults: vec![FieldFault {
-                field: "spec.clusterIPs".to_owned(),
-                reason: "FieldValueInvalid",
-                message: "failed to allocate IP: range is full".to_owned(),
-            }],
-        })
+/// What Services have.
+fn addresses(request: &Request<'_>) -> BTreeSet<String> {
+    let of = |service: &Value| service.pointer("/spec/clusterIPs").and_then(Value::as_array).cloned();
+    let services = request.reader.list(&model::core("services"));
+    let all = services.iter().filter_map(of).flatten();
+    all.filter_map(|address| Some(address.as_str()?.to_owned())).collect()
 }

@@ -34,7 +34,8 @@ pub(super) struct Kubelet {
     /// Its static pods run.
     pub static_pods: bool,
     pub control_plane: bool,
-    pub address: String,
+    /// Its node's, the primary one first.
+    pub addresses: Vec<String>,
     pub version: String,
     pub labels: BTreeMap<String, String>,
     /// `key=value:Effect`
@@ -52,6 +53,13 @@ pub(super) struct Infra {
     /// The API server answers, so scheduler and controllers work.
     pub serving: bool,
     pub kubelets: Vec<Kubelet>,
+}
+
+impl Kubelet {
+    /// The address by which its node is known first.
+    pub fn address(&self) -> &str {
+        self.addresses.first().map_or("", String::as_str)
+    }
 }
 
 impl Infra {
@@ -96,7 +104,7 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
         connected,
         static_pods: record.inside.static_pods,
         control_plane: state.file(id, etcd::MANIFEST).is_some(),
-        address: state.address_of(id).map(|address| address.to_string()).unwrap_or_default(),
+        addresses: addresses(state, id, &list("node-ip")),
         version: record.node_version()?.to_owned(),
         labels: list("node-labels").into_iter().map(pair).collect(),
         taints: list("register-with-taints"),
@@ -105,6 +113,13 @@ fn kubelet(state: &State, tenant: &str, ca: &str, id: &str, record: &ContainerRe
         memory_bytes: record.spec.resources.memory_bytes.unwrap_or(8 << 30),
         pod_range: routed::range(state, id),
     })
+}
+
+/// Those of the container that the kubelet is told to use (`--node-ip`); the first one where it is told nothing.
+fn addresses(state: &State, id: &str, told: &[String]) -> Vec<String> {
+    let own: Vec<String> = state.addresses_of(id).map(|address| address.to_string()).collect();
+    let used: Vec<String> = told.iter().filter(|address| own.contains(address)).cloned().collect();
+    if used.is_empty() { own.into_iter().take(1).collect() } else { used }
 }
 
 /// The arguments in `kubeadm-flags.env`: `KUBELET_KUBEADM_ARGS="--a=b --c=d"`.

@@ -4,12 +4,14 @@
 mod admission;
 mod disruption;
 mod engine;
+mod families;
 mod kubelets;
 mod model;
 mod nodes;
 mod pods;
 mod questions;
 mod revisions;
+mod services;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -124,8 +124,8 @@ pub(super) struct Node {
 pub(super) struct NodeSpec {
     pub unschedulable: bool,
     pub taints: Vec<Taint>,
-    #[serde(rename = "podCIDR")]
-    pub pod_cidr: String,
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -183,10 +183,16 @@ pub(super) struct HostPath {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct PodStatus {
     pub phase: String,
-    #[serde(rename = "podIP")]
-    pub pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
     pub conditions: Vec<Condition>,
     pub container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodIp {
+    pub ip: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::super::time::At;
 use super::engine::{Pass, Scene, View};
+use super::families;
 use super::kubelets::{GRACE, Kubelet, micro_time};
 use super::model::{Node, core, resource};
-use super::questions;
+use crate::api::cidr::{AnyCidr, Cidr, Cidr6};
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
 
@@ -50,7 +51,7 @@ pub(super) fn sync(
         match node {
             None if kubelet.registered => continue,
             None => {
-                register(session, scene, view, kubelet)?;
+                register(session, scene, kubelet)?;
                 wrote = true;
             }
             Some(_) => {
@@ -65,6 +66,7 @@ pub(super) fn sync(
     for node in &view.nodes {
         wrote |= look_after(session, scene, node, pass)?;
     }
+    wrote |= hand_out_ranges(session, view)?;
     Ok(wrote)
 }
 
@@ -101,7 +103,7 @@ fn lease(session: &mut Session<'_, '_>, node: &str, renewed: At) -> Result<(), A
     session.put(&leases, lease).map(drop)
 }
 
-fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, kubelet: &Kubelet) -> Result<(), ApiError> {
+fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, kubelet: &Kubelet) -> Result<(), ApiError> {
     let name = &kubelet.node;
     let mut labels: Map<String, Value> = [
         ("kubernetes.io/arch", architecture()),
@@ -113,10 +115,6 @@ fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, kubel
     .collect();
     labels.extend(kubelet.labels.iter().map(|(key, value)| (key.clone(), json!(value))));
     let mut spec = json!({});
-    if let Some(range) = pod_range(session, view)? {
-        spec["podCIDR"] = json!(range);
-        spec["podCIDRs"] = json!([range]);
-    }
     if !kubelet.provider_id.is_empty() {
         spec["providerID"] = json!(kubelet.provider_id);
     }
@@ -139,19 +137,41 @@ fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, kubel
     Ok(())
 }
 
-/// The lowest /24 of the pod subnet that no node has; none where the controller that gives them is off.
-fn pod_range(session: &Session<'_, '_>, view: &View) -> Result<Option<String>, ApiError> {
-    let config = session.get(&core("configmaps"), "kube-system", "kubeadm-config")?;
-    if config.as_ref().is_some_and(questions::gives_no_ranges) {
-        return Ok(None);
+/// Gives nodes that have none a range of each pod subnet, the lowest that no node has: a /24, of IPv6 a /64; none where the
+/// controller that does it is off. The controller
+/// manager knows the subnets by its flags; here they are known once kubeadm has stored them.
+fn hand_out_ranges(session: &mut Session<'_, '_>, view: &View) -> Result<bool, ApiError> {
+    let mut without = view.nodes.iter().filter(|node| node.spec.pod_cidrs.is_empty()).peekable();
+    if without.peek().is_none() {
+        return Ok(false);
     }
-    let first = config.as_ref().and_then(questions::pod_subnet).unwrap_or([10, 244, 0, 0].into());
-    let taken: BTreeSet<&str> = view.nodes.iter().map(|node| node.spec.pod_cidr.as_str()).collect();
-    let ranges = (0..256_u32).map(|nth| {
-        let address = std::net::Ipv4Addr::from(u32::from(first).saturating_add(nth << 8));
-        format!("{address}/24")
-    });
-    Ok(ranges.into_iter().find(|range| !taken.contains(range.as_str())))
+    let Some(config) = session.get(&core("configmaps"), "kube-system", "kubeadm-config")? else { return Ok(false) };
+    if families::gives_no_ranges(&config) {
+        return Ok(false);
+    }
+    let subnets = families::pod_subnets(Some(&config));
+    let mut taken: BTreeSet<String> = view.nodes.iter().flat_map(|node| node.spec.pod_cidrs.clone()).collect();
+    let mut wrote = false;
+    for node in without {
+        let free =
+            |subnet: &AnyCidr| (0..256).map_while(|nth| range(*subnet, nth)).find(|range| !taken.contains(range));
+        // Where a subnet has run out, whoever comes later has no range, as on other clusters.
+        let Some(ranges) = subnets.iter().map(free).collect::<Option<Vec<String>>>() else { break };
+        taken.extend(ranges.iter().cloned());
+        let Some(mut object) = session.get(&core("nodes"), "", &node.metadata.name)? else { continue };
+        object["spec"]["podCIDR"] = json!(ranges.first());
+        object["spec"]["podCIDRs"] = json!(ranges);
+        wrote |= session.put(&core("nodes"), object)?.1;
+    }
+    Ok(wrote)
+}
+
+/// The nth range for a node.
+fn range(subnet: AnyCidr, nth: u32) -> Option<String> {
+    Some(match subnet {
+        AnyCidr::V4(subnet) => Cidr::containing(subnet.address(nth << 8)?, 24).to_string(),
+        AnyCidr::V6(subnet) => Cidr6::containing(subnet.address(u128::from(nth) << 64)?, 64).to_string(),
+    })
 }
 
 fn judge(
@@ -209,12 +229,14 @@ fn apply(node: &mut Value, scene: &Scene<'_>, kubelet: Option<&Kubelet>, verdict
 }
 
 fn status(kubelet: &Kubelet) -> Value {
+    let internal = kubelet.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address}));
+    let addresses: Vec<Value> = internal.chain([json!({"type": "Hostname", "address": kubelet.node})]).collect();
     let capacity = json!({
         "cpu": kubelet.cpu_millis.div_ceil(1000).to_string(), "memory": format!("{}Ki", kubelet.memory_bytes / 1024),
         "pods": "110", "ephemeral-storage": "100Gi",
     });
     json!({
-        "addresses": [{"type": "InternalIP", "address": kubelet.address}, {"type": "Hostname", "address": kubelet.node}],
+        "addresses": addresses,
         "capacity": capacity, "allocatable": capacity, "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
         "nodeInfo": {
             "architecture": architecture(), "operatingSystem": "linux", "osImage": "Kina simulated node",

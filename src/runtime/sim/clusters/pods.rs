@@ -10,6 +10,7 @@ use super::engine::{Pass, Scene, View};
 use super::kubelets::Kubelet;
 use super::model::{Node, Pod, PodSpec, Taint, controller_reference, core};
 use super::workloads::fits_node;
+use crate::api::cidr::AnyCidr;
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
 
@@ -106,7 +107,8 @@ pub(super) fn run(
     view: &View,
     pass: &mut Pass,
 ) -> Result<bool, ApiError> {
-    let mut addresses: BTreeSet<String> = view.pods.iter().map(|pod| pod.status.pod_ip.clone()).collect();
+    let mut addresses: BTreeSet<String> =
+        view.pods.iter().flat_map(|pod| &pod.status.pod_ips).map(|address| address.ip.clone()).collect();
     let mut wrote = static_pods(session, scene, view)?;
     for pod in view.pods.iter().filter(|pod| !pod.spec.node_name.is_empty()) {
         let node = view.nodes.iter().find(|node| node.metadata.name == pod.spec.node_name);
@@ -168,25 +170,39 @@ fn with_kubelet(
         }
         return creating(session, scene, pod, kubelet);
     }
-    let address = match pod.spec.host_network {
-        true => kubelet.address.clone(),
-        false if !pod.status.pod_ip.is_empty() => pod.status.pod_ip.clone(),
-        false => free_address(kubelet.pod_range.as_ref().unwrap_or(&node.spec.pod_cidr), addresses),
+    let own = match pod.spec.host_network {
+        true => kubelet.addresses.clone(),
+        false if !pod.status.pod_ips.is_empty() => {
+            pod.status.pod_ips.iter().map(|address| address.ip.clone()).collect()
+        }
+        false => free_addresses(node, kubelet, addresses),
     };
-    addresses.insert(address.clone());
+    if own.is_empty() {
+        // Its node has no range yet.
+        return creating(session, scene, pod, kubelet);
+    }
+    addresses.extend(own.iter().cloned());
     let restarts = pod.status.container_statuses.first().map_or(0, |status| status.restart_count);
     let restarts = if !survived && started.is_some() { restarts + 1 } else { restarts };
     let since = started.filter(|_| survived).unwrap_or(scene.now);
-    change(session, pod, |object| running(object, scene.now, kubelet, &address, since, restarts, &pod.spec))
+    change(session, pod, |object| running(object, scene.now, kubelet, &own, since, restarts, &pod.spec))
 }
 
-/// The lowest address of a node's range that no pod has.
-fn free_address(range: &str, taken: &BTreeSet<String>) -> String {
-    let first: Option<std::net::Ipv4Addr> = range.split('/').next().and_then(|first| first.parse().ok());
-    let first = u32::from(first.unwrap_or([10, 244, 0, 0].into()));
-    let address = |nth: u32| std::net::Ipv4Addr::from(first.saturating_add(nth)).to_string();
-    // .1 is the node's own end. A node runs at most 110 pods (kubelet's maxPods).
-    (2..255).map(address).find(|address| !taken.contains(address)).unwrap_or_else(|| address(254))
+/// The lowest address of each of a node's ranges that no pod has; that of the node's primary family comes first, as the
+/// kubelet sorts them. No address where a node has no range.
+fn free_addresses(node: &Node, kubelet: &Kubelet, taken: &BTreeSet<String>) -> Vec<String> {
+    let free = |range: &String| {
+        let range: AnyCidr = range.parse().ok()?;
+        // The first one is the node's own end. A node runs at most 110 pods (kubelet's maxPods).
+        let mut addresses = (2..255).map_while(|nth| range.address(nth)).map(|address| address.to_string());
+        addresses.find(|address| !taken.contains(address))
+    };
+    // Where its pod network was told a range of its own, that one counts.
+    let told = kubelet.pod_range.as_ref().map(std::slice::from_ref);
+    let mut found: Vec<String> = told.unwrap_or(&node.spec.pod_cidrs).iter().filter_map(free).collect();
+    let is_v6 = |address: &str| address.contains(':');
+    found.sort_by_key(|address| is_v6(address) != is_v6(kubelet.address()));
+    found
 }
 
 fn creating(session: &mut Session<'_, '_>, scene: &Scene<'_>, pod: &Pod, kubelet: &Kubelet) -> Result<bool, ApiError> {
@@ -207,7 +223,7 @@ fn creating(session: &mut Session<'_, '_>, scene: &Scene<'_>, pod: &Pod, kubelet
             })
             .collect();
         let status = &mut object["status"];
-        status["hostIP"] = json!(kubelet.address);
+        status["hostIP"] = json!(kubelet.address());
         status["containerStatuses"] = Value::Array(statuses);
         if status["startTime"].is_null() {
             status["startTime"] = json!(scene.now.rfc3339());
@@ -220,7 +236,15 @@ fn creating(session: &mut Session<'_, '_>, scene: &Scene<'_>, pod: &Pod, kubelet
     })
 }
 
-fn running(object: &mut Value, now: At, kubelet: &Kubelet, address: &str, since: At, restarts: i64, spec: &PodSpec) {
+fn running(
+    object: &mut Value,
+    now: At,
+    kubelet: &Kubelet,
+    addresses: &[String],
+    since: At,
+    restarts: i64,
+    spec: &PodSpec,
+) {
     let statuses: Vec<Value> = spec
         .containers
         .iter()
@@ -231,9 +255,9 @@ fn running(object: &mut Value, now: At, kubelet: &Kubelet, address: &str, since:
         .collect();
     let status = &mut object["status"];
     status["phase"] = json!("Running");
-    status["hostIP"] = json!(kubelet.address);
-    status["podIP"] = json!(address);
-    status["podIPs"] = json!([{"ip": address}]);
+    status["hostIP"] = json!(kubelet.address());
+    status["podIP"] = json!(addresses.first());
+    status["podIPs"] = addresses.iter().map(|address| json!({"ip": address})).collect();
     status["containerStatuses"] = Value::Array(statuses);
     if status["startTime"].is_null() {
         status["startTime"] = json!(now.rfc3339());
@@ -316,6 +340,6 @@ fn mirror(now: At, kubelet: &Kubelet, node: &Node, component: &str, name: &str) 
         "status": {"qosClass": "BestEffort"},
     });
     let spec: PodSpec = serde_json::from_value(pod["spec"].clone()).unwrap_or_default();
-    running(&mut pod, now, kubelet, &kubelet.address, now, 0, &spec);
+    running(&mut pod, now, kubelet, &kubelet.addresses, now, 0, &spec);
     pod
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::kubeadm::{Addon, Answer, Question, Token};
 use super::super::time::At;
+use super::families;
 use super::model::{self, apps, core};
 use super::nodes;
 use crate::apiserver::ApiError;
@@ -165,27 +166,25 @@ fn coredns(session: &mut Session<'_, '_>, version: &str, replicas: u32) -> Resul
     service_account(session, "coredns")?;
     let labels = json!({"k8s-app": "kube-dns"});
     if session.get(&core("services"), "kube-system", "kube-dns")?.is_none() {
-        let address = cluster_address(session, 10)?;
+        let mut spec = place(session, 10)?;
+        spec["selector"] = labels.clone();
+        spec["ports"] = json!([{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                               {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+                               {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": 9153}]);
         let service = json!({
             "metadata": {"name": "kube-dns", "namespace": "kube-system",
                          "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
                                     "kubernetes.io/name": "CoreDNS"}},
-            "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "selector": labels,
-                     "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
-                     "internalTrafficPolicy": "Cluster",
-                     "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
-                               {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
-                               {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": 9153}]},
+            "spec": spec,
             "status": {"loadBalancer": {}},
         });
         session.put(&core("services"), service)?;
-        let address = cluster_address(session, 1)?;
+        let mut spec = place(session, 1)?;
+        spec["ports"] = json!([{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]);
         let service = json!({
             "metadata": {"name": "kubernetes", "namespace": "default",
                          "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
-                     "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
-                     "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+            "spec": spec,
             "status": {"loadBalancer": {}},
         });
         session.put(&core("services"), service)?;
@@ -243,38 +242,15 @@ fn kube_proxy(session: &mut Session<'_, '_>, version: &str) -> Result<(), ApiErr
     session.put(&apps("daemonsets"), object).map(drop)
 }
 
-/// The nth address of the service subnet that kubeadm was configured with.
-fn cluster_address(session: &Session<'_, '_>, nth: u32) -> Result<String, ApiError> {
+/// A Service's nth address of the primary service subnet, and what says so in its spec.
+fn place(session: &Session<'_, '_>, nth: u32) -> Result<Value, ApiError> {
     let config = session.get(&core("configmaps"), "kube-system", "kubeadm-config")?;
-    let subnet = config.as_ref().and_then(service_subnet).unwrap_or([10, 96, 0, 0].into());
-    Ok(std::net::Ipv4Addr::from(u32::from(subnet).saturating_add(nth)).to_string())
-}
-
-/// The first address of the service subnet in the ConfigMap `kubeadm-config`.
-pub(super) fn service_subnet(kubeadm_config: &Value) -> Option<std::net::Ipv4Addr> {
-    networking(kubeadm_config)?.get("serviceSubnet")?.as_str()?.split('/').next()?.parse().ok()
-}
-
-/// The first address of the pod subnet in the ConfigMap `kubeadm-config`.
-pub(super) fn pod_subnet(kubeadm_config: &Value) -> Option<std::net::Ipv4Addr> {
-    networking(kubeadm_config)?.get("podSubnet")?.as_str()?.split('/').next()?.parse().ok()
-}
-
-/// Whether the controller manager is told to give nodes no ranges of pod addresses.
-pub(super) fn gives_no_ranges(kubeadm_config: &Value) -> bool {
-    let arguments = configuration(kubeadm_config)
-        .and_then(|document| document.pointer("/controllerManager/extraArgs")?.as_array().cloned());
-    let is_off = |argument: &Value| argument["name"] == "allocate-node-cidrs" && argument["value"] == "false";
-    arguments.is_some_and(|arguments| arguments.iter().any(is_off))
-}
-
-fn configuration(kubeadm_config: &Value) -> Option<Value> {
-    let text = kubeadm_config.pointer("/data/ClusterConfiguration")?.as_str()?;
-    serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str(text).ok())
-}
-
-fn networking(kubeadm_config: &Value) -> Option<Map<String, Value>> {
-    configuration(kubeadm_config)?.get("networking")?.as_object().cloned()
+    let primary = families::service_subnets(config.as_ref()).into_iter().next();
+    let address = primary.and_then(|subnet| subnet.address(nth));
+    Ok(json!({
+        "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": [primary.map(families::name)],
+        "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+    }))
 }
 
 /// Makes the ServiceAccount `default` where a namespace has none.

@@ -1,7 +1,7 @@
 //! `/kind/kubeadm.conf`, read as kubeadm reads it: several documents, each with its own kind.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -100,7 +100,7 @@ impl Documents {
         })
     }
 
-    pub fn advertise_address(&self, kind: &str, base: &str, own: Ipv4Addr) -> Result<Ipv4Addr, String> {
+    pub fn advertise_address(&self, kind: &str, base: &str, own: IpAddr) -> Result<IpAddr, String> {
         match self.text(kind, &format!("{base}/advertiseAddress")) {
             None => Ok(own),
             Some(text) => text.parse().map_err(|_| format!("couldn't use {text:?} as \"apiserver-advertise-address\"")),

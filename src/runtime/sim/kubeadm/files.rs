@@ -1,6 +1,7 @@
 //! What kubeadm writes into a node: certificates, kubeconfigs, manifests, the kubelet's configuration.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -189,13 +190,15 @@ pub(super) fn control_plane_manifests(run: &mut Run<'_, '_>, arguments: BTreeMap
 
 /// The manifest of the local etcd member.
 pub(super) fn etcd_manifest(run: &mut Run<'_, '_>, extra: BTreeMap<String, String>) {
-    let (name, address) = (run.host(), run.address());
+    let (name, address) = (run.host(), run.advertised().unwrap_or(run.address()));
+    // With brackets around an address of IPv6.
+    let url = |port| format!("https://{}", SocketAddr::new(address, port));
     let mut arguments: BTreeMap<String, String> = [
         ("name".to_owned(), name.clone()),
-        ("initial-advertise-peer-urls".to_owned(), format!("https://{address}:2380")),
-        ("listen-peer-urls".to_owned(), format!("https://{address}:2380")),
-        ("advertise-client-urls".to_owned(), format!("https://{address}:2379")),
-        ("initial-cluster".to_owned(), format!("{name}=https://{address}:2380")),
+        ("initial-advertise-peer-urls".to_owned(), url(2380)),
+        ("listen-peer-urls".to_owned(), url(2380)),
+        ("advertise-client-urls".to_owned(), url(2379)),
+        ("initial-cluster".to_owned(), format!("{name}={}", url(2380))),
         ("data-dir".to_owned(), "/var/lib/etcd".to_owned()),
     ]
     .into();

@@ -67,7 +67,7 @@ fn validate(run: &Run<'_, '_>) -> Result<(), String> {
     supported(&run.version(), &cluster_version(run))?;
     run.documents.tokens()?;
     run.documents.registration(CONFIGURATION, &run.host())?;
-    run.documents.advertise_address(CONFIGURATION, "/localAPIEndpoint", run.address())?;
+    run.advertised()?;
     let directory = run.documents.text(cluster, "/certificatesDir").unwrap_or("/etc/kubernetes/pki");
     if directory != "/etc/kubernetes/pki" {
         return Err(format!("simulated nodes keep certificates in /etc/kubernetes/pki only, not in {directory:?}"));
@@ -114,7 +114,7 @@ pub(super) fn names(run: &Run<'_, '_>) -> Vec<String> {
     let endpoint = run.documents.text("ClusterConfiguration", "/controlPlaneEndpoint");
     let host = endpoint.map(|endpoint| endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host).to_owned());
     names.push(run.host());
-    names.push(run.address().to_string());
+    names.push(run.advertised().unwrap_or(run.address()).to_string());
     names.extend(host);
     names.extend(run.documents.texts("ClusterConfiguration", "/apiServer/certSANs"));
     names.sort();
@@ -137,8 +137,7 @@ fn local_etcd(run: &mut Run<'_, '_>) -> Progress {
 fn control_plane(run: &mut Run<'_, '_>) -> Progress {
     run.say("[control-plane] Using manifest folder \"/etc/kubernetes/manifests\"");
     let mut arguments = run.documents.arguments("ClusterConfiguration", "/apiServer/extraArgs");
-    let address = run.documents.advertise_address(CONFIGURATION, "/localAPIEndpoint", run.address());
-    arguments.insert("advertise-address".into(), address.unwrap_or(run.address()).to_string());
+    arguments.insert("advertise-address".into(), run.advertised().unwrap_or(run.address()).to_string());
     files::control_plane_manifests(run, arguments);
     Progress::Next
 }

@@ -146,9 +146,7 @@ fn prepare(run: &mut Run<'_, '_>) -> Progress {
         .and_then(|registration| files::kubeconfigs(run, &endpoint, &registration.name));
     if result.is_ok() {
         let mut arguments = run.documents.arguments("ClusterConfiguration", "/apiServer/extraArgs");
-        let base = "/controlPlane/localAPIEndpoint";
-        let address = run.documents.advertise_address(CONFIGURATION, base, run.address());
-        arguments.insert("advertise-address".into(), address.unwrap_or(run.address()).to_string());
+        arguments.insert("advertise-address".into(), run.advertised().unwrap_or(run.address()).to_string());
         files::control_plane_manifests(run, arguments);
     }
     next_or_fail(result)
@@ -220,7 +218,7 @@ fn worker_kubelet_start(run: &mut Run<'_, '_>) -> Progress {
 fn etcd_join(run: &mut Run<'_, '_>) -> Progress {
     let endpoint = endpoint(run).unwrap_or_default().to_owned();
     let Ok(backend) = route::from_container(run.tx.state, run.id, &endpoint) else { return away(run) };
-    let (name, address) = (run.host(), run.address());
+    let (name, address) = (run.host(), run.advertised().unwrap_or(run.address()));
     match etcd::add_member(run.tx, &backend.tenant, &name, address) {
         Ok(initial_cluster) => {
             let extra: BTreeMap<String, String> = [

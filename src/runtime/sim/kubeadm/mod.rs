@@ -10,6 +10,7 @@ mod join;
 mod reset;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,9 +139,19 @@ impl Run<'_, '_> {
         version(self.tx.state, self.id)
     }
 
-    fn address(&self) -> std::net::Ipv4Addr {
+    /// The address that kubeadm finds by itself.
+    fn address(&self) -> IpAddr {
         let address = self.tx.state.address_of(self.id);
-        address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED)
+        IpAddr::V4(address.unwrap_or(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// The address of the API server and of etcd on this node: as its document says, or the one that kubeadm finds.
+    fn advertised(&self) -> Result<IpAddr, String> {
+        let (kind, base) = match self.documents.kind("JoinConfiguration") {
+            Some(_) => ("JoinConfiguration", "/controlPlane/localAPIEndpoint"),
+            None => ("InitConfiguration", "/localAPIEndpoint"),
+        };
+        self.documents.advertise_address(kind, base, self.address())
     }
 }
 

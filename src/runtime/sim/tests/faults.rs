@@ -51,7 +51,12 @@ async fn gated() -> (Arc<Once>, Lab) {
 /// Performs an operation that has an effect or asks a question, on a world with one running and one created container.
 async fn perform(lab: &Lab, operation: Operation) -> Result<(), RuntimeError> {
     let (sim, running) = (&lab.sim, &lab.ids["a"]);
-    let network = NetworkSpec { name: "n".into(), subnet: Some("10.200.0.0/24".into()), labels: Labels::new() };
+    let network = NetworkSpec {
+        name: "n".into(),
+        subnet: Some("10.200.0.0/24".into()),
+        ipv6_subnet: None,
+        labels: Labels::new(),
+    };
     let volume = VolumeSpec { name: "v".into(), labels: Labels::new() };
     match operation {
         Operation::Info => sim.info().await.map(drop),
@@ -97,7 +102,12 @@ async fn furnished() -> (Arc<Once>, Lab) {
     let (gate, mut lab) = gated().await;
     let hands = lab.sim.hands();
     hands
-        .add_network(&NetworkSpec { name: "spare".into(), subnet: Some("10.201.0.0/24".into()), labels: Labels::new() })
+        .add_network(&NetworkSpec {
+            name: "spare".into(),
+            subnet: Some("10.201.0.0/24".into()),
+            ipv6_subnet: None,
+            labels: Labels::new(),
+        })
         .unwrap();
     hands.add_volume(&VolumeSpec { name: "spare".into(), labels: Labels::new() }).unwrap();
     for name in ["a", "b"] {
@@ -231,7 +241,12 @@ async fn two_networks_of_one_name_are_possible_where_asked_for_and_then_ambiguou
     let options = SimOptions { duplicate_network_names: true, latency: Latency::zero(), ..SimOptions::default() };
     let sim = SimRuntime::open(lab::world(), SimStore::Memory, options).unwrap();
     for third in 1..=2 {
-        let spec = NetworkSpec { name: "n".into(), subnet: Some(format!("10.1.{third}.0/24")), labels: Labels::new() };
+        let spec = NetworkSpec {
+            name: "n".into(),
+            subnet: Some(format!("10.1.{third}.0/24")),
+            ipv6_subnet: None,
+            labels: Labels::new(),
+        };
         sim.create_network(&spec).await.unwrap();
     }
     assert_eq!(sim.list().await.unwrap().networks.len(), 2);

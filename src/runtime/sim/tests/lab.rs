@@ -82,8 +82,12 @@ impl Lab {
         for image in [NODE, BALANCER] {
             self.sim.ensure_image(image).await.unwrap();
         }
-        let network =
-            NetworkSpec { name: "kina-dev".into(), subnet: Some("10.160.0.0/24".into()), labels: Labels::new() };
+        let network = NetworkSpec {
+            name: "kina-dev".into(),
+            subnet: Some("10.160.0.0/24".into()),
+            ipv6_subnet: None,
+            labels: Labels::new(),
+        };
         match self.sim.create_network(&network).await {
             Err(error) if error.cause != Cause::AlreadyExists => panic!("{error}"),
             _ => {}
@@ -115,6 +119,7 @@ impl Lab {
             labels: Labels::new(),
             network: "kina-dev".into(),
             address: Some(Ipv4Addr::new(10, 160, 0, address)),
+            ipv6_address: None,
             environment: BTreeMap::new(),
             mounts: if node { mounts } else { Vec::new() },
             ports: if node { Vec::new() } else { vec![port] },

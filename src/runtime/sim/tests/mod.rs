@@ -18,6 +18,7 @@ fn setup() -> Setup {
         prefix: "contract".into(),
         subnet: (210, 7),
         port: 39_999,
+        has_ipv6: true,
     }
 }
 

@@ -37,6 +37,7 @@ async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static st
     let network = NetworkSpec {
         name: format!("kina-{cluster}"),
         subnet: Some(format!("10.{a}.{b}.0/24")),
+        ipv6_subnet: None,
         labels: Labels::new(),
     };
     sim.create_network(&network).await.unwrap();
