@@ -18,28 +18,29 @@ fn above(lab: &Lab) -> String {
     lab.kubectl(&["get", "nodes", path])
 }
 
-/// Stops all, and starts them so that each gets the address of another.
-fn shuffle(lab: &Lab, containers: &[&str]) {
+/// Ends Kina as a crash would, stops all, gives each the address of another, and starts Kina again.
+fn shuffle(lab: &mut Lab, containers: &[&str]) {
     let before = below(lab, containers);
     let network = format!("kina-{}", lab.cluster);
+    // One that looks on would take it for a container that somebody has altered.
+    lab.kill();
     docker(&[["kill"].as_slice(), containers].concat()).unwrap();
-    // Kina may be faster with one of them: all have another address all the same, since the first stays taken.
     for name in containers {
-        docker(&["network", "disconnect", "--force", &network, name]);
+        docker(&["network", "disconnect", "--force", &network, name]).unwrap();
     }
     let mut addresses: Vec<&String> = before.values().collect();
     addresses.rotate_left(1);
     for (name, address) in before.keys().zip(addresses) {
-        docker(&["network", "connect", "--ip", address, &network, name]);
-        docker(&["start", name]);
+        docker(&["network", "connect", "--ip", address, &network, name]).unwrap();
     }
+    lab.serve();
     lab.running(containers);
     let after = below(lab, containers);
     assert!(before.iter().all(|(name, address)| after[name] != *address), "{before:?} {after:?}");
 }
 
 fn survives(cluster: &str, shape: Shape<'_>, containers: &[&str]) {
-    let Some(lab) = Lab::open_where_addresses_move(cluster) else { return };
+    let Some(mut lab) = Lab::open_where_addresses_move(cluster) else { return };
     let machines = shape.control_planes + shape.workers;
     lab.declare(shape);
     lab.settled(machines);
@@ -49,7 +50,7 @@ fn survives(cluster: &str, shape: Shape<'_>, containers: &[&str]) {
     let prefix = subnet.trim().trim_end_matches("0/24").to_owned();
     assert!(stays.lines().all(|line| line.contains(&prefix)), "{stays} in {subnet}");
     for _ in 0..2 {
-        shuffle(&lab, containers);
+        shuffle(&mut lab, containers);
         lab.settled(machines);
         lab.kubectl(&["rollout", "status", "-n=kube-system", "deployment/coredns", "--timeout=300s"]);
         assert_eq!(above(&lab), stays);
