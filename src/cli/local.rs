@@ -14,6 +14,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use crate::api::cluster::RuntimeName;
 use crate::api::users;
+use crate::controllers::proxies::Proxies;
 use crate::controllers::{Runtimes, limit};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::Runtime;
@@ -79,7 +80,8 @@ impl LocalEngine {
             let apple = AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
             usable.extend(apple.map(|apple| (RuntimeName::Apple, Arc::new(apple) as Arc<dyn Runtime>)));
         }
-        Ok(Runtimes { usable, named })
+        let proxies = Proxies::of(|name| std::env::var(name).ok());
+        Ok(Runtimes { usable, named, proxies })
     }
 
     /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that

@@ -14,6 +14,7 @@ use super::host::Host;
 use super::limit;
 use super::memory::Memory;
 use super::operations::Operations;
+use super::proxies::Proxies;
 use super::retry::EffectError;
 use super::subnets::Reservations;
 use super::views::View;
@@ -63,6 +64,8 @@ pub struct Runtimes {
     pub usable: BTreeMap<RuntimeName, Arc<dyn Runtime>>,
     /// What `auto` means by somebody's word.
     pub named: Option<RuntimeName>,
+    /// The host's way out, which nodes are told when they are made.
+    pub proxies: Proxies,
 }
 
 impl Runtimes {

@@ -26,6 +26,7 @@ pub mod memory;
 pub mod node_labels;
 pub mod operations;
 mod owned;
+pub mod proxies;
 pub mod retry;
 mod run;
 pub mod subnets;

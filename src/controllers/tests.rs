@@ -11,6 +11,7 @@ use kube::{Api, CustomResourceExt, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::proxies::Proxies;
 use super::{Context, Runtimes, run};
 use crate::api::cluster::RuntimeName;
 use crate::api::conditions::{self, READY};
@@ -72,7 +73,11 @@ impl House {
         let context = Context {
             client: tenant.client(User::named(users::CONTROLLERS)),
             world: world.clone(),
-            runtimes: Runtimes { usable: BTreeMap::from([(RuntimeName::Sim, runtime)]), named: None },
+            runtimes: Runtimes {
+                usable: BTreeMap::from([(RuntimeName::Sim, runtime)]),
+                named: None,
+                proxies: Proxies::default(),
+            },
             installation: InstallationId::parse("0f7c9a10-aaaa").unwrap(),
             pki_directory: PKI.into(),
             mounts: crate::host_mounts::MountPolicy::default(),

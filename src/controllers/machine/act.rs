@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use kube::Api;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::network;
@@ -31,12 +31,14 @@ use crate::kubeadm::{
     BootstrapToken, CONFIG_PATH, ClusterFacts, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts, config,
     containerd, routed,
 };
-use crate::runtime::{Cause, ContainerId, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
+use crate::runtime::{Cause, ContainerId, ContainerSpec, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
 /// Field manager of what Machines write into their clusters.
 const MANAGER: &str = "kina-machine";
 /// Longest wait for a command that starts or ends something.
 const COMMAND_WITHIN: Duration = Duration::from_secs(20);
+/// So many machines are named among what is reached without a proxy: 70 bytes each, of 128 KiB that one variable may have.
+const NAMES_MAX: usize = 500;
 
 /// One effect on the world: everything that a Machine does goes through here.
 async fn effect<T, F>(
@@ -150,9 +152,9 @@ impl Act {
 
     async fn create_container(&mut self, step: &'static str) -> Result<Next, EffectError> {
         let runtime = &self.subject.host.runtime;
-        let wanted = &self.subject.wanted;
+        let wanted = self.with_proxies();
         let made =
-            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_container(wanted).await?) })
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.create_container(&wanted).await?) })
                 .await;
         match made {
             Ok(id) => {
@@ -166,6 +168,20 @@ impl Act {
                 taken_is_seen_later(Err(error))
             }
         }
+    }
+
+    /// The container it asks for, with the host's proxies as they are now. The hash in its labels is without them: a host
+    /// whose proxies change is no reason to make nodes anew.
+    fn with_proxies(&self) -> ContainerSpec {
+        let mut wanted = self.subject.wanted.clone();
+        let cluster = &self.subject.machine.spec.cluster;
+        let resolved = self.subject.cluster.as_ref().and_then(|cluster| Resolved::of(&cluster.spec));
+        let machines = self.shared.machines.of(cluster).into_iter().take(NAMES_MAX).map(|machine| machine.name_any());
+        if let Some(spec) = resolved {
+            let names = std::iter::once(format!("{cluster}-lb")).chain(machines);
+            wanted.environment.extend(self.shared.context.runtimes.proxies.environment(&spec, names));
+        }
+        wanted
     }
 
     async fn start_container(&self, step: &'static str) -> Result<Next, EffectError> {
