@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::defaults::Resolved;
+use crate::api::ipv6;
 
 /// Besides the cluster's own subnets: names of Services.
 const SERVICES: [&str; 3] = [".svc", ".svc.cluster", ".svc.cluster.local"];
@@ -43,7 +44,9 @@ impl Proxies {
         if !self.any() {
             return BTreeMap::new();
         }
-        let subnets = [&spec.node_subnet, &spec.service_subnet, &spec.pod_subnet].map(ToString::to_string);
+        let subnets = [spec.node_subnet.to_string(), spec.service_subnet.to_string(), spec.pod_subnet.to_string()];
+        let subnets =
+            subnets.into_iter().chain(spec.ip_family.has_v6().then(|| ipv6::node_subnet(spec.node_subnet).to_string()));
         let inside = self.no.clone().into_iter().chain(subnets).chain(names);
         let inside: Vec<String> = inside.chain(SERVICES.map(str::to_owned)).collect();
         let all = [

@@ -206,7 +206,11 @@ mod tests {
     #[test]
     fn machines_reach_each_other_by_addresses_that_stay_while_those_below_move() {
         let Some(lab) = Lab::new(&[10, 11, 12]) else {
-            eprintln!("skipped: this host makes no network namespaces with VXLAN devices, or has no ping");
+            let why = "this host makes no network namespaces with VXLAN devices, or has no ping";
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED, an overlay in the kernel: {why}\n"),
+            );
             return;
         };
         let under = |last: u8| Ipv4Addr::new(192, 168, 64, last);

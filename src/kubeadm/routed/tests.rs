@@ -178,9 +178,7 @@ impl Kernel {
         let mut kernel = Self { names: vec![format!("{prefix}-bridge")], roots: Vec::new() };
         let bridge = kernel.names[0].clone();
         if !ip(&["netns", "add", &bridge]) {
-            eprintln!(
-                "SKIPPED, a routed pod network in the kernel: namespaces of the network cannot be made (root can)"
-            );
+            skipped("SKIPPED, a routed pod network in the kernel: namespaces of the network cannot be made (root can)");
             kernel.names.clear();
             return None;
         }
@@ -202,7 +200,7 @@ impl Kernel {
         let tables =
             Command::new("ip").args(["netns", "exec", &kernel.names[1], "iptables", "-t", "nat", "-S"]).output();
         if !tables.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED, a routed pod network in the kernel: there is no iptables");
+            skipped("SKIPPED, a routed pod network in the kernel: there is no iptables");
             return None;
         }
         Some(kernel)
@@ -291,4 +289,8 @@ fn in_a_real_kernel_a_node_becomes_ready_once_packets_come_back_and_not_before()
     assert!(kernel.run(1, "restore", "").status.success());
     assert!(kernel.run(0, "open", "b\n").status.success(), "a reaches b again");
     assert_eq!(kernel.shown(1, &["iptables", "-t", "nat", "-S"]), rules, "nothing is there twice");
+}
+
+fn skipped(why: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{why}\n"));
 }

@@ -135,7 +135,7 @@ fn families(
     match policy {
         Policy::Single => found.truncate(1),
         Policy::Prefer => found.extend(other.filter(|other| configured.contains(other))),
-        Policy::Require if configured.len() < 2 && !(is_headless && !selects) => {
+        Policy::Require if configured.len() < 2 && (selects || !is_headless) => {
             let message = "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
             return Err(invalid("spec.ipFamilyPolicy", message));
         }
