@@ -184,8 +184,10 @@ mod tests {
         assert_eq!(value("/api", "")["versions"], json!(["v1"]));
         let groups = value("/apis", "*/*");
         let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
-        let expected =
-            ["apps", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io", "events.k8s.io", "policy"];
+        let whole = |name: &str| format!("{name}.k8s.io");
+        let [authentication, authorization, coordination, events, networking] =
+            ["authentication", "authorization", "coordination", "events", "networking"].map(whole);
+        let expected = ["apps", &authentication, &authorization, &coordination, &events, &networking, "policy"];
         assert_eq!(names, expected);
         assert_eq!(value("/apis/apps", "")["preferredVersion"]["groupVersion"], "apps/v1");
         let resources = value("/apis/apps/v1", "");

@@ -410,8 +410,8 @@ mod tests {
         of_directory(Path::new("/bin"), Arch::Amd64, &files)
     }
 
-    #[test]
-    fn a_directory_is_looked_through_before_anything_is_made() {
+    #[tokio::test]
+    async fn a_directory_is_looked_through_before_anything_is_made() {
         let all = [("kubeadm", 0x3e), ("kubelet", 0x3e), ("kubectl", 0x3e), ("etcd.tar", 0), ("kube-apiserver", 0x3e)];
         let supply = directory(&all).unwrap();
         // Four files of a block each, each with a header, and the end; what is not needed is not sent.
