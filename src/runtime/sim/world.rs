@@ -230,6 +230,8 @@ pub(super) struct State {
     overlays: BTreeMap<String, Overlay>,
     /// What a listing shows.
     pub observed: Observed,
+    /// What runs of kubeadm under way have read.
+    pub configurations: super::kubeadm::Configurations,
 }
 
 impl State {

@@ -1,9 +1,11 @@
 //! `/kind/kubeadm.conf`, read as kubeadm reads it: several documents, each with its own kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 /// The API versions of kubeadm's own documents that kubeadm 1.31 to 1.36 read.
@@ -13,6 +15,42 @@ const VERSIONS: [&str; 2] = ["kubeadm.k8s.io/v1beta4", "kubeadm.k8s.io/v1beta3"]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Documents {
     by_kind: BTreeMap<String, Value>,
+}
+
+/// Configurations that runs under way have read: some ten phases of a run each ask for it. As many as run at once where
+/// nothing else bounds them; some 25 KB each.
+const CONFIGURATIONS_MAX: usize = 64;
+
+/// What was read of configuration files, the last ones by container.
+#[derive(Debug, Default)]
+pub(in super::super) struct Configurations {
+    read: VecDeque<(String, Bytes, Arc<Documents>)>,
+}
+
+impl Configurations {
+    /// What a container's configuration says, parsed unless it is the same as the last time.
+    ///
+    /// # Errors
+    /// In kubeadm's words.
+    pub(super) fn read(&mut self, container: &str, content: &Bytes) -> Result<Arc<Documents>, String> {
+        let same = self.read.iter().find(|(id, known, _)| id == container && known == content);
+        if let Some((_, _, documents)) = same {
+            return Ok(Arc::clone(documents));
+        }
+        let text = std::str::from_utf8(content).map_err(|error| format!("error unmarshaling YAML: {error}"))?;
+        let documents = Arc::new(Documents::parse(text)?);
+        self.forget(container);
+        if self.read.len() >= CONFIGURATIONS_MAX {
+            self.read.pop_front();
+        }
+        self.read.push_back((container.to_owned(), content.clone(), Arc::clone(&documents)));
+        Ok(documents)
+    }
+
+    /// A run in a container has ended.
+    pub(super) fn forget(&mut self, container: &str) {
+        self.read.retain(|(id, _, _)| id != container);
+    }
 }
 
 /// What `nodeRegistration` says.
@@ -201,6 +239,23 @@ mod tests {
         let old = Documents::parse("apiVersion: kubeadm.k8s.io/v1beta2\nkind: InitConfiguration\n");
         assert!(old.unwrap_err().contains("old or unknown API spec"));
         assert!(Documents::parse("kind: X\n").is_err() && Documents::parse(": [").is_err());
+    }
+
+    #[test]
+    fn a_configuration_is_read_once_for_as_long_as_it_stays_the_same() {
+        let mut configurations = Configurations::default();
+        let text = |kind: &str| Bytes::from(format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: {kind}\n"));
+        let first = configurations.read("a", &text("InitConfiguration")).unwrap();
+        assert!(Arc::ptr_eq(&first, &configurations.read("a", &text("InitConfiguration")).unwrap()));
+        let changed = configurations.read("a", &text("JoinConfiguration")).unwrap();
+        assert!(changed.kind("JoinConfiguration").is_some() && changed.kind("InitConfiguration").is_none());
+        for other in 0..2 * CONFIGURATIONS_MAX {
+            configurations.read(&other.to_string(), &text("InitConfiguration")).unwrap();
+        }
+        assert_eq!(configurations.read.len(), CONFIGURATIONS_MAX);
+        configurations.forget("127");
+        assert_eq!(configurations.read.len(), CONFIGURATIONS_MAX - 1);
+        assert!(configurations.read("b", &Bytes::from_static(b": [")).is_err());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::time::At;
 use super::world::{State, Tx};
 use config::Documents;
 
-pub(super) use config::Token;
+pub(super) use config::{Configurations, Token};
 
 pub(super) const CONFIG_FILE: &str = "/kind/kubeadm.conf";
 pub(super) const CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
@@ -223,24 +223,20 @@ pub(super) fn resume(
     name: &str,
     mut answer: Option<Answer>,
 ) -> Option<Ask> {
-    // Every phase of a real kubeadm has what was read at first.
-    let mut read: Option<(String, Result<Arc<Documents>, String>)> = None;
     loop {
         let mut unit = tx.state.containers.get(id)?.inside.units.get(name)?.clone();
         if unit.outcome.is_some() || (unit.asked && answer.is_none()) {
             return None;
         }
         unit.asked = false;
-        let (verb, text) = (Verb::of(&unit.command)?, tx.state.text(id, CONFIG_FILE));
-        let documents = match (verb, &text) {
+        let (verb, file) = (Verb::of(&unit.command)?, tx.state.file(id, CONFIG_FILE));
+        let documents = match (verb, file) {
             (Verb::Reset, _) => Ok(Arc::default()),
             (_, None) => Err(format!(
                 "unable to read config from \"{CONFIG_FILE}\": open {CONFIG_FILE}: no such file or directory"
             )),
-            (_, Some(text)) => match read.take().filter(|(known, _)| known == text) {
-                Some((text, parsed)) => read.insert((text, parsed)).1.clone(),
-                None => read.insert((text.clone(), Documents::parse(text).map(Arc::new))).1.clone(),
-            },
+            // Every phase of a real kubeadm has what was read at first.
+            (_, Some(file)) => tx.state.configurations.read(id, &file),
         };
         let mut run = Run { tx, context, id, documents: Arc::default(), answer: answer.take(), lines: Vec::new() };
         let progress = match documents {
@@ -257,6 +253,7 @@ pub(super) fn resume(
         let ended = unit.outcome;
         tx.update(id, |record| drop(record.inside.units.insert(name.to_owned(), unit)));
         if let Some(code) = ended {
+            tx.state.configurations.forget(id);
             end(tx, id, name, code);
         }
         match outcome {
