@@ -4,7 +4,7 @@
 use super::super::options::Latency;
 use super::super::time::At;
 use super::kubelets::{Infra, Kubelet, Pulse};
-use super::model::{self, Budget, Node, Pod, Workload, apps, core};
+use super::model::{Budget, Node, Objects, Pod, Workload, apps, core};
 use super::{disruption, nodes, pods, questions, workloads};
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
@@ -44,25 +44,25 @@ impl Scene<'_> {
 }
 
 /// The objects of a cluster that the engine works on.
+#[derive(Default)]
 pub(super) struct View {
-    pub nodes: Vec<Node>,
-    pub pods: Vec<Pod>,
-    pub daemon_sets: Vec<Workload>,
-    pub deployments: Vec<Workload>,
-    pub replica_sets: Vec<Workload>,
-    pub budgets: Vec<Budget>,
+    pub nodes: Objects<Node>,
+    pub pods: Objects<Pod>,
+    pub daemon_sets: Objects<Workload>,
+    pub deployments: Objects<Workload>,
+    pub replica_sets: Objects<Workload>,
+    pub budgets: Objects<Budget>,
 }
 
 impl View {
-    fn read(session: &Session<'_, '_>) -> Result<Self, ApiError> {
-        Ok(Self {
-            nodes: model::all(session, &core("nodes"))?,
-            pods: model::all(session, &core("pods"))?,
-            daemon_sets: model::all(session, &apps("daemonsets"))?,
-            deployments: model::all(session, &apps("deployments"))?,
-            replica_sets: model::all(session, &apps("replicasets"))?,
-            budgets: model::all(session, &disruption::budgets())?,
-        })
+    /// Reads everything as it is now.
+    fn read(&mut self, session: &Session<'_, '_>) -> Result<(), ApiError> {
+        self.nodes.read(session, &core("nodes"))?;
+        self.pods.read(session, &core("pods"))?;
+        self.daemon_sets.read(session, &apps("daemonsets"))?;
+        self.deployments.read(session, &apps("deployments"))?;
+        self.replica_sets.read(session, &apps("replicasets"))?;
+        self.budgets.read(session, &disruption::budgets())
     }
 
     /// Whether a node's pod network is set up.
@@ -85,13 +85,15 @@ pub(super) fn pass(
     let scene = Scene { infra, pulse, latency, now };
     let mut registered = Vec::new();
     questions::default_accounts(session)?;
-    let mut view = View::read(session)?;
+    let mut view = View::default();
+    view.read(session)?;
     for round in 1..=ROUNDS {
         let mut pass = Pass::default();
         let mut wrote = false;
         for step in [nodes::sync, control, pods::run] {
             if step(session, &scene, &view, &mut pass)? {
-                (view, wrote) = (View::read(session)?, true);
+                view.read(session)?;
+                wrote = true;
             }
         }
         registered.append(&mut pass.registered);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -310,13 +311,54 @@ pub(super) fn all<T: for<'de> Deserialize<'de>>(
     session: &Session<'_, '_>,
     id: &ResourceId,
 ) -> Result<Vec<T>, ApiError> {
-    let mut found = Vec::new();
-    session.visit(id, None, &mut |bytes| {
-        // What cannot be read so was written past the schema: no component could do anything with it.
-        found.extend(serde_json::from_slice(bytes).ok());
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
+    let mut found = Objects::default();
+    found.read(session, id)?;
+    Ok(found.all)
+}
+
+/// Objects of one resource as they were read last, with the bytes that they were read from.
+#[derive(Clone, Debug)]
+pub(super) struct Objects<T> {
+    all: Vec<T>,
+    bytes: Vec<Bytes>,
+}
+
+impl<T> Default for Objects<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+impl<T> std::ops::Deref for Objects<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.all
+    }
+}
+
+impl<'o, T> IntoIterator for &'o Objects<T> {
+    type Item = &'o T;
+    type IntoIter = std::slice::Iter<'o, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
+}
+
+impl<T: for<'de> Deserialize<'de>> Objects<T> {
+    /// Reads them as they are now. What is as it was is not parsed again.
+    pub fn read(&mut self, session: &Session<'_, '_>, id: &ResourceId) -> Result<(), ApiError> {
+        let mut known: BTreeMap<Bytes, T> = self.bytes.drain(..).zip(self.all.drain(..)).collect();
+        session.visit(id, None, &mut |bytes| {
+            // What cannot be read so was written past the schema: no component could do anything with it.
+            if let Some(object) = known.remove(bytes).or_else(|| serde_json::from_slice(bytes).ok()) {
+                self.all.push(object);
+                self.bytes.push(bytes.clone());
+            }
+            ControlFlow::Continue(())
+        })
+    }
 }
 
 /// The reference of a controller to what it owns.
