@@ -2,6 +2,7 @@
 //! count the time that Kina observed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::runtime::ContainerId;
 pub struct Memory {
     objects: Mutex<BTreeMap<String, Seen>>,
     images: Mutex<BTreeSet<(String, String)>>,
+    /// How many objects wait for something that has to be looked at again and again.
+    polled: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -52,21 +55,35 @@ impl Memory {
         self.with(uid, |seen| seen.settled)
     }
 
-    /// How soon to look again at something that is waited for: often at first, then ever less often. A wait for
-    /// something else begins anew.
+    /// How soon to look again at something that is waited for: often at first, then ever less often, and less often where
+    /// many are looked at. A wait for something else begins anew.
     #[must_use]
     pub fn poll(&self, uid: &str, reason: &str) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(20);
         const LONGEST: Duration = Duration::from_secs(2);
+        /// A look asks a node some three questions: all together ask at most 250 times as many a second.
+        const APART: Duration = Duration::from_millis(4);
         let now = Instant::now();
-        let since = self.with(uid, |seen| match &seen.waiting {
-            Some((old, since)) if old == reason => *since,
-            _ => {
+        let (since, begins) = self.with(uid, |seen| match &seen.waiting {
+            Some((old, since)) if old == reason => (*since, false),
+            old => {
+                let begins = old.is_none();
                 seen.waiting = Some((reason.to_owned(), now));
-                now
+                (now, begins)
             }
         });
-        (now.duration_since(since) / 4).clamp(SHORTEST, LONGEST)
+        if begins {
+            self.polled.fetch_add(1, Ordering::Relaxed);
+        }
+        let share = APART * u32::try_from(self.polled.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        (now.duration_since(since) / 4).clamp(SHORTEST.max(share).min(LONGEST), LONGEST)
+    }
+
+    /// An object waits for nothing that has to be looked at again and again.
+    pub fn rests(&self, uid: &str) {
+        if self.with(uid, |seen| seen.waiting.take()).is_some() {
+            self.polled.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Since when a container is seen to run; the time starts anew with another container, or after [`Self::stopped`].
@@ -174,6 +191,7 @@ impl Memory {
 
     /// An object is gone.
     pub fn forget(&self, uid: &str) {
+        self.rests(uid);
         self.lock().remove(uid);
     }
 
@@ -211,5 +229,25 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Seen>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_each_is_looked_at_less_often_and_who_rests_is_none_of_them() {
+        let memory = Memory::default();
+        let millis = |uid: &str| memory.poll(uid, "Booting").as_millis();
+        assert_eq!([millis("a"), millis("a")], [20, 20]);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(millis("a"), 500);
+        (0..99).for_each(|other| assert!(millis(&other.to_string()) <= 400));
+        assert_eq!([millis("new"), millis("a")], [404, 500]);
+        (0..99).for_each(|other| memory.rests(&other.to_string()));
+        memory.rests("0");
+        memory.forget("new");
+        assert_eq!([millis("b"), millis("a")], [20, 500]);
     }
 }

@@ -222,6 +222,9 @@ fn pull(shared: &Arc<Shared>, subject: &Subject) -> bool {
 }
 
 fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_back: Option<Duration>) -> Action {
+    if !plan.wait.as_ref().is_some_and(is_polled) {
+        shared.memory.rests(&subject.uid);
+    }
     if started {
         // The operation's end wakes; this is for what takes long, to be told.
         return Action::requeue(Duration::from_secs(2));
@@ -240,16 +243,10 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_bac
 
 /// How soon to look again. What a listing, a watch or another object's pass tells wakes by itself.
 fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
-    let poll = shared.memory.poll(&subject.uid, wait.reason());
+    let poll = || shared.memory.poll(&subject.uid, wait.reason());
     match wait {
-        Wait::Booting
-        | Wait::Peers(_)
-        | Wait::Bootstrapping
-        | Wait::Resetting
-        | Wait::Draining(_)
-        | Wait::DisruptionBudget { .. }
-        | Wait::LeaseNotRenewed => poll,
-        Wait::NodeSilent(_) | Wait::BootBroken => poll.max(Duration::from_secs(1)),
+        Wait::NodeSilent(_) | Wait::BootBroken => poll().max(Duration::from_secs(1)),
+        _ if is_polled(wait) => poll(),
         Wait::Observing | Wait::Network | Wait::HostPathMissing(_) | Wait::HostPathRefused { .. } => {
             Duration::from_secs(5)
         }
@@ -258,6 +255,22 @@ fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
         Wait::RuntimeSilent(_) | Wait::ApiAway | Wait::BootstrapFailed(_) => Duration::from_secs(15),
         _ => NOW_AND_THEN,
     }
+}
+
+/// Whether nobody tells of the end of a wait.
+fn is_polled(wait: &Wait) -> bool {
+    matches!(
+        wait,
+        Wait::Booting
+            | Wait::Peers(_)
+            | Wait::Bootstrapping
+            | Wait::Resetting
+            | Wait::Draining(_)
+            | Wait::DisruptionBudget { .. }
+            | Wait::LeaseNotRenewed
+            | Wait::NodeSilent(_)
+            | Wait::BootBroken
+    )
 }
 
 async fn report(
