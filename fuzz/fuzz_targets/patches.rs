@@ -23,6 +23,7 @@ fn facts(patches: Patches) -> (ClusterFacts, NodeFacts) {
         host_address: "127.0.0.1".into(),
         pod_subnet: "10.244.0.0/16".into(),
         service_subnet: "10.96.0.0/16".into(),
+        gives_ranges: false,
         components: Components { patches, ..Components::default() },
     };
     let node = NodeFacts {

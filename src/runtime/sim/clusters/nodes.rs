@@ -138,8 +138,8 @@ fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, kubelet: &Kubelet)
 }
 
 /// Gives nodes that have none a range of each pod subnet, the lowest that no node has: a /24, of IPv6 a /64; none where the
-/// controller that does it is off. The controller
-/// manager knows the subnets by its flags; here they are known once kubeadm has stored them.
+/// controller that does it is off. The controller manager knows the subnets by its flags; here they are known once kubeadm
+/// has stored them.
 fn hand_out_ranges(session: &mut Session<'_, '_>, view: &View) -> Result<bool, ApiError> {
     let mut without = view.nodes.iter().filter(|node| node.spec.pod_cidrs.is_empty()).peekable();
     if without.peek().is_none() {

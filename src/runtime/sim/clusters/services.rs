@@ -115,13 +115,14 @@ fn families(
     is_headless: bool,
 ) -> Result<Vec<&'static str>, FieldFault> {
     let selects = spec["selector"].as_object().is_some_and(|selector| !selector.is_empty());
+    // One without endpoints of the cluster's own finding may be of any family.
+    let is_any = is_headless && !selects;
     let configured: Vec<&'static str> = subnets.iter().copied().map(name).collect();
     let of_address = |address: &String| Some(if address.contains(':') { "IPv6" } else { "IPv4" });
     let mut found: Vec<&'static str> = Vec::new();
     for (index, family) in texts(&spec["ipFamilies"]).iter().enumerate() {
         let known = ["IPv4", "IPv6"].into_iter().find(|known| known == family);
-        // One without endpoints of the cluster's own finding may be of any family.
-        let known = known.filter(|known| configured.contains(known) || (is_headless && !selects));
+        let known = known.filter(|known| configured.contains(known) || is_any);
         let message = || format!("Invalid value: \"{family}\": not configured on this cluster");
         found.push(known.ok_or_else(|| invalid(format!("spec.ipFamilies[{index}]"), message()))?);
     }
@@ -135,7 +136,7 @@ fn families(
     match policy {
         Policy::Single => found.truncate(1),
         Policy::Prefer => found.extend(other.filter(|other| configured.contains(other))),
-        Policy::Require if configured.len() < 2 && (selects || !is_headless) => {
+        Policy::Require if configured.len() < 2 && !is_any => {
             let message = "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
             return Err(invalid("spec.ipFamilyPolicy", message));
         }
