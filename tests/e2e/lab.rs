@@ -223,16 +223,14 @@ impl Lab {
 
     /// Waits until these containers run, in the cluster's network.
     pub fn running(&self, containers: &[&str]) {
-        let format = format!(
-            "--format={{{{.State.Running}}}} {{{{index .NetworkSettings.Networks \"kina-{}\"}}}}",
-            self.cluster
-        );
+        let network = format!("{{{{with index .NetworkSettings.Networks \"kina-{}\"}}}}", self.cluster);
+        let format = format!("--format={{{{.State.Running}}}} {network}{{{{.IPAddress}}}}{{{{end}}}}");
         // Nobody sends: this is a clock.
         let (_keep, never) = mpsc::channel::<()>();
         for name in containers {
             let runs = || {
                 docker(&["inspect", &format, name])
-                    .is_some_and(|said| said.starts_with("true") && !said.contains("nil"))
+                    .is_some_and(|said| said.trim().strip_prefix("true ").is_some_and(|address| !address.is_empty()))
             };
             let tries = (0..600)
                 .take_while(|_| !runs())

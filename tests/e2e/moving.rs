@@ -18,25 +18,19 @@ fn above(lab: &Lab) -> String {
     lab.kubectl(&["get", "nodes", path])
 }
 
-/// Ends Kina as a crash would, stops all, gives each the address of another, and starts Kina again.
-fn shuffle(lab: &mut Lab, containers: &[&str]) {
+/// Ends Kina as a crash would, stops all, lets others take their addresses, and starts Kina again. Tells the others.
+fn shuffle(lab: &mut Lab, containers: &[&str]) -> Vec<String> {
     let before = below(lab, containers);
-    let network = format!("kina-{}", lab.cluster);
-    // One that looks on would take it for a container that somebody has altered.
+    let network = format!("--network=kina-{}", lab.cluster);
     lab.kill();
     docker(&[["kill"].as_slice(), containers].concat()).unwrap();
-    for name in containers {
-        docker(&["network", "disconnect", "--force", &network, name]).unwrap();
-    }
-    let mut addresses: Vec<&String> = before.values().collect();
-    addresses.rotate_left(1);
-    for (name, address) in before.keys().zip(addresses) {
-        docker(&["network", "connect", "--ip", address, &network, name]).unwrap();
-    }
+    let other = || docker(&["run", "--detach", &network, "--entrypoint=sleep", &lab.image, "3600"]).unwrap();
+    let others: Vec<String> = containers.iter().map(|_| other().trim().to_owned()).collect();
     lab.serve();
     lab.running(containers);
     let after = below(lab, containers);
     assert!(before.iter().all(|(name, address)| after[name] != *address), "{before:?} {after:?}");
+    others
 }
 
 fn survives(cluster: &str, shape: Shape<'_>, containers: &[&str]) {
@@ -49,12 +43,16 @@ fn survives(cluster: &str, shape: Shape<'_>, containers: &[&str]) {
     let subnet = lab.kina(&["get", "cluster", cluster, "-o=jsonpath={.spec.networking.nodeSubnet}"]);
     let prefix = subnet.trim().trim_end_matches("0/24").to_owned();
     assert!(stays.lines().all(|line| line.contains(&prefix)), "{stays} in {subnet}");
+    let mut others = Vec::new();
     for _ in 0..2 {
-        shuffle(&mut lab, containers);
+        others.extend(shuffle(&mut lab, containers));
         lab.settled(machines);
         lab.kubectl(&["rollout", "status", "-n=kube-system", "deployment/coredns", "--timeout=300s"]);
         assert_eq!(above(&lab), stays);
         assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
+    }
+    for other in &others {
+        docker(&["rm", "--force", other]).unwrap();
     }
     lab.remove();
 }
