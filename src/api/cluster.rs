@@ -292,11 +292,11 @@ pub struct WorkerPool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MachineResources {
-    /// CPUs: `2`, `0.5` or `1500m`. Default: no limit.
+    /// CPUs: `2`, `0.5` or `1500m`. Default: no limit; on Apple Container a share of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "int_or_string")]
     pub cpus: Option<Quantity>,
-    /// Memory: `4Gi`, `512Mi`. Default: no limit.
+    /// Memory: `4Gi`, `512Mi`. Default: no limit; on Apple Container a share of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "int_or_string")]
     pub memory: Option<Quantity>,

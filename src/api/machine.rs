@@ -51,6 +51,9 @@ pub struct MachineSpec {
     /// Limits of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<MachineResources>,
+    /// Kina chose `resources` when the machine was made, since its pool names none. The machine keeps them.
+    #[serde(default, skip_serializing_if = "super::cluster::is_false")]
+    pub default_resources: bool,
     /// Labels of the Node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

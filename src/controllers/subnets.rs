@@ -53,8 +53,9 @@ impl Reservations {
     }
 }
 
-/// The lowest free /24 for machines.
-fn free_subnet<'a>(taken: impl Iterator<Item = &'a Cidr>) -> Option<Cidr> {
+/// The lowest /24 for machines that overlaps with none of these.
+#[must_use]
+pub fn free_subnet<'a>(taken: impl Iterator<Item = &'a Cidr>) -> Option<Cidr> {
     let pool: Cidr = NODE_SUBNETS.parse().ok()?;
     let step = 1_u32 << (32 - u32::from(NODE_SUBNET_LENGTH));
     let count = u32::try_from(pool.size()).ok()? / step;

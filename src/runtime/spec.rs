@@ -22,6 +22,10 @@ pub struct Capabilities {
     pub pins_addresses: bool,
     /// Networks have a subnet of IPv6 besides, and containers an address in it that they keep.
     pub supports_ipv6: bool,
+    /// A cluster can have a network of its own, on which its machines reach each other.
+    pub supports_networks: bool,
+    /// What a node has where nobody says how much; `None` where it then has what the host has.
+    pub node_resources: Option<Resources>,
     /// API servers answer only while this process runs, since they run in it.
     pub ends_with_process: bool,
     /// Files of a container are read also while it does not run.

@@ -2,7 +2,7 @@
 
 use super::adopt::Adoption;
 use crate::api::MachineSpec;
-use crate::api::cluster::ClusterSpec;
+use crate::api::cluster::{ClusterSpec, MachineResources};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::clusters_api::Unwell;
@@ -35,6 +35,8 @@ pub struct Facts {
     pub image_present: bool,
     /// Whether the load balancer knows the control planes.
     pub backends_current: bool,
+    /// What a new machine has where its pool names no limits; `None` where it then has none.
+    pub node_resources: Option<MachineResources>,
     /// Its machines, in order of name.
     pub machines: Vec<MachineFacts>,
     /// Whether its API server answers; `None` where nobody knows.

@@ -82,6 +82,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
         host: HostFacts::Known { fresh: true, network, balancer, left: Vec::new() },
         image_present: is_there,
         backends_current: is_there,
+        node_resources: None,
         machines: facts,
         api_answers: Some(answers),
         api_unwell: None,

@@ -152,6 +152,10 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
             .is_some_and(|spec| shared.memory.has_image(spec.runtime.as_str(), balancer::image(spec))),
         backends_current: balancer
             .is_some_and(|id| shared.memory.text(&subject.uid, "backends") == Some(subject.backends_hash(&id))),
+        node_resources: subject
+            .host(shared)
+            .and_then(|host| host.runtime.capabilities().node_resources)
+            .map(container::machine_resources),
         machines: subject.machines.iter().filter_map(|machine| machine_facts(shared, subject, machine)).collect(),
         api_answers,
         api_unwell,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::adopt::{Adoption, Earlier, Slot};
 use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts, control_plane_in_work};
 use super::plan::{Plan, Step, plan};
+use super::slots;
 use super::wait::Wait;
 use crate::api::cluster::{ClusterSpec, Cni, RuntimeName, WorkerPool};
 use crate::api::defaults::{self, HostDefaults, Resolved};
@@ -63,6 +64,7 @@ fn empty(spec: &ClusterSpec) -> Model {
         host: HostFacts::Known { fresh: true, network: Found::Absent, balancer: Found::Absent, left: Vec::new() },
         image_present: false,
         backends_current: false,
+        node_resources: None,
         machines: Vec::new(),
         api_answers: Some(false),
         api_unwell: None,
@@ -420,4 +422,33 @@ fn a_first_control_plane_that_failed_begins_again_also_where_another_is_a_node()
     let changed = plan(&model.facts).steps.into_iter().any(|step| matches!(step, Step::UpdateMachine(..)));
     assert!(!changed);
     assert!(run(&mut model, settled), "{:?}", plan(&model.facts));
+}
+
+#[test]
+fn a_machine_keeps_the_limits_that_were_chosen_for_it_whatever_the_host_is_by_then() {
+    let limits = |gib: u64| {
+        let limits = crate::runtime::Resources { cpu_millis: Some(2000), memory_bytes: Some(gib << 30) };
+        Some(crate::controllers::machine::container::machine_resources(limits))
+    };
+    let mut facts = empty(&ClusterSpec::default()).facts;
+    let resolved = facts.resolved.clone().unwrap();
+    facts.node_resources = limits(2);
+    let (made, _) = slots::missing(&facts, &resolved);
+    let (_, machine) = made.into_iter().next().unwrap();
+    assert_eq!((machine.resources.clone(), machine.default_resources), (limits(2), true));
+    facts.node_resources = limits(8);
+    assert_eq!(slots::updated(&facts, &resolved, &machine), machine, "the host has grown");
+    facts.node_resources = None;
+    assert_eq!(slots::updated(&facts, &resolved, &machine), machine, "nobody knows the host");
+    // One from before there was a choice has none.
+    facts.node_resources = limits(8);
+    let before = MachineSpec { resources: None, default_resources: false, ..machine.clone() };
+    assert_eq!(slots::updated(&facts, &resolved, &before), before);
+    // What the pool names counts; once it names nothing any more, the machine is as a new one.
+    facts.spec.control_plane.resources = limits(3);
+    let named = slots::updated(&facts, &resolved, &machine);
+    assert_eq!((named.resources.clone(), named.default_resources), (limits(3), false));
+    facts.spec.control_plane.resources = None;
+    let unnamed = slots::updated(&facts, &resolved, &named);
+    assert_eq!((unnamed.resources, unnamed.default_resources), (limits(8), true));
 }

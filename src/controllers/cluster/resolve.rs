@@ -125,9 +125,9 @@ async fn store(
     }
 }
 
-/// Whether the runtime cannot give machines addresses of this family.
+/// Why the runtime cannot have a cluster of this family; `None` where it can.
 pub fn unsupported(shared: &Shared, runtime: RuntimeName, family: IpFamily) -> Option<Wait> {
-    Wait::for_family(runtime.as_str(), shared.host(runtime)?.runtime.capabilities(), family)
+    Wait::for_runtime(runtime.as_str(), shared.host(runtime)?.runtime.capabilities(), family)
 }
 
 fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Result<HostDefaults, Wait> {

@@ -209,7 +209,8 @@ fn spec(
         runtime: resolved.runtime,
         image: pool.image.unwrap_or(&resolved.image).clone(),
         kubernetes_version: resolved.version.to_string(),
-        resources: pool.resources.cloned(),
+        resources: pool.resources.or(facts.node_resources.as_ref()).cloned(),
+        default_resources: pool.resources.is_none() && facts.node_resources.is_some(),
         labels: pool.labels.clone(),
         taints: pool.taints.clone(),
         extra_mounts: pool.mounts.to_vec(),
@@ -295,11 +296,22 @@ pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> Machine
         wanted.image.clone_from(pool.image.unwrap_or(&resolved.image));
         wanted.extra_mounts = pool.mounts.to_vec();
         wanted.extra_port_mappings = ports(pool.ports, resolved);
-        wanted.resources = pool.resources.cloned();
+        (wanted.resources, wanted.default_resources) = kept_resources(facts, &pool, now);
         wanted.labels.clone_from(pool.labels);
         wanted.taints = pool.taints;
     }
     wanted
+}
+
+/// Limits of a Machine that is there, and whether they are Kina's choice: what was chosen stays, whatever the host is by now;
+/// one that never had any gets none; and one whose pool names its limits no more is as a new one.
+fn kept_resources(facts: &Facts, pool: &Pool<'_>, now: &MachineSpec) -> (Option<MachineResources>, bool) {
+    match (pool.resources, &now.resources) {
+        (Some(named), _) => (Some(named.clone()), false),
+        (None, None) => (None, false),
+        (None, chosen @ Some(_)) if now.default_resources => (chosen.clone(), true),
+        (None, Some(_)) => (facts.node_resources.clone(), facts.node_resources.is_some()),
+    }
 }
 
 /// Machines that are too many: broken ones first, then the highest ordinals.

@@ -2,6 +2,7 @@
 
 use crate::api::cluster::IpFamily;
 use crate::runtime::Capabilities;
+use crate::runtime::apple::mac::NETWORKS_SINCE;
 
 /// Why a Cluster waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Wait {
     RuntimeUnsupported(&'static str),
     /// The runtime gives containers no addresses of the family that the spec names.
     FamilyUnsupported(&'static str, &'static str),
+    /// The runtime cannot give a cluster a network of its own.
+    NetworkUnsupported(&'static str),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -55,9 +58,17 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Whether a runtime that can do so much cannot give machines addresses of this family that they keep.
+    /// Why a runtime that can do so much cannot have a cluster of this family; `None` where it can.
     #[must_use]
-    pub fn for_family(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
+    pub fn for_runtime(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
+        match capabilities.supports_networks {
+            true => Self::for_family(runtime, capabilities, family),
+            false => Some(Self::NetworkUnsupported(runtime)),
+        }
+    }
+
+    /// Whether a runtime that can do so much cannot give machines addresses of this family that they keep.
+    fn for_family(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
         let able = capabilities.pins_addresses && capabilities.supports_ipv6;
         (family.has_v6() && !able).then(|| Self::FamilyUnsupported(runtime, family.as_str()))
     }
@@ -68,7 +79,9 @@ impl Wait {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeUnsupported(_) | Self::FamilyUnsupported(..) => "RuntimeUnsupported",
+            Self::RuntimeUnsupported(_) | Self::FamilyUnsupported(..) | Self::NetworkUnsupported(_) => {
+                "RuntimeUnsupported"
+            }
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -105,6 +118,10 @@ impl Wait {
             Self::FamilyUnsupported(name, family) => format!(
                 "the runtime `{name}` cannot give machines addresses of IPv6 that they keep, which `ipFamily: {family}` asks \
                  for: use `ipFamily: ipv4`, or `runtime: docker`"
+            ),
+            Self::NetworkUnsupported(name) => format!(
+                "on this host the runtime `{name}` cannot give a cluster a network on which its machines reach each other: \
+                 Apple Container needs macOS {NETWORKS_SINCE} for that. Update macOS, or use `runtime: docker`"
             ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
@@ -149,6 +166,7 @@ impl Wait {
                 | Self::RecreateNotAllowed
                 | Self::RuntimeUnsupported(_)
                 | Self::FamilyUnsupported(..)
+                | Self::NetworkUnsupported(_)
         )
     }
 }
@@ -169,6 +187,8 @@ mod tests {
     #[test]
     fn a_family_is_refused_where_a_runtime_pins_no_addresses_of_it() {
         let can = |pins_addresses, supports_ipv6| Capabilities {
+            supports_networks: true,
+            node_resources: None,
             supports_events: true,
             pins_addresses,
             supports_ipv6,
@@ -176,14 +196,32 @@ mod tests {
             reads_stopped: true,
         };
         for family in [IpFamily::Ipv4, IpFamily::Ipv6, IpFamily::Dual] {
-            assert_eq!(Wait::for_family("docker", can(true, true), family), None);
+            assert_eq!(Wait::for_runtime("docker", can(true, true), family), None);
             for unable in [can(true, false), can(false, true), can(false, false)] {
-                let wait = Wait::for_family("apple", unable, family);
+                let wait = Wait::for_runtime("apple", unable, family);
                 assert_eq!(wait.is_some(), family != IpFamily::Ipv4);
                 assert!(wait.is_none_or(|wait| wait.stalls() && wait.reason() == "RuntimeUnsupported"));
             }
         }
-        let wait = Wait::for_family("apple", can(false, false), IpFamily::Dual).unwrap();
+        let wait = Wait::for_runtime("apple", can(false, false), IpFamily::Dual).unwrap();
         insta::assert_snapshot!(wait.message(), @"the runtime `apple` cannot give machines addresses of IPv6 that they keep, which `ipFamily: dual` asks for: use `ipFamily: ipv4`, or `runtime: docker`");
+    }
+
+    #[test]
+    fn a_runtime_without_networks_for_clusters_is_refused_with_what_would_do() {
+        let unable = Capabilities {
+            supports_events: false,
+            pins_addresses: false,
+            supports_ipv6: false,
+            supports_networks: false,
+            node_resources: None,
+            ends_with_process: false,
+            reads_stopped: false,
+        };
+        let wait = Wait::for_runtime("apple", unable, IpFamily::Ipv4).unwrap();
+        assert!(wait.stalls() && wait.reason() == "RuntimeUnsupported");
+        insta::assert_snapshot!(wait.message(), @"on this host the runtime `apple` cannot give a cluster a network on which its machines reach each other: Apple Container needs macOS 26 for that. Update macOS, or use `runtime: docker`");
+        let able = Capabilities { supports_networks: true, ..unable };
+        assert_eq!(Wait::for_runtime("apple", able, IpFamily::Ipv4), None);
     }
 }

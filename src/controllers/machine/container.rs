@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::api::cluster::MachineResources;
+use crate::api::cluster::{MachineResources, Quantity};
 use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
 use crate::api::node::{HostMount, PortMapping};
 use crate::api::{Machine, ipv6, quantity};
@@ -211,6 +211,19 @@ fn mounts(volume: &str, role: MachineRole) -> Vec<Mount> {
         mounts.push(mount("etcd", "/var/lib/etcd"));
     }
     mounts
+}
+
+/// Limits, as a Machine has them.
+#[must_use]
+pub fn machine_resources(limits: Resources) -> MachineResources {
+    let Resources { cpu_millis, memory_bytes } = limits;
+    let cpus =
+        cpu_millis.map(|millis| if millis % 1000 == 0 { (millis / 1000).to_string() } else { format!("{millis}m") });
+    let memory = memory_bytes.map(|bytes| match bytes % (1 << 30) {
+        0 => format!("{}Gi", bytes >> 30),
+        _ => bytes.to_string(),
+    });
+    MachineResources { cpus: cpus.map(Quantity), memory: memory.map(Quantity) }
 }
 
 fn resources(wanted: Option<&MachineResources>) -> Resources {

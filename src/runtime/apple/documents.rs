@@ -2,10 +2,13 @@
 //! passed over, and what is missing though it is needed is an error, never a guess.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
+
+use super::version::Version;
 
 /// A document that could not be understood.
 #[derive(Debug, thiserror::Error)]
@@ -389,16 +392,45 @@ pub fn image(text: &[u8], architecture: &str) -> Result<Option<ImageDocument>, D
     }))
 }
 
-/// Whether the service runs: `running`, `not running`, `unregistered`.
+/// The service, as it tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceDocument {
+    /// `running`, `not running`, `unregistered`.
+    pub status: String,
+    /// Its version, where it runs: a sentence, or a number.
+    pub version: Option<Version>,
+    /// Where it keeps everything, where it runs.
+    pub root: Option<PathBuf>,
+}
+
+/// Whether the service runs, and which. Since 1.4.1 that document has another shape.
 ///
 /// # Errors
 /// [`DocumentError`].
-pub fn status(text: &[u8]) -> Result<String, DocumentError> {
+pub fn service(text: &[u8]) -> Result<ServiceDocument, DocumentError> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Whole {
         status: String,
+        api_server_version: Option<String>,
+        app_root: Option<String>,
+        server: Option<Server>,
+        paths: Option<Paths>,
     }
-    Ok(decode::<Whole>("the state of the service", text)?.status)
+    #[derive(Deserialize)]
+    struct Server {
+        version: Option<String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Paths {
+        app_root: Option<String>,
+    }
+    let whole = decode::<Whole>("the state of the service", text)?;
+    let version = whole.api_server_version.or(whole.server.and_then(|server| server.version));
+    let version = version.and_then(|text| Version::parse(&text).or_else(|| Version::of_number(&text)));
+    let root = whole.app_root.or(whole.paths.and_then(|paths| paths.app_root)).filter(|root| !root.is_empty());
+    Ok(ServiceDocument { status: whole.status, version, root: root.map(PathBuf::from) })
 }
 
 #[cfg(test)]

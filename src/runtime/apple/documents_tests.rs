@@ -87,9 +87,9 @@ fn the_state_of_the_service_is_in_every_shape_of_its_document() {
         (r#"{"status":"running","client":{"version":"1.4.1"},"server":{"version":"1.4.1"}}"#, "running"),
         (r#"{"status":"not running"}"#, "not running"),
     ] {
-        assert_eq!(status(text.as_bytes()).unwrap(), state);
+        assert_eq!(service(text.as_bytes()).unwrap().status, state);
     }
-    status(b"apiserver is not running").unwrap_err();
+    service(b"apiserver is not running").unwrap_err();
 }
 
 #[test]
@@ -161,7 +161,7 @@ proptest! {
         prop_assert!(networks(&text).unwrap_or_default().iter().all(|found| !found.name.is_empty()));
         prop_assert!(volumes(&text).unwrap_or_default().iter().all(|found| !found.name.is_empty()));
         let _ = image(&text, "arm64");
-        let _ = status(&text);
+        let _ = service(&text);
     }
 
     #[test]
@@ -179,6 +179,6 @@ proptest! {
 
     #[test]
     fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = (containers(&bytes), networks(&bytes), volumes(&bytes), image(&bytes, "arm64"), status(&bytes));
+        let _ = (containers(&bytes), networks(&bytes), volumes(&bytes), image(&bytes, "arm64"), service(&bytes));
     }
 }

@@ -7,11 +7,14 @@
 mod calls;
 mod create;
 mod documents;
+mod examine;
 mod failure;
 pub mod inside;
 mod load;
+pub mod mac;
 mod observed;
 pub mod process;
+pub mod size;
 #[cfg(test)]
 mod tests;
 pub mod version;
@@ -28,9 +31,12 @@ use tokio::time::Instant;
 use self::calls::{CHANGE, CommandLine, DOCUMENT_BYTES_MAX, PULL, QUESTION};
 use self::create::{ARCHITECTURE, PLATFORM};
 use self::documents::{ContainerDocument, Doing, ImageDocument};
+pub use self::examine::{Examination, Service};
 use self::failure::{failed, failed_pull, is_no_program, is_of_command, unreadable};
 use self::inside::READY;
+use self::mac::Mac;
 use self::process::{Call, Commands, Input, Program};
+pub use self::size::HostSize;
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
     Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector,
@@ -40,6 +46,10 @@ use crate::world::World;
 
 /// The command.
 const PROGRAM: &str = "container";
+/// What a service says of itself that runs.
+const RUNNING: &str = "running";
+/// Starts the service. Without the option it may ask, and wait for an answer.
+pub const START_SERVICE: [&str; 3] = ["system", "start", "--enable-kernel-install"];
 /// Between the request to end and the force: a control plane writes down what it knows.
 const GRACE_SECONDS: &str = "30";
 /// A container that was started is in its place after milliseconds, unless its image is slow to unpack files.
@@ -66,19 +76,33 @@ pub struct AppleRuntime {
     world: World,
     /// Directory of the host with one directory a container, for what is written while it does not run.
     stages: PathBuf,
+    /// The Mac below it, where it is known to be one.
+    mac: Option<Mac>,
+    size: HostSize,
 }
 
 impl AppleRuntime {
     /// The command in one of these directories. `None` where there is none. `stages` is a directory of Kina's own.
     #[must_use]
     pub fn installed(directories: &[PathBuf], stages: PathBuf, world: World) -> Option<Self> {
-        let mut found = directories.iter().map(|directory| directory.join(PROGRAM));
-        let program = found.find(|path| world.files.metadata(path).is_ok_and(|found| found.mode & 0o111 != 0))?;
+        let program = process::find(PROGRAM, directories, world.files.as_ref())?;
         Some(Self::with(Arc::new(Program(program)), stages, world))
     }
 
+    /// Where the command is, if it is in one of these directories.
+    #[must_use]
+    pub fn program(directories: &[PathBuf], world: &World) -> Option<PathBuf> {
+        process::find(PROGRAM, directories, world.files.as_ref())
+    }
+
     fn with(commands: Arc<dyn Commands>, stages: PathBuf, world: World) -> Self {
-        Self { command: CommandLine::new(commands), world, stages }
+        Self { command: CommandLine::new(commands), world, stages, mac: None, size: HostSize::default() }
+    }
+
+    /// On this host: what a node has, and whether clusters can have networks, follows from it.
+    #[must_use]
+    pub fn on(self, mac: Option<Mac>, size: HostSize) -> Self {
+        Self { mac, size, ..self }
     }
 
     /// All containers.
@@ -236,25 +260,20 @@ impl Runtime for AppleRuntime {
             supports_events: false,
             pins_addresses: false,
             supports_ipv6: false,
+            supports_networks: self.mac.as_ref().is_none_or(Mac::has_networks),
+            node_resources: Some(size::of_node(self.size)),
             ends_with_process: false,
             reads_stopped: false,
         }
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
-        const OPERATION: &str = "ask";
         let version = self.command.version().await?;
-        let result = self.command.ask(&["system", "status", "--format", "json"], QUESTION, DOCUMENT_BYTES_MAX).await?;
-        // Where the service does not run, it says so and fails.
-        let told = result.as_ref().ok().map(|output| documents::status(&output.stdout));
-        match told {
-            Some(Ok(status)) if status == "running" => {}
-            Some(Ok(status)) => {
-                let message =
-                    format!("its service is {status}: start it with `container system start --enable-kernel-install`");
-                return Err(RuntimeError::new(OPERATION, "apple", Cause::Unavailable, message));
-            }
-            _ => return Err(failed(OPERATION, "apple", &result)),
+        let service = self.service().await?;
+        if !service.runs() {
+            let message =
+                format!("its service is {}: start it with `container {}`", service.status, START_SERVICE.join(" "));
+            return Err(RuntimeError::new("ask", "apple", Cause::Unavailable, message));
         }
         // Every container is a machine of its own: what it sees are its own limits.
         let architecture = "aarch64".to_owned();

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+
+use crate::world::FileSystem;
 
 /// After the end was asked for: the command hands it on to what it runs in a container.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -85,6 +87,29 @@ pub trait Commands: Send + Sync + Debug {
     /// # Errors
     /// [`CallError`]. A command that ran and failed is no error.
     async fn run(&self, call: Call) -> Result<Output, CallError>;
+}
+
+/// The first program of this name in these directories.
+#[must_use]
+pub fn find(name: &str, directories: &[PathBuf], files: &dyn FileSystem) -> Option<PathBuf> {
+    let mut found = directories.iter().map(|directory| directory.join(name));
+    found.find(|path| files.metadata(path).is_ok_and(|found| found.mode & 0o111 != 0))
+}
+
+/// Runs a program for a person, who sees what it says while it runs, and tells its exit code. It asks nothing: it has no input.
+///
+/// # Errors
+/// [`CallError`]. A program that ran and failed is no error.
+pub async fn show(program: &Path, arguments: &[&str], within: Duration) -> Result<i32, CallError> {
+    let mut command = Command::new(program);
+    let mut child =
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).spawn().map_err(CallError::Start)?;
+    let Ok(status) = tokio::time::timeout(within, child.wait()).await else {
+        // It goes with this process at the latest.
+        let _ = child.kill().await;
+        return Err(CallError::Late(within));
+    };
+    Ok(status.map_err(CallError::Streams)?.code().unwrap_or(-1))
 }
 
 /// Runs a program of this host.

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The oldest that is driven: before it documents, dates and errors had other shapes.
 pub const OLDEST: Version = Version(1, 0, 0);
+/// The newest of which anything is known.
+pub const NEWEST: Version = Version(1, 5, 0);
 /// The first with all that a node needs.
 pub const RECOMMENDED: Version = Version(1, 2, 2);
 
@@ -21,7 +23,12 @@ impl Version {
     /// Out of what `container --version` prints: `container CLI version 1.2.2 (build: release, commit: 0190097)`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let number = text.split_once("version ")?.1;
+        Self::of_number(text.split_once("version ")?.1)
+    }
+
+    /// Out of a text that begins with the number itself.
+    #[must_use]
+    pub fn of_number(number: &str) -> Option<Self> {
         let end = number.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(number.len());
         let mut parts = number[..end].split('.').map(|part| part.parse().ok());
         Some(Self(parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?))

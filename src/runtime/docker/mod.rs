@@ -3,6 +3,7 @@
 
 mod create;
 pub mod endpoint;
+mod examine;
 mod exec;
 mod failure;
 mod load;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 use self::create::{MTU, Peculiarities};
 use self::endpoint::{Endpoint, Found, Surroundings};
+pub use self::examine::{EngineFacts, Examination};
 use self::failure::{failed, failed_pull};
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
@@ -238,6 +240,8 @@ impl Runtime for DockerRuntime {
             supports_events: true,
             pins_addresses,
             supports_ipv6: pins_addresses,
+            supports_networks: true,
+            node_resources: None,
             ends_with_process: false,
             reads_stopped: true,
         }

@@ -265,6 +265,8 @@ impl Runtime for SimRuntime {
             supports_events: true,
             pins_addresses,
             supports_ipv6: pins_addresses,
+            supports_networks: true,
+            node_resources: None,
             ends_with_process: true,
             reads_stopped: true,
         }
