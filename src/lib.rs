@@ -13,6 +13,7 @@ pub mod apiserver;
 pub mod backup;
 pub mod cli;
 pub mod controllers;
+pub mod doctor;
 pub mod home;
 pub mod host_mounts;
 pub mod kubeadm;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use kube::Client;
 
 use super::error::CliError;
+use crate::doctor::Facts;
 use crate::home::Home;
 use crate::kubeconfig::Target;
 use crate::runtime::workshop::Workshop;
@@ -69,6 +70,18 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// When the home cannot be had.
     async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError>;
+
+    /// Looks at everything that clusters need on this host. Changes nothing.
+    ///
+    /// # Errors
+    /// Where it is not known which runtime is meant.
+    async fn examine(&self, home: &Home) -> Result<Facts, CliError>;
+
+    /// Starts Apple Container's service, whose words go to the person. Only after the person has asked for it.
+    ///
+    /// # Errors
+    /// When it does not start in time.
+    async fn start_service(&self) -> Result<(), CliError>;
 
     /// Where images can be made; `None` where nothing is installed that can.
     fn workshop(&self) -> Option<Arc<dyn Workshop>>;

@@ -130,6 +130,12 @@ impl CliError {
         })
     }
 
+    /// What was attempted on what.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -184,15 +184,24 @@ impl End {
         match self {
             Self::Judged(Verdict::Reached) => Ok(()),
             Self::Judged(Verdict::Stuck(why) | Verdict::Pending(why)) => {
+                let hint = of_runtime(&why);
                 let error = CliError::new(Exit::Failure, "it does not get any further by itself").details(why);
-                Err(error.hint("`kina describe cluster NAME` tells everything about one"))
+                Err(error.hint(hint).hint("`kina describe cluster NAME` tells everything about one"))
             }
             Self::TimedOut(timeout, missing) => {
-                Err(CliError::new(Exit::Timeout, format!("gave up after {}s", timeout.as_secs())).details(missing))
+                let hint = of_runtime(&missing);
+                let error = CliError::new(Exit::Timeout, format!("gave up after {}s", timeout.as_secs()));
+                Err(error.details(missing).hint(hint))
             }
             Self::Interrupted => Err(CliError::silent(Exit::Interrupted)),
         }
     }
+}
+
+/// Who explains what a runtime lacks, where that is what is waited for.
+fn of_runtime(why: &[String]) -> &'static str {
+    let is_of_runtime = |line: &String| line.contains("RuntimeSilent: ") || line.contains("RuntimeUnsupported: ");
+    if why.iter().any(is_of_runtime) { "`kina doctor` explains what is missing on this host" } else { "" }
 }
 
 /// Where a person left off waiting for a wish: it was not taken back.

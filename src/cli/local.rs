@@ -13,12 +13,16 @@ use super::engine::{Engine, Handle, Purpose, Start, Started};
 use super::error::CliError;
 use super::exit::Exit;
 use crate::api::cluster::RuntimeName;
-use crate::api::users;
+use crate::api::{Cluster, users};
 use crate::controllers::proxies::Proxies;
 use crate::controllers::{Runtimes, limit};
+use crate::doctor::Facts;
+use crate::doctor::facts::Holder;
+use crate::doctor::gather::{Place, gather};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::Runtime;
-use crate::runtime::apple::AppleRuntime;
+use crate::runtime::apple::mac::{self, Mac};
+use crate::runtime::apple::{AppleRuntime, HostSize, START_SERVICE, process};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
@@ -30,6 +34,8 @@ use crate::world::World;
 /// How long a process that holds a home's lock may take until it answers: opening a store of a thousand clusters takes a
 /// second on a slow disk.
 const START: Duration = Duration::from_secs(10);
+/// The first start of Apple Container's service fetches a kernel and an image, over a slow line.
+const SERVICE: Duration = Duration::from_secs(880);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -72,16 +78,42 @@ impl LocalEngine {
         }
     }
 
-    fn runtimes(&self, home: &Home) -> Result<Runtimes, CliError> {
+    /// `host` is what only those have to know who make machines.
+    fn runtimes(&self, home: &Home, host: (Option<Mac>, HostSize)) -> Result<Runtimes, CliError> {
         let named = self.named.as_deref().map(named_runtime).transpose()?;
         let mut usable = self.runtimes.clone();
         // Elsewhere than on a Mac a program called `container` is another one, unless somebody says otherwise.
         if cfg!(target_os = "macos") || named == Some(RuntimeName::Apple) {
             let apple = AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
+            let apple = apple.map(|apple| apple.on(host.0, host.1));
             usable.extend(apple.map(|apple| (RuntimeName::Apple, Arc::new(apple) as Arc<dyn Runtime>)));
         }
         let proxies = Proxies::of(|name| std::env::var(name).ok());
         Ok(Runtimes { usable, named, proxies })
+    }
+
+    /// Who has the home, and the Clusters that are known there; `None` where they cannot be read.
+    async fn known(&self, home: &Home) -> (Holder, Option<Vec<Cluster>>) {
+        if self.world.files.metadata(&home.store()).is_err() {
+            return (Holder::Nobody, Some(Vec::new()));
+        }
+        match self.connect(home).await {
+            Ok(Some(client)) => (Holder::Kina, clusters(client).await),
+            Ok(None) => match self.recorded(home).await {
+                Ok(clusters) => (Holder::Nobody, clusters),
+                Err(error) => (Holder::Unknown(error.message().to_owned()), None),
+            },
+            Err(error) => (Holder::Unknown(error.message().to_owned()), None),
+        }
+    }
+
+    /// The Clusters that the store of a home holds which nobody serves.
+    async fn recorded(&self, home: &Home) -> Result<Option<Vec<Cluster>>, CliError> {
+        let _lock = self.take(home).await?;
+        let objects = Objects::open(home, &self.world).await?;
+        let clusters = clusters(objects.client(users::ADMIN)).await;
+        objects.close().await;
+        Ok(clusters)
     }
 
     /// Takes the home's lock. A command that looks into the store has it for a moment, and is waited for; a process that
@@ -143,7 +175,7 @@ impl Engine for LocalEngine {
             roots,
             unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
-            runtimes: self.runtimes(&start.home)?,
+            runtimes: self.runtimes(&start.home, mac::look(&self.path, self.world.files.as_ref()).await)?,
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
             parallelism: limit::simulated(),
@@ -163,11 +195,38 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes(home)?).await),
+            Purpose::Read => {
+                Some(system::look(home, &self.world, &self.runtimes(home, (None, HostSize::default()))?).await)
+            }
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);
         Ok(Started { client, handle: Box::new(Store { objects, _lock: lock }), sights })
+    }
+
+    async fn examine(&self, home: &Home) -> Result<Facts, CliError> {
+        let (holder, clusters) = self.known(home).await;
+        let place = Place {
+            home,
+            world: &self.world,
+            directories: &self.path,
+            named: self.named.as_deref().map(named_runtime).transpose()?,
+            docker: self.docker.as_deref(),
+        };
+        Ok(gather(&place, holder, clusters).await)
+    }
+
+    async fn start_service(&self) -> Result<(), CliError> {
+        let shown = format!("`container {}`", START_SERVICE.join(" "));
+        let failed = |message: String| CliError::new(Exit::Failure, message);
+        let Some(program) = AppleRuntime::program(&self.path, &self.world) else {
+            return Err(failed("there is no `container` any more".to_owned()));
+        };
+        match process::show(&program, &START_SERVICE, SERVICE).await {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(failed(format!("{shown} ended with {code}"))),
+            Err(error) => Err(failed(format!("cannot run {shown}")).because(error)),
+        }
     }
 
     fn workshop(&self) -> Option<Arc<dyn Workshop>> {
@@ -207,6 +266,11 @@ impl Handle for Store {
     async fn stop(self: Box<Self>) {
         self.objects.close().await;
     }
+}
+
+async fn clusters(client: Client) -> Option<Vec<Cluster>> {
+    let api: kube::Api<Cluster> = kube::Api::all(client);
+    Some(api.list(&kube::api::ListParams::default()).await.ok()?.items)
 }
 
 fn named_runtime(name: &str) -> Result<RuntimeName, CliError> {

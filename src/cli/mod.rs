@@ -15,6 +15,7 @@ mod delete;
 mod describe;
 mod diff;
 mod differing;
+mod doctor;
 mod drift;
 mod edit;
 mod elsewhere;
@@ -154,6 +155,8 @@ enum Verb {
     Resume(marks::Args),
     /// Check manifests without applying them
     Validate(validate::Args),
+    /// Tell what is missing for clusters on this host, in order
+    Doctor(doctor::Args),
     /// Check, back up or restore what Kina remembers
     Store(store::Args),
     /// Explain a field of a manifest, and what it takes to change it
@@ -265,6 +268,7 @@ async fn dispatch(verb: Verb, context: &mut Context) -> Result<(), CliError> {
         Verb::Pause(args) => marks::run(args, marks::Mark::Pause, context).await,
         Verb::Resume(args) => marks::run(args, marks::Mark::Resume, context).await,
         Verb::Validate(args) => validate::run(&args, context).await,
+        Verb::Doctor(doctor::Args {}) => doctor::run(context).await,
         Verb::Store(args) => store::run(args, context).await,
         Verb::Schema(args) => schema::run(&args, context),
         Verb::Completion(args) => completion::run(&args, context),

@@ -113,6 +113,11 @@ impl Printer {
         let _ = self.err.stream.write_all(format!("{text}\n").as_bytes());
     }
 
+    /// Says the beginning of a line to the person, on stderr: the person ends it.
+    pub fn ask(&mut self, text: &str) {
+        let _ = self.err.stream.write_all(text.as_bytes()).and_then(|()| self.err.stream.flush());
+    }
+
     /// Says lines to the person, on stderr, in its style.
     pub fn talk_lines(&mut self, lines: &[Line]) {
         let style = self.err.style;
