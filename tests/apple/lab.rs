@@ -34,6 +34,32 @@ impl Lab {
         lab
     }
 
+    /// A Mac below it, as its own programs tell: a version of macOS, and whether the processor is Apple's.
+    pub fn mac(&self, version: &str, has_apple_silicon: bool) {
+        self.script("sw_vers", &format!("[ \"$1\" = -productVersion ] && echo {version}"));
+        let arm = if has_apple_silicon { "echo hw.optional.arm64: 1" } else { "echo unknown oid >&2; exit 1" };
+        self.script("sysctl", &format!("echo hw.memsize: 34359738368; echo hw.logicalcpu: 12; {arm}"));
+    }
+
+    /// Another program beside the command.
+    pub fn script(&self, name: &str, line: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.path().join("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The service's own directory, with or without a kernel in it.
+    pub fn kernel(&self, is_there: bool) {
+        let kernels = self.path("root/kernels");
+        std::fs::create_dir_all(&kernels).unwrap();
+        if is_there {
+            std::fs::write(kernels.join("default.kernel-arm64"), "").unwrap();
+        }
+        let root = self.path("root/").display().to_string();
+        self.control(|control| (control.root, control.has_kernel) = (root, is_there));
+    }
+
     /// Where the program is.
     pub fn program(&self) -> PathBuf {
         self.directory.path().join("bin/container")

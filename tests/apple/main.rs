@@ -17,6 +17,7 @@ mod client;
 #[allow(dead_code, reason = "the contract is the library's, and says what it needs")]
 #[path = "../../src/runtime/contract.rs"]
 mod contract;
+mod doctor;
 mod lab;
 mod literal;
 mod real;
@@ -40,6 +41,6 @@ fn main() -> ExitCode {
     if program.is_some_and(|name| name == "container") {
         return stand_in::main(&arguments);
     }
-    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS, wiring::TESTS, real::TESTS].concat();
+    let all: Vec<(&str, fn())> = [literal::TESTS, client::TESTS, wiring::TESTS, doctor::TESTS, real::TESTS].concat();
     runner::run(&arguments, &all)
 }

@@ -1,34 +1,87 @@
 //! The built program with Apple Container on its host.
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::lab::Lab;
 use crate::runner::Test;
 
 pub const TESTS: &[Test] = &[
-    ("wiring::a_cluster_on_apple_container_has_its_network_machines_and_balancer_made_by_the_command", made),
+    ("wiring::a_cluster_is_made_by_the_command_1_0_0_and_goes_again", || goes("1.0.0")),
+    ("wiring::a_cluster_is_made_by_the_command_1_1_0", || drop(made("1.1.0"))),
+    ("wiring::a_cluster_is_made_by_the_command_1_2_0", || drop(made("1.2.0"))),
+    ("wiring::a_cluster_is_made_by_the_command_1_2_2_and_goes_again", || goes("1.2.2")),
+    ("wiring::a_cluster_is_made_by_the_command_1_3_1", || drop(made("1.3.1"))),
+    ("wiring::a_cluster_is_made_by_the_command_1_4_1", || drop(made("1.4.1"))),
+    ("wiring::a_cluster_is_made_by_the_command_1_5_0_and_goes_again", || goes("1.5.0")),
+    ("wiring::before_macos_26_a_cluster_is_refused_and_nothing_is_made", before_networks),
+    ("wiring::a_node_without_limits_has_a_share_of_its_host_and_keeps_it_when_the_host_grows", share_of_the_host),
     ("wiring::elsewhere_than_on_a_mac_it_is_used_only_where_somebody_says_so", only_where_named),
     ("wiring::a_command_that_is_too_old_is_no_reason_to_destroy_anything", too_old),
 ];
 
 const CLUSTER: &str = "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata: {name: dev}\n";
 
-fn kina(lab: &Lab, runtime: &str, arguments: &[&str]) -> Output {
+/// The built program, in a home of the lab's, with no other runtime than this one.
+pub fn command(lab: &Lab, runtime: &str) -> Command {
     let home = lab.path("user");
     std::fs::create_dir_all(&home).unwrap();
     std::fs::write(home.join("dev.yaml"), CLUSTER).unwrap();
     let path = format!("{}:/usr/bin:/bin", lab.program().parent().unwrap().display());
-    Command::new(env!("CARGO_BIN_EXE_kina"))
-        .args(arguments)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kina"));
+    command
         .current_dir(&home)
         .env_clear()
         .envs([("PATH", path.as_str()), ("KINA_RUNTIME", runtime), ("KINA_SIM_LATENCY", "none")])
         .env("HOME", &home)
         .env("KINA_HOME", lab.path("home"))
         // No engine of this host is meant.
-        .env("DOCKER_HOST", format!("unix://{}", lab.path("no.sock").display()))
-        .output()
-        .unwrap()
+        .env("DOCKER_HOST", format!("unix://{}", lab.path("no.sock").display()));
+    command
+}
+
+fn kina(lab: &Lab, runtime: &str, arguments: &[&str]) -> Output {
+    command(lab, runtime).args(arguments).output().unwrap()
+}
+
+/// A kina that runs meanwhile, and is ended as people end it.
+struct Running(Child);
+
+impl Running {
+    fn up(lab: &Lab) -> Self {
+        let mut up = command(lab, "apple");
+        Self(up.args(["up", "-f", "dev.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn end(&mut self) {
+        let id = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn calls(lab: &Lab) -> Vec<String> {
+    lab.place.calls().iter().map(|call| call.join(" ")).collect()
+}
+
+/// Looks until there is such a call, and tells it.
+#[expect(clippy::disallowed_methods, reason = "another program is waited for")]
+fn asked(lab: &Lab, beginning: &str) -> String {
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        if let Some(call) = calls(lab).into_iter().find(|line| line.starts_with(beginning)) {
+            return call;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("never asked for {beginning}: {:#?}", calls(lab));
 }
 
 fn text(output: &Output) -> String {
@@ -37,32 +90,89 @@ fn text(output: &Output) -> String {
 }
 
 /// Nothing runs in a container of the stand-in: what is made on the host is all there is to see.
-fn made() {
-    let lab = Lab::with("1.2.2");
+fn made(version: &str) -> Lab {
+    let lab = Lab::with(version);
     lab.control(|control| {
         control.registry.insert("docker.io/kindest/node:v1.35.5".to_owned());
     });
-    let output = kina(&lab, "apple", &["up", "-f", "dev.yaml", "--timeout", "20s", "--exit"]);
-    assert!(!output.status.success(), "{}", text(&output));
-    let calls: Vec<String> = lab.place.calls().iter().map(|call| call.join(" ")).collect();
-    let asked = |beginning: &str| calls.iter().find(|line| line.starts_with(beginning));
-    let network = asked("network create").unwrap();
+    let mut up = Running::up(&lab);
+    // Its device is told where the others are after it has started.
+    asked(&lab, "start dev-control-plane-0");
+    asked(&lab, "exec -i dev-control-plane-0");
+    let network = asked(&lab, "network create");
     assert!(network.ends_with("kina-dev") && !network.contains("--subnet"), "{network}");
+    let number: Vec<u16> = version.split('.').map(|part| part.parse().unwrap()).collect();
     for name in ["dev-lb", "dev-control-plane-0"] {
-        let create = asked(&format!("create --name {name}")).unwrap();
-        assert!(
-            create.contains("--network kina-dev,mtu=1500") && create.contains("--platform linux/arm64"),
-            "{create}"
-        );
-        assert!(asked(&format!("start {name}")).is_some());
+        let create = asked(&lab, &format!("create --name {name}"));
+        let of_all = create.contains("--network kina-dev,mtu=1500") && create.contains("--platform linux/arm64");
+        assert!(of_all, "{create}");
+        assert_eq!(create.contains("--read-only-path NONE"), number >= vec![1, 2, 1], "{create}");
+        asked(&lab, &format!("start {name}"));
     }
-    assert!(calls.iter().all(|line| !line.starts_with("system start")), "nobody asked for that");
     let volume = lab.place.volume("dev-control-plane-0");
     assert!(volume.join("etcd").is_dir() && volume.join("lost+found").is_dir());
     let root = lab.place.root("dev-control-plane-0");
     let address = std::fs::read_to_string(root.join("kina/overlay/config")).unwrap();
     assert!(address.starts_with("10.160.0.10/24 "), "{address}");
     assert!(root.join("etc/systemd/system/kubelet.service.d/05-kina-overlay.conf").exists());
+    up.end();
+    assert!(calls(&lab).iter().all(|line| !line.starts_with("system start")), "nobody asked for that");
+    lab
+}
+
+fn goes(version: &str) {
+    let lab = made(version);
+    // A silent Docker would keep the record, since nobody could tell what is on it: here none is installed, or one that answers.
+    let mut delete = command(&lab, "apple");
+    delete.env_remove("DOCKER_HOST").env("PATH", lab.program().parent().unwrap());
+    let gone = delete.args(["delete", "cluster", "dev", "--timeout", "60s"]).output().unwrap();
+    assert!(gone.status.success(), "{}", text(&gone));
+    let left = lab.say(&["list", "--all", "--format", "json"])
+        + &lab.say(&["network", "list", "--format", "json"])
+        + &lab.say(&["volume", "list", "--format", "json"]);
+    assert!(!left.contains("dev"), "{left}");
+}
+
+fn before_networks() {
+    let lab = Lab::with("1.2.2");
+    lab.mac("15.7.1", true);
+    let output = kina(&lab, "apple", &["up", "-f", "dev.yaml", "--timeout", "30s", "--exit"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let told = text(&output);
+    assert!(
+        told.contains("RuntimeUnsupported: ") && told.contains("Apple Container needs macOS 26 for that"),
+        "{told}"
+    );
+    assert!(told.contains("hint: `kina doctor` explains what is missing on this host"), "{told}");
+    let made = |line: &String| line.contains("create") || line.contains("delete");
+    assert!(!calls(&lab).iter().any(made), "{:#?}", calls(&lab));
+}
+
+fn share_of_the_host() {
+    let lab = Lab::with("1.2.2");
+    lab.mac("26.1", true);
+    lab.control(|control| {
+        control.registry.insert("docker.io/kindest/node:v1.35.5".to_owned());
+    });
+    let mut up = Running::up(&lab);
+    let create = asked(&lab, "create --name dev-control-plane-0");
+    assert!(create.contains("--cpus 3 --memory 4096m"), "of 12 CPUs and 32 GiB: {create}");
+    asked(&lab, "start dev-control-plane-0");
+    up.end();
+    lab.script("sysctl", "echo hw.memsize: 68719476736; echo hw.logicalcpu: 16; echo hw.optional.arm64: 1");
+    let kept = kina(&lab, "apple", &["get", "machine", "dev-control-plane-0", "-o", "yaml"]);
+    let kept = text(&kept);
+    assert!(kept.contains("defaultResources: true") && kept.contains("memory: 4Gi"), "{kept}");
+    let mut up = Running::up(&lab);
+    let before = calls(&lab).len();
+    // It is at work again, and makes nothing anew.
+    while calls(&lab)[before..].iter().filter(|line| line.starts_with("list --all")).count() < 3 {
+        assert!(up.0.try_wait().unwrap().is_none(), "kina has ended");
+    }
+    up.end();
+    let all = calls(&lab);
+    assert_eq!(all.iter().filter(|line| line.starts_with("create --name dev-control-plane-0")).count(), 1);
+    assert!(all.iter().all(|line| !line.starts_with("delete")), "{all:#?}");
 }
 
 fn only_where_named() {

@@ -63,6 +63,10 @@ pub struct Control {
     pub service: String,
     /// The service is started anew before the next call.
     pub restart: bool,
+    /// The version that the service runs as, where it is another than the command's.
+    pub service_version: Option<String>,
+    /// The directory that the service says is its own, kept as it says where it is there.
+    pub root: String,
     /// There is a default kernel.
     pub has_kernel: bool,
     /// How long a machine takes to boot; others wait meanwhile.
@@ -82,6 +86,8 @@ impl Default for Control {
             seed: 1,
             service: "running".to_owned(),
             restart: false,
+            service_version: None,
+            root: "/Users/dev/Library/Application Support/com.apple.container/".to_owned(),
             has_kernel: true,
             boot_milliseconds: 0,
             registry: BTreeSet::new(),

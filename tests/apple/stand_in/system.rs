@@ -43,8 +43,13 @@ pub fn restart(place: &Place) {
     });
 }
 
+/// The version that the service runs as.
+fn served(scene: &Scene) -> &str {
+    scene.control.service_version.as_deref().unwrap_or(&scene.control.version)
+}
+
 fn sentence(scene: &Scene) -> String {
-    format!("container-apiserver version {} (build: release, commit: 0190097)", scene.control.version)
+    format!("container-apiserver version {} (build: release, commit: 0190097)", served(scene))
 }
 
 fn versions(scene: &Scene) -> Vec<Value> {
@@ -70,13 +75,14 @@ fn status(scene: &Scene, arguments: &[String]) -> Answer {
         return Ok(Said { stdout: stdout.to_owned(), stderr: String::new(), code });
     }
     let or_empty = |text: &str| if runs { text.to_owned() } else { String::new() };
-    let root = "/Users/dev/Library/Application Support/com.apple.container/";
+    let root = scene.control.root.as_str();
     let document = match scene.version >= (1, 4, 1) {
         true if !runs => json!({ "status": status }),
         true => {
-            let of = |name: &str| json!({ "appName": name, "build": "release", "commit": COMMIT, "version": scene.control.version });
+            let of = |name: &str, version: &str| json!({ "appName": name, "build": "release", "commit": COMMIT, "version": version });
             json!({
-                "client": of("container"), "server": of("container-apiserver"), "status": status,
+                "client": of("container", &scene.control.version), "server": of("container-apiserver", served(scene)),
+                "status": status,
                 "host": { "architecture": "arm64", "cpus": 12, "operatingSystem": "Version 26.5.1 (Build 25F80)" },
                 "paths": { "appRoot": root, "installRoot": "/usr/local/" },
                 "resources": { "containersRunning": 0, "containersTotal": 0, "images": 0 },
@@ -107,7 +113,10 @@ fn start(scene: &Scene, arguments: &[String]) -> Answer {
         let third = "Verifying machine API server is running...\n";
         if scene.version < (1, 2, 0) { &mut stdout } else { &mut stderr }.push_str(third);
     }
-    scene.place.control(|control| control.service = "running".to_owned());
+    scene.place.control(|control| {
+        control.service = "running".to_owned();
+        control.service_version = None;
+    });
     if !scene.control.has_kernel {
         if line.has("enable-kernel-install") {
             scene.place.control(|control| control.has_kernel = true);
