@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("doctor::a_mac_before_macos_26_or_of_intel_is_told", other_macs),
     ("doctor::what_other_kinas_and_lost_records_left_is_listed", left_behind),
     ("doctor::a_home_that_others_may_write_to_is_told", bad_home),
+    ("doctor::where_docker_is_meant_and_silent_all_that_rests_on_it_is_not_looked_at", silent_docker),
 ];
 
 fn doctor(lab: &Lab) -> Output {
@@ -292,5 +293,18 @@ fn bad_home() {
     let output = doctor(&lab);
     let told = line(&shown(&lab, &output), "home");
     assert_eq!(told, "x home the home LAB/home is writable by others (mode 0777) next: chmod go-w LAB/home");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+fn silent_docker() {
+    let lab = mac("1.2.2");
+    let output = wiring::command(&lab, "docker").arg("doctor").output().unwrap();
+    let shown = shown(&lab, &output);
+    let expected = "x engine Socket not found: LAB/no.sock next: start the engine: `sudo systemctl start docker`, or Podman's socket";
+    assert_eq!(line(&shown, "engine"), expected);
+    for check in ["cgroups", "privileges", "inotify", "overlay", "subnets"] {
+        assert_eq!(line(&shown, check), format!("- {check} not looked at: the engine does not answer"));
+    }
+    assert!(lab.place.calls().is_empty(), "Apple Container is not what is meant");
     assert_eq!(output.status.code(), Some(1));
 }
