@@ -13,8 +13,9 @@ pub struct KubernetesVersion {
     pub patch: u32,
 }
 
-/// The oldest minor version whose kubeadm reads `kubeadm.k8s.io/v1beta4`, the only one Kina writes (kubeadm 1.31).
-pub const OLDEST_MINOR: u32 = 31;
+/// The oldest minor version whose kubeadm patches the kubelet's configuration of a node, as pools with settings of their own
+/// need it (kubeadm 1.25).
+pub const OLDEST_MINOR: u32 = 25;
 /// The newest minor version that Kina was made for.
 pub const NEWEST_MINOR: u32 = 36;
 /// What a Cluster gets that names no version.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::documents::{
-    ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, Discovery, Etcd, InitConfiguration,
-    JoinConfiguration, JoinControlPlane, KUBEADM, KubeProxyConfiguration, KubeletConfiguration, Networking,
+    ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, ConfigVersion, Discovery, Etcd,
+    InitConfiguration, JoinConfiguration, JoinControlPlane, KubeProxyConfiguration, KubeletConfiguration, Networking,
     NodeRegistration, PatchDirectory, ProxyConntrack, ProxyIptables, Taint, TokenDiscovery,
 };
 use super::patches::{self, PatchError};
@@ -115,7 +115,7 @@ pub fn init_file(
     members: &BTreeMap<String, IpAddr>,
 ) -> Result<NodeConfig, ConfigError> {
     let init = |patches| InitConfiguration {
-        api_version: KUBEADM,
+        api_version: ConfigVersion::of(&cluster.version).api_version(),
         kind: "InitConfiguration",
         local_api_endpoint: api_endpoint(node),
         node_registration: registration(cluster, node),
@@ -141,7 +141,7 @@ pub fn join_file(
         ca_cert_hashes: vec![ca_hash.to_owned()],
     };
     let join = |patches| JoinConfiguration {
-        api_version: KUBEADM,
+        api_version: ConfigVersion::of(&cluster.version).api_version(),
         kind: "JoinConfiguration",
         discovery: Discovery { bootstrap_token: bootstrap_token.clone() },
         node_registration: registration(cluster, node),
@@ -232,6 +232,7 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, IpAd
             members.iter().map(|(name, address)| format!("{name}=https://{}", peer(*address))).collect();
         vec![Argument::new("initial-cluster", peers.join(",")), Argument::new("initial-cluster-state", "new")]
     };
+    let version = ConfigVersion::of(&cluster.version);
     let components = &cluster.components;
     let gates = gates(components);
     let served = (!components.runtime_config.is_empty()).then(|| {
@@ -244,7 +245,7 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, IpAd
     let ranges = cluster.gives_ranges.then(|| Argument::new("allocate-node-cidrs", "false"));
     let listen = |address| (cluster.ip_family == IpFamily::Ipv6).then(|| Argument::new("bind-address", address));
     ClusterConfiguration {
-        api_version: KUBEADM,
+        api_version: version.api_version(),
         kind: "ClusterConfiguration",
         kubernetes_version: cluster.version.clone(),
         cluster_name: cluster.name.clone(),
@@ -253,12 +254,13 @@ fn cluster_configuration(cluster: &ClusterFacts, members: &BTreeMap<String, IpAd
             pod_subnet: cluster.pod_subnet.clone(),
             service_subnet: cluster.service_subnet.clone(),
         },
-        api_server: ApiServer { cert_sans: sans, extra_args: gates.iter().cloned().chain(served).collect() },
+        api_server: ApiServer { cert_sans: sans, extra_args: version.arguments(gates.iter().cloned().chain(served)) },
         controller_manager: Component {
-            extra_args: [fallback].into_iter().chain(ranges).chain(listen("::")).chain(gates.clone()).collect(),
+            extra_args: version
+                .arguments([fallback].into_iter().chain(ranges).chain(listen("::")).chain(gates.clone())),
         },
-        scheduler: Component { extra_args: listen("::1").into_iter().chain(gates).collect() },
-        etcd: Etcd { local: Component { extra_args: etcd } },
+        scheduler: Component { extra_args: version.arguments(listen("::1").into_iter().chain(gates)) },
+        etcd: Etcd { local: Component { extra_args: version.arguments(etcd) } },
     }
 }
 
@@ -298,7 +300,7 @@ fn registration(cluster: &ClusterFacts, node: &NodeFacts) -> NodeRegistration {
         name: node.name.clone(),
         cri_socket: "unix:///run/containerd/containerd.sock",
         taints: taints.collect(),
-        kubelet_extra_args: arguments,
+        kubelet_extra_args: ConfigVersion::of(&cluster.version).arguments(arguments),
     }
 }
 
@@ -334,7 +336,7 @@ fn kubelet(cluster: &ClusterFacts) -> KubeletConfiguration {
             ("nodefs.available", "0%"),
             ("nodefs.inodesFree", "0%"),
         ]),
-        fail_cgroup_v1: false,
+        fail_cgroup_v1: (ConfigVersion::of(&cluster.version) == ConfigVersion::V1beta4).then_some(false),
         address: listen,
         healthz_bind_address: listen,
         feature_gates: cluster.components.feature_gates.clone(),
@@ -396,6 +398,26 @@ mod tests {
         ];
         let members = BTreeMap::from([("dev-control-plane-0".to_owned(), [10, 160, 0, 10].into())]);
         insta::assert_snapshot!(init_file(&cluster, &node, &members).unwrap().text);
+    }
+
+    #[test]
+    fn kubeadm_before_1_31_gets_v1beta3_with_arguments_as_maps() {
+        let mut cluster = ClusterFacts { version: "v1.30.14".into(), ..cluster() };
+        let members = BTreeMap::from([("dev-control-plane-0".to_owned(), [10, 160, 0, 10].into())]);
+        let control_plane = node("dev-control-plane-0", true);
+        insta::assert_snapshot!(init_file(&cluster, &control_plane, &members).unwrap().text);
+        // Patches keep the form, whichever they are written in.
+        cluster.components.patches.merge = vec![
+            "kind: ClusterConfiguration\nscheduler: {extraArgs: [{name: v, value: '4'}]}\n".to_owned(),
+            "kind: JoinConfiguration\nnodeRegistration: {kubeletExtraArgs: {v: '5', provider-id: null}}\n".to_owned(),
+        ];
+        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
+        let text = join_file(&cluster, &node("dev-default-0", false), &token, "sha256:00").unwrap().text;
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        assert_eq!(documents[0]["scheduler"]["extraArgs"], serde_json::json!({"v": "4"}), "{text}");
+        let wanted = serde_json::json!({"node-ip": "10.160.0.10", "node-labels": "tier=apps,zone=a", "v": "5"});
+        assert_eq!(documents[1]["nodeRegistration"]["kubeletExtraArgs"], wanted, "{text}");
+        assert_eq!(documents[1]["apiVersion"], "kubeadm.k8s.io/v1beta3");
     }
 
     #[test]

@@ -1,14 +1,72 @@
-//! kubeadm's documents, `kubeadm.k8s.io/v1beta4`, with the fields that Kina sets.
+//! kubeadm's documents, `kubeadm.k8s.io/v1beta4` or `v1beta3`, with the fields that Kina sets.
 //!
-//! Source: <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and its neighbours for kubelet and
-//! kube-proxy.
+//! Source: <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and its neighbours for v1beta3, kubelet
+//! and kube-proxy.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// API version of kubeadm's own documents.
-pub const KUBEADM: &str = "kubeadm.k8s.io/v1beta4";
+use crate::api::versions::KubernetesVersion;
+
+/// Version of kubeadm's own documents. Of what Kina sets, they write arguments differently, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigVersion {
+    /// Before Kubernetes 1.31.
+    V1beta3,
+    /// The same since then; kubeadm has begun to drop the older one.
+    V1beta4,
+}
+
+impl ConfigVersion {
+    /// The one for a Kubernetes version such as `v1.35.5`: the newest that its kubeadm reads.
+    #[must_use]
+    pub fn of(kubernetes: &str) -> Self {
+        match KubernetesVersion::parse(kubernetes) {
+            Some(version) if version.minor < 31 => Self::V1beta3,
+            _ => Self::V1beta4,
+        }
+    }
+
+    /// The API version of its documents.
+    #[must_use]
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::V1beta3 => "kubeadm.k8s.io/v1beta3",
+            Self::V1beta4 => "kubeadm.k8s.io/v1beta4",
+        }
+    }
+
+    /// Arguments, in its form.
+    #[must_use]
+    pub fn arguments(self, arguments: impl IntoIterator<Item = Argument>) -> Arguments {
+        match self {
+            Self::V1beta3 => {
+                Arguments::Map(arguments.into_iter().map(|Argument { name, value }| (name, value)).collect())
+            }
+            Self::V1beta4 => Arguments::List(arguments.into_iter().collect()),
+        }
+    }
+}
+
+/// Arguments of a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Arguments {
+    /// Of v1beta3.
+    Map(BTreeMap<String, String>),
+    /// Of v1beta4.
+    List(Vec<Argument>),
+}
+
+impl Arguments {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Map(map) => map.is_empty(),
+            Self::List(list) => list.is_empty(),
+        }
+    }
+}
 
 /// An argument of a component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +88,7 @@ impl Argument {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterConfiguration {
-    /// Always [`KUBEADM`].
+    /// [`ConfigVersion::api_version`].
     pub api_version: &'static str,
     /// Always `ClusterConfiguration`.
     pub kind: &'static str,
@@ -71,16 +129,16 @@ pub struct ApiServer {
     #[serde(rename = "certSANs")]
     pub cert_sans: Vec<String>,
     /// Arguments.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub extra_args: Vec<Argument>,
+    #[serde(skip_serializing_if = "Arguments::is_empty")]
+    pub extra_args: Arguments,
 }
 
 /// Settings of a component.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Component {
     /// Arguments.
-    pub extra_args: Vec<Argument>,
+    pub extra_args: Arguments,
 }
 
 impl Component {
@@ -90,7 +148,7 @@ impl Component {
 }
 
 /// Settings of etcd.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Etcd {
     /// The member on the node itself.
@@ -101,7 +159,7 @@ pub struct Etcd {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InitConfiguration {
-    /// Always [`KUBEADM`].
+    /// [`ConfigVersion::api_version`].
     pub api_version: &'static str,
     /// Always `InitConfiguration`.
     pub kind: &'static str,
@@ -128,7 +186,7 @@ pub struct PatchDirectory {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinConfiguration {
-    /// Always [`KUBEADM`].
+    /// [`ConfigVersion::api_version`].
     pub api_version: &'static str,
     /// Always `JoinConfiguration`.
     pub kind: &'static str,
@@ -202,7 +260,7 @@ pub struct NodeRegistration {
     /// Taints; an empty list means none, not kubeadm's default.
     pub taints: Vec<Taint>,
     /// Arguments of the kubelet.
-    pub kubelet_extra_args: Vec<Argument>,
+    pub kubelet_extra_args: Arguments,
 }
 
 /// A taint of a Node.
@@ -237,9 +295,9 @@ pub struct KubeletConfiguration {
     pub image_gc_high_threshold_percent: u8,
     /// For the same reason.
     pub eviction_hard: BTreeMap<&'static str, &'static str>,
-    /// Kubelets from 1.35 on refuse hosts of the older kind otherwise.
-    #[serde(rename = "failCgroupV1")]
-    pub fail_cgroup_v1: bool,
+    /// Kubelets from 1.35 on refuse hosts of the older kind otherwise; those before 1.31 do not know it.
+    #[serde(rename = "failCgroupV1", skip_serializing_if = "Option::is_none")]
+    pub fail_cgroup_v1: Option<bool>,
     /// Where it listens, where that is not its own default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<&'static str>,

@@ -1,15 +1,18 @@
 //! Patches over kubeadm's documents, with the meaning that kind gives them.
 //!
 //! The cluster's come first, then the node's; of each, merge patches before JSON patches. Arguments, which v1beta4 has as
-//! lists of name and value, are merged by name, and may be written as the maps of v1beta3; names and addresses for the API
-//! server's certificate are added, never replaced.
+//! lists of name and value and v1beta3 as maps, are merged by name, and may be written in either form; names and addresses
+//! for the API server's certificate are added, never replaced.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::documents::ConfigVersion;
 use crate::api::defaults::Patches;
 use crate::api::patch;
+
+const V1BETA3: &str = ConfigVersion::V1beta3.api_version();
 
 /// A patch that could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,10 @@ pub fn apply(documents: &mut [Value], patches: &[&Patches]) -> Result<(), PatchE
             let merges = patch::merge_patches(text)
                 .map_err(|message| PatchError { kind: "kubeadm's configuration".to_owned(), message })?;
             for patch in merges {
-                of_kind(documents, &patch.kind).for_each(|document| merge(document, &patch.fields));
+                of_kind(documents, &patch.kind).for_each(|document| {
+                    let form = if document["apiVersion"] == V1BETA3 { Form::Map } else { Form::List };
+                    merge(document, &patch.fields, form);
+                });
             }
         }
         for patch in &patches.json {
@@ -64,8 +70,15 @@ fn of_kind<'a>(documents: &'a mut [Value], kind: &'a str) -> impl Iterator<Item 
     documents.iter_mut().filter(move |document| document["kind"] == kind)
 }
 
+/// How a document has arguments.
+#[derive(Clone, Copy)]
+enum Form {
+    List,
+    Map,
+}
+
 /// RFC 7386, but for the fields that are lists with names.
-fn merge(document: &mut Value, patch: &Value) {
+fn merge(document: &mut Value, patch: &Value, form: Form) {
     let Some(fields) = patch.as_object() else {
         *document = patch.clone();
         return;
@@ -77,10 +90,10 @@ fn merge(document: &mut Value, patch: &Value) {
     for (key, value) in fields {
         let now = target.entry(key.clone()).or_insert(Value::Null);
         match key.as_str() {
-            "extraArgs" | "kubeletExtraArgs" if !value.is_null() => merge_arguments(now, value),
+            "extraArgs" | "kubeletExtraArgs" if !value.is_null() => merge_arguments(now, value, form),
             "certSANs" if value.is_array() => add_missing(now, value),
             _ if value.is_null() => {}
-            _ => merge(now, value),
+            _ => merge(now, value, form),
         }
         if value.is_null() {
             target.remove(key);
@@ -88,24 +101,32 @@ fn merge(document: &mut Value, patch: &Value) {
     }
 }
 
-/// By name; a value that is `null` takes the argument away. Of a name that comes twice in a patch, both stay: components
-/// may be given an argument several times.
-fn merge_arguments(now: &mut Value, patch: &Value) {
-    let given: Vec<(String, Value)> = match patch {
+/// By name; a value that is `null` takes the argument away. Of a name that comes twice in a patch, both stay in a list:
+/// components may be given an argument several times. A map has the last of them.
+fn merge_arguments(now: &mut Value, patch: &Value, form: Form) {
+    let given = arguments(patch);
+    let replaced: BTreeSet<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
+    let kept = arguments(now).into_iter().filter(|(name, _)| !replaced.contains(name.as_str()));
+    let set = given.iter().filter(|(_, value)| !value.is_null());
+    let set = set.map(|(name, value)| {
+        (name.clone(), Value::String(value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+    });
+    let all = kept.chain(set);
+    *now = match form {
+        Form::Map => Value::Object(all.collect()),
+        Form::List => Value::Array(all.map(|(name, value)| json!({ "name": name, "value": value })).collect()),
+    };
+}
+
+/// Names and values, of either form.
+fn arguments(value: &Value) -> Vec<(String, Value)> {
+    match value {
         Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         Value::Array(list) => {
             list.iter().filter_map(|item| Some((item["name"].as_str()?.to_owned(), item["value"].clone()))).collect()
         }
         _ => Vec::new(),
-    };
-    let replaced: BTreeSet<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
-    let mut arguments = now.as_array().cloned().unwrap_or_default();
-    arguments.retain(|argument| !argument["name"].as_str().is_some_and(|name| replaced.contains(name)));
-    for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        arguments.push(json!({ "name": name, "value": value }));
     }
-    *now = Value::Array(arguments);
 }
 
 fn add_missing(now: &mut Value, more: &Value) {

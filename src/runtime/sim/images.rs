@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::runtime::image_name;
 
 /// Kubernetes minor versions that there are node images of.
-const MINORS: std::ops::RangeInclusive<u32> = 31..=36;
+const MINORS: std::ops::RangeInclusive<u32> = 25..=36;
 
 /// Names of the images that were loaded into a node, in the node itself.
 pub(super) const LOADED_PATH: &str = "/var/lib/containerd/kina-loaded";
@@ -83,14 +83,14 @@ mod tests {
         let digest = format!("@sha256:{}", "ab".repeat(32));
         for (image, version) in [
             ("kindest/node:v1.35.5", "v1.35.5"),
-            ("docker.io/kindest/node:v1.31.0", "v1.31.0"),
+            ("docker.io/kindest/node:v1.25.0", "v1.25.0"),
             ("ghcr.io/a/b/node:v1.36.12", "v1.36.12"),
         ] {
             assert_eq!(version_of(image), Some(version));
             assert_eq!(version_of(&format!("{image}{digest}")), Some(version));
         }
         for image in [
-            "kindest/node:v1.30.9",
+            "kindest/node:v1.24.9",
             "kindest/node:v1.37.0",
             "kindest/node:latest",
             "kindest/node",

@@ -8,8 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-/// The API versions of kubeadm's own documents that kubeadm 1.31 to 1.36 read.
+use crate::api::versions::KubernetesVersion;
+
+/// The API versions of kubeadm's own documents that kubeadm reads, the newer one from 1.31 on.
 const VERSIONS: [&str; 2] = ["kubeadm.k8s.io/v1beta4", "kubeadm.k8s.io/v1beta3"];
+const NEWER_SINCE_MINOR: u32 = 31;
 
 /// All documents of a configuration file.
 #[derive(Clone, Debug, Default)]
@@ -85,15 +88,26 @@ impl Documents {
                 return Err("kind and apiVersion is mandatory information that must be specified".into());
             };
             if version.starts_with("kubeadm.k8s.io/") && !VERSIONS.contains(&version) {
-                return Err(format!(
-                    "your configuration file uses an old or unknown API spec: {version:?} (kind: {kind:?})"
-                ));
+                return Err(unknown(version, kind));
             }
             if by_kind.insert(kind.to_owned(), document.clone()).is_some() {
                 return Err(format!("invalid configuration: kind {kind:?} is specified twice in YAML file"));
             }
         }
         Ok(Self { by_kind })
+    }
+
+    /// # Errors
+    /// In kubeadm's words, where the one of a Kubernetes version is older than a document.
+    pub fn known_to(self: Arc<Self>, kubernetes: Option<&str>) -> Result<Arc<Self>, String> {
+        let minor = kubernetes.and_then(KubernetesVersion::parse).map(|version| version.minor);
+        if minor.is_some_and(|minor| minor < NEWER_SINCE_MINOR) {
+            let newer = self.by_kind.iter().find(|(_, document)| document["apiVersion"] == VERSIONS[0]);
+            if let Some((kind, _)) = newer {
+                return Err(unknown(VERSIONS[0], kind));
+            }
+        }
+        Ok(self)
     }
 
     pub fn kind(&self, kind: &str) -> Option<&Value> {
@@ -155,6 +169,10 @@ impl Documents {
         };
         list.and_then(Value::as_array).into_iter().flatten().map(parse).collect()
     }
+}
+
+fn unknown(version: &str, kind: &str) -> String {
+    format!("your configuration file uses an old or unknown API spec: {version:?} (kind: {kind:?})")
 }
 
 /// The two parts of a bootstrap token.
@@ -238,6 +256,9 @@ mod tests {
         assert_eq!(registration.taints, Some(vec!["k:NoSchedule".to_owned()]));
         let old = Documents::parse("apiVersion: kubeadm.k8s.io/v1beta2\nkind: InitConfiguration\n");
         assert!(old.unwrap_err().contains("old or unknown API spec"));
+        let newer =
+            || Arc::new(Documents::parse("apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n").unwrap());
+        assert!(newer().known_to(Some("v1.31.0")).is_ok() && newer().known_to(Some("v1.30.14")).is_err());
         assert!(Documents::parse("kind: X\n").is_err() && Documents::parse(": [").is_err());
     }
 

@@ -236,7 +236,10 @@ pub(super) fn resume(
                 "unable to read config from \"{CONFIG_FILE}\": open {CONFIG_FILE}: no such file or directory"
             )),
             // Every phase of a real kubeadm has what was read at first.
-            (_, Some(file)) => tx.state.configurations.read(id, &file),
+            (_, Some(file)) => {
+                let version = tx.state.containers.get(id)?.version().map(str::to_owned);
+                tx.state.configurations.read(id, &file).and_then(|documents| documents.known_to(version.as_deref()))
+            }
         };
         let mut run = Run { tx, context, id, documents: Arc::default(), answer: answer.take(), lines: Vec::new() };
         let progress = match documents {
