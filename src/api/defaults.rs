@@ -67,7 +67,9 @@ pub fn mappings(spec: &ClusterSpec) -> impl Iterator<Item = &PortMapping> {
 #[must_use]
 pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
     let mut spec = spec.clone();
-    let named = spec.image.as_deref().or(spec.control_plane.image.as_deref()).and_then(KubernetesVersion::of_image);
+    // An image of somebody else's may have a tag of its own kind, which is no version of Kubernetes.
+    let named = spec.image.as_deref().or(spec.control_plane.image.as_deref()).and_then(KubernetesVersion::of_tag);
+    let named = named.map(|(_, version)| version).filter(|version| version.is_supported());
     let version = spec.kubernetes_version.get_or_insert_with(|| named.unwrap_or(versions::DEFAULT).to_string()).clone();
     if spec.image.is_none() {
         spec.image = KubernetesVersion::parse(&version).map(KubernetesVersion::node_image);
@@ -262,8 +264,15 @@ mod tests {
 
     #[test]
     fn the_version_is_that_of_the_image_where_only_the_image_is_named() {
-        let spec = ClusterSpec { image: Some("kindest/node:v1.33.1@sha256:00".into()), ..Default::default() };
-        assert_eq!(resolve(&spec, &host()).kubernetes_version.as_deref(), Some("v1.33.1"));
+        let version = |image: &str| {
+            let spec = ClusterSpec { image: Some(image.into()), ..Default::default() };
+            resolve(&spec, &host()).kubernetes_version.unwrap()
+        };
+        assert_eq!(version("kindest/node:v1.33.1@sha256:00"), "v1.33.1");
+        assert_eq!(version("localhost:5000/nodes/mine:v1.34.4"), "v1.34.4");
+        for silent in ["mine:latest", "mine:v0.9.1", "mine"] {
+            assert_eq!(version(silent), versions::DEFAULT.to_string(), "{silent}");
+        }
     }
 
     #[test]
