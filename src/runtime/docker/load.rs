@@ -4,13 +4,14 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bytes::Bytes;
 use futures::future::join_all;
+use futures::stream::Empty;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::exec;
 use super::failure::failed;
-use crate::runtime::import::{IMPORT, not_imported};
-use crate::runtime::{ContainerId, RuntimeError};
+use crate::runtime::import::{self, not_imported};
+use crate::runtime::{ContainerId, ExecOutput, RuntimeError, image_name};
 
 /// So many pieces may wait for each node: the slowest sets the pace.
 const PIECES: usize = 8;
@@ -25,13 +26,14 @@ pub async fn images(
     ids: &[ContainerId],
     images: &[String],
 ) -> Result<Vec<(ContainerId, RuntimeError)>, RuntimeError> {
+    let mut tags = Vec::new();
     for image in images {
-        docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
+        let seen = docker.inspect_image(image).await.map_err(|error| failed(OPERATION, image, error))?;
+        tags.extend(alias(image, &seen.repo_tags.unwrap_or_default()).map(|(name, also)| import::tag(&name, &also)));
     }
-    let import = IMPORT.map(str::to_owned);
     let names: Vec<&str> = images.iter().map(String::as_str).collect();
     let (senders, receivers): (Vec<_>, Vec<_>) = ids.iter().map(|_| mpsc::channel(PIECES)).unzip();
-    let nodes = ids.iter().zip(receivers).map(|(id, pieces)| exec::feed(docker, &id.0, &import, Some(stream(pieces))));
+    let nodes = ids.iter().zip(receivers).map(|(id, pieces)| take(docker, &id.0, pieces, &tags));
     let (read, ended) = tokio::join!(hand_out(docker.export_images(&names), senders), join_all(nodes));
     let object = names.join(" ");
     read.map_err(|error| failed(OPERATION, &object, error))?;
@@ -43,6 +45,36 @@ pub async fn images(
         Some((id.clone(), error))
     });
     Ok(outcomes.collect())
+}
+
+/// Takes images into one node, and gives them the names that they are to have besides. Ends with the first command that fails.
+async fn take(
+    docker: &Docker,
+    id: &str,
+    pieces: mpsc::Receiver<Bytes>,
+    tags: &[Vec<String>],
+) -> Result<ExecOutput, Error> {
+    let mut said = exec::feed(docker, id, &import::IMPORT.map(str::to_owned), Some(stream(pieces))).await?;
+    for tag in tags {
+        if said.code != 0 {
+            break;
+        }
+        said = exec::feed(docker, id, tag, None::<Empty<Bytes>>).await?;
+    }
+    Ok(said)
+}
+
+/// The name under which the engine hands out an image that was asked for by a short one, and the name that the short one stands
+/// for in a cluster. Podman keeps what was built or loaded as `app` under `localhost/app`; a pod with `app` has
+/// `docker.io/library/app`.
+fn alias(image: &str, tags: &[String]) -> Option<(String, String)> {
+    let wanted = image_name::full(image);
+    let is_wanted = |tag: &String| image_name::full(tag) == wanted;
+    if image.contains('@') || tags.iter().any(is_wanted) {
+        return None;
+    }
+    let local = image_name::full(&format!("localhost/{image}"));
+    tags.contains(&local).then_some((local, wanted))
 }
 
 /// Hands every piece to everybody who still listens, and ends early once nobody does.
@@ -71,6 +103,23 @@ mod tests {
 
     fn pieces(count: u8) -> impl Stream<Item = Result<Bytes, Error>> + Unpin {
         futures::stream::iter((0..count).map(|piece| Ok(Bytes::from(vec![piece]))))
+    }
+
+    #[test]
+    fn what_podman_keeps_as_local_has_the_name_that_pods_ask_for_too() {
+        let alias = |image: &str, tags: &[&str]| {
+            let tags: Vec<String> = tags.iter().map(|&tag| tag.to_owned()).collect();
+            alias(image, &tags).map(|(name, also)| format!("{name} {also}"))
+        };
+        let both = Some("localhost/app:dev docker.io/library/app:dev".to_owned());
+        assert_eq!(alias("app:dev", &["localhost/other:1", "localhost/app:dev"]), both);
+        let both = Some("localhost/me/app:latest docker.io/me/app:latest".to_owned());
+        assert_eq!(alias("me/app", &["localhost/me/app:latest"]), both);
+        // Docker's own names, names that say where the image is from, and what was found by its digest.
+        assert_eq!(alias("app:dev", &["app:dev"]), None);
+        assert_eq!(alias("nginx", &["docker.io/library/nginx:latest", "localhost/nginx:latest"]), None);
+        assert_eq!(alias("localhost/app:dev", &["localhost/app:dev"]), None);
+        assert_eq!(alias("7d577a3a5126", &["localhost/app:dev"]), None);
     }
 
     #[tokio::test]
