@@ -27,7 +27,8 @@ pub struct Lab {
     pub image: String,
     /// Of Kubernetes, as the image says.
     pub version: String,
-    moves: bool,
+    /// What its kina is told besides.
+    environment: Vec<(&'static str, &'static str)>,
     serving: Option<Child>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,15 +50,16 @@ pub const THREE: Shape<'static> = Shape { workers: 2, ..SINGLE };
 impl Lab {
     /// A kina that serves an empty home; `None`, and a line that says why, where there can be none.
     pub fn open(cluster: &str) -> Option<Self> {
-        Self::open_on(cluster, false)
+        Self::open_with(cluster, &[])
     }
 
     /// The same, with containers left to whatever address Docker gives them at each start.
     pub fn open_where_addresses_move(cluster: &str) -> Option<Self> {
-        Self::open_on(cluster, true)
+        Self::open_with(cluster, &[("KINA_DOCKER_PIN_ADDRESSES", "false")])
     }
 
-    fn open_on(cluster: &str, moves: bool) -> Option<Self> {
+    /// The same, with more in the environment.
+    pub fn open_with(cluster: &str, environment: &[(&'static str, &'static str)]) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = |why: String| {
             eprintln!("SKIPPED, real Kubernetes: {why}");
@@ -79,7 +81,7 @@ impl Lab {
             cluster: cluster.to_owned(),
             image,
             version: version.trim().to_owned(),
-            moves,
+            environment: environment.to_vec(),
             serving: None,
             _turn: turn,
         };
@@ -126,9 +128,9 @@ impl Lab {
             .env("HOME", self.root.path())
             .env("KINA_HOME", self.path("home"))
             .env("KINA_RUNTIME", "docker")
-            .env("KINA_DOCKER_PIN_ADDRESSES", if self.moves { "false" } else { "" })
             .env("KUBECONFIG", self.path("kubeconfig"))
             .env("NO_COLOR", "1")
+            .envs(self.environment.iter().copied())
             .args(arguments)
             .stdin(Stdio::null());
         command
@@ -137,6 +139,11 @@ impl Lab {
     /// What `kina` prints; it must succeed.
     pub fn kina(&self, arguments: &[&str]) -> String {
         said(self, &mut self.command(arguments))
+    }
+
+    /// The exit code of `kina`.
+    pub fn kina_exits(&self, arguments: &[&str]) -> Option<i32> {
+        self.command(arguments).output().unwrap().status.code()
     }
 
     /// What `kubectl` prints in the cluster; it must succeed.

@@ -4,13 +4,26 @@ use serde_json::Value;
 
 use super::lab::{Lab, SINGLE, Shape, THREE, docker};
 
+/// Where nobody listens: whatever asks it for what is inside of a cluster fails.
+const PROXY: &str = "http://127.0.0.1:9";
+
 #[test]
-fn a_file_becomes_a_cluster_of_one_node_and_its_end_leaves_nothing() {
-    let Some(lab) = Lab::open("one") else { return };
+fn a_file_becomes_a_cluster_of_one_node_that_knows_the_hosts_proxy_and_its_end_leaves_nothing() {
+    let Some(lab) = Lab::open_with("one", &[("HTTP_PROXY", PROXY), ("https_proxy", PROXY)]) else { return };
     lab.declare(SINGLE);
     lab.settled(1);
-    lab.kubectl(&["wait", "--for=condition=Available", "deployment/coredns", "-n=kube-system", "--timeout=10s"]);
+    lab.kubectl(&["wait", "--for=condition=Available", "deployment/coredns", "-n=kube-system", "--timeout=60s"]);
     assert!(lab.kubectl(&["get", "--raw=/readyz"]).contains("ok"));
+    let subnet = lab.kina(&["get", "cluster", "one", "-o=jsonpath={.spec.networking.nodeSubnet}"]);
+    for program in ["kubelet", "containerd"] {
+        let environ = format!("tr '\\0' '\\n' < /proc/$(pidof -s {program})/environ");
+        let environ = lab.kina(&["exec", "one-control-plane-0", "--", "sh", "-c", &environ]);
+        let is_set = |name: &str, part: &str| {
+            environ.lines().any(|line| line.strip_prefix(name).is_some_and(|value| value.contains(part)))
+        };
+        assert!(is_set("HTTP_PROXY=", PROXY) && is_set("HTTPS_PROXY=", PROXY), "{program}: {environ}");
+        assert!(is_set("NO_PROXY=", subnet.trim()) && is_set("no_proxy=", ".svc"), "{program}: {environ}");
+    }
     lab.remove();
 }
 

@@ -1,5 +1,7 @@
 //! What is broken behind Kina's back is mended.
 
+use std::process::Command;
+
 use super::lab::{Lab, SINGLE, Shape, THREE, docker};
 
 #[test]
@@ -67,5 +69,30 @@ fn a_kina_killed_amid_the_making_and_amid_the_deletion_leaves_nothing_in_the_end
     lab.begin_removal();
     lab.kill();
     lab.serve();
+    lab.removed();
+}
+
+/// Only where `KINA_E2E_ENGINE_CRASH` says how the engine is killed and started again: others may have containers on it.
+#[test]
+fn an_engine_killed_amid_the_making_and_amid_the_deletion_leaves_nothing_in_the_end() {
+    let Ok(crash) = std::env::var("KINA_E2E_ENGINE_CRASH") else {
+        eprintln!("SKIPPED, an engine that is killed: `KINA_E2E_ENGINE_CRASH` is the command that kills and starts it");
+        return;
+    };
+    let Some(lab) = Lab::open("engine") else { return };
+    let crash = || assert!(Command::new("sh").args(["-c", &crash]).status().unwrap().success(), "{crash}");
+    lab.declare(Shape { workers: 1, ..THREE });
+    lab.kina(&["wait", "--for=create", "machine/engine-default-0", "--timeout=300s"]);
+    crash();
+    lab.running(&["engine-control-plane-0"]);
+    crash();
+    lab.settled(2);
+    lab.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]);
+    crash();
+    lab.running(&["engine-control-plane-0", "engine-default-0", "engine-lb"]);
+    lab.settled(2);
+    assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
+    lab.begin_removal();
+    crash();
     lab.removed();
 }

@@ -1,5 +1,6 @@
 //! What people run in a cluster works.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -55,6 +56,40 @@ spec:
           volumeMounts: [{ name: data, mountPath: /data }]
 ";
 
+/// What the client wrote, read from the same claim. `IMAGE` has busybox.
+const READER: &str = "
+apiVersion: batch/v1
+kind: Job
+metadata: { name: reader }
+spec:
+  template:
+    spec:
+      restartPolicy: OnFailure
+      volumes: [{ name: data, persistentVolumeClaim: { claimName: data } }]
+      containers:
+        - name: reader
+          image: 'IMAGE'
+          imagePullPolicy: Never
+          command: [/bin/sh, -c, 'cat /data/answer']
+          volumeMounts: [{ name: data, mountPath: /data }]
+";
+
+/// Two pools of one worker each, one of which may mount a directory of the host.
+fn spec(image: &str, host_port: u16, mount: Option<(&str, &str)>) -> String {
+    let mut text = format!("  images: ['{image}']\n  workers:\n");
+    for pool in ["default", "more"] {
+        writeln!(text, "    - name: {pool}").unwrap();
+        if pool == "default" {
+            let mapping = format!("{{ containerPort: {PORT}, hostPort: {host_port} }}");
+            writeln!(text, "      extraPortMappings: [{mapping}]").unwrap();
+        }
+        if let Some((_, path)) = mount.filter(|(which, _)| *which == pool) {
+            writeln!(text, "      extraMounts: [{{ hostPath: '{path}', containerPath: /shared }}]").unwrap();
+        }
+    }
+    text
+}
+
 #[test]
 fn deployments_services_dns_volumes_and_published_ports_work() {
     let Some(lab) = Lab::open("use") else { return };
@@ -66,10 +101,7 @@ fn deployments_services_dns_volumes_and_published_ports_work() {
         );
         return;
     }
-    lab.declare_spec(&format!(
-        "  images: ['{image}']\n  workers:\n    - name: default\n      extraPortMappings: [{{ containerPort: {PORT}, hostPort: \
-         {host_port} }}]\n    - name: more\n"
-    ));
+    lab.declare_spec(&spec(&image, host_port, None));
     lab.settled(3);
     lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-default-0", "--timeout=120s"]);
     lab.kina(&["wait", "--for=condition=ImagesLoaded", "machine/use-more-0", "--timeout=120s"]);
@@ -77,14 +109,47 @@ fn deployments_services_dns_volumes_and_published_ports_work() {
     lab.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=120s"]);
     lab.kubectl(&["wait", "--for=condition=Complete", "job/client", "--timeout=120s"]);
     assert_eq!(lab.kubectl(&["logs", "job/client"]).trim(), "hello from a pod");
+    published_port_answers(host_port);
+    images_are_loaded(&lab, &image);
+    logs_are_exported(&lab);
+    machines_are_reached(&lab);
+    a_claim_outlives_a_roll(&lab, &image, host_port);
+    lab.remove();
+}
+
+fn published_port_answers(host_port: u16) {
     let mut connection = TcpStream::connect(("127.0.0.1", host_port)).unwrap();
     connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("hello from a pod\n"), "{answer}");
-    images_are_loaded(&lab, &image);
-    logs_are_exported(&lab);
-    lab.remove();
+}
+
+fn machines_are_reached(lab: &Lab) {
+    assert_eq!(lab.kina(&["exec", "use-more-0", "--", "hostname"]).trim(), "use-more-0");
+    assert_eq!(lab.kina_exits(&["exec", "use-more-0", "--", "sh", "-c", "exit 7"]), Some(7));
+    assert!(lab.kina(&["logs", "use-more-0"]).contains("systemd"));
+}
+
+/// The worker that has the claim's data is made anew, with a mount more.
+fn a_claim_outlives_a_roll(lab: &Lab, image: &str, host_port: u16) {
+    let pods = lab.object(&["pods", "-l", "job-name=client"]);
+    let node = pods["items"][0]["spec"]["nodeName"].as_str().unwrap().to_owned();
+    let pool = node.strip_prefix("use-").and_then(|rest| rest.strip_suffix("-0")).unwrap();
+    let shared = lab.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let container = docker(&["inspect", "--format={{.Id}}", &node]).unwrap();
+    // A pod of nobody stays where it is: drains leave it to people.
+    lab.kubectl(&["delete", "pod", "loaded", "--wait=false"]);
+    lab.declare_spec(&spec(image, host_port, Some((pool, shared.to_str().unwrap()))));
+    lab.settled(3);
+    assert_ne!(docker(&["inspect", "--format={{.Id}}", &node]).unwrap(), container);
+    lab.kina(&["wait", "--for=condition=ImagesLoaded", &format!("machine/{node}"), "--timeout=120s"]);
+    lab.apply(&READER.replace("IMAGE", image));
+    lab.kubectl(&["wait", "--for=condition=Complete", "job/reader", "--timeout=120s"]);
+    assert_eq!(lab.kubectl(&["logs", "job/reader"]).trim(), "hello from a pod");
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    published_port_answers(host_port);
 }
 
 /// What is missing, and only that: also what was built anew under the same name.
