@@ -29,6 +29,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// What a machine waits for that is up, and has no Kubernetes as its cluster wishes.
 const BEFORE_KUBERNETES: &str = "StoppedBeforeKubernetes";
+/// What a machine waits for that works, and is to be made anew.
+const BEFORE_ROLL: &str = "WaitingForRoll";
 /// Events below the tree.
 const EVENTS: usize = 5;
 
@@ -94,7 +96,9 @@ impl Goal {
                         Some(cluster) if cluster.spec.stop_before_kubernetes => {
                             judge_up(cluster, *generation, &view.machines_of(name), (&mut pending, &mut stuck));
                         }
-                        Some(cluster) => judge_ready(cluster, *generation, &mut pending, &mut stuck),
+                        Some(cluster) => {
+                            judge_ready(cluster, *generation, &view.machines_of(name), (&mut pending, &mut stuck));
+                        }
                     }
                 }
             }
@@ -139,7 +143,7 @@ fn judge_up(
         return;
     }
     let before = (pending.len(), stuck.len());
-    judge_ready(cluster, generation, pending, stuck);
+    judge_ready(cluster, generation, machines, (&mut *pending, &mut *stuck));
     // Why it is not Ready is no reason here.
     if stuck.len() == before.1 {
         pending.truncate(before.0);
@@ -147,7 +151,12 @@ fn judge_up(
     }
 }
 
-fn judge_ready(cluster: &Cluster, generation: i64, pending: &mut Vec<String>, stuck: &mut Vec<String>) {
+fn judge_ready(
+    cluster: &Cluster,
+    generation: i64,
+    machines: &[&Machine],
+    (pending, stuck): (&mut Vec<String>, &mut Vec<String>),
+) {
     let name = cluster.name_any();
     let status = cluster.status.clone().unwrap_or_default();
     if cluster.metadata.deletion_timestamp.is_some() {
@@ -167,12 +176,29 @@ fn judge_ready(cluster: &Cluster, generation: i64, pending: &mut Vec<String>, st
         return;
     }
     match current(conditions::READY) {
-        Some(ready) if ready.status == "True" => {}
+        // What works while its machines are made anew one by one is not what was asked for yet.
+        Some(ready) if ready.status == "True" && status.phase.as_deref() == Some("Updating") => {
+            let why = status.waiting.map(|waiting| format!(": {}: {}", waiting.reason, waiting.message));
+            pending.push(format!("cluster/{name} is being updated{}", why.unwrap_or_default()));
+        }
+        Some(ready) if ready.status == "True" => {
+            pending.extend(machines.iter().filter(|machine| is_outdated(machine)).map(|machine| {
+                let name = machine.name_any();
+                format!("machine/{name} is not as it was asked for yet")
+            }));
+        }
         // Nothing will change while it is paused: as far as it can get.
         _ if cluster.spec.paused || status.phase.as_deref() == Some("Paused") => {}
         Some(ready) => pending.push(format!("cluster/{name} is not Ready: {}: {}", ready.reason, ready.message)),
         None => pending.push(format!("cluster/{name} is not Ready")),
     }
+}
+
+/// Whether nobody has looked at what is asked of a machine, or it works and is to be made anew.
+fn is_outdated(machine: &Machine) -> bool {
+    let status = machine.status.as_ref();
+    let waits = status.and_then(|status| status.waiting.as_ref()).map(|waiting| waiting.reason.as_str());
+    status.and_then(|status| status.observed_generation) < machine.metadata.generation || waits == Some(BEFORE_ROLL)
 }
 
 impl End {
@@ -344,5 +370,51 @@ impl Drawing {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SINCE: &str = "2026-01-01T00:00:00Z";
+
+    fn waiting(reason: &str) -> Value {
+        json!({"reason": reason, "message": "dev-default-0", "since": SINCE})
+    }
+
+    /// A cluster of one machine, both of generation 2, where everything works.
+    fn judged(phase: &str, machine: Value) -> Verdict {
+        let status = json!({"phase": phase, "observedGeneration": 2, "waiting": waiting("Rolling"),
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "observedGeneration": 2,
+                "lastTransitionTime": SINCE}]});
+        let cluster = json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "dev", "generation": 2, "uid": "u"}, "spec": {}, "status": status});
+        let machine = json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Machine",
+            "metadata": {"name": "dev-default-0", "generation": 2},
+            "spec": {"cluster": "dev", "role": "worker", "pool": "default", "ordinal": 0, "runtime": "sim", "image": "i",
+                "kubernetesVersion": "v1.35.5", "address": "10.160.0.10", "bootstrap": {"method": "Join"}},
+            "status": machine});
+        let view = View::of(
+            vec![serde_json::from_value(cluster).unwrap()],
+            vec![serde_json::from_value(machine).unwrap()],
+            Vec::new(),
+            Vec::new(),
+        );
+        Goal::Ready(BTreeMap::from([("dev".to_owned(), 2)])).judge(&view)
+    }
+
+    #[test]
+    fn what_works_while_it_is_made_anew_is_not_there_yet() {
+        let current = json!({"observedGeneration": 2});
+        assert_eq!(judged("Running", current.clone()), Verdict::Reached);
+        let pending = |text: &str| Verdict::Pending(vec![text.to_owned()]);
+        assert_eq!(judged("Updating", current), pending("cluster/dev is being updated: Rolling: dev-default-0"));
+        let outdated = pending("machine/dev-default-0 is not as it was asked for yet");
+        assert_eq!(judged("Running", json!({"observedGeneration": 1})), outdated);
+        let waits = json!({"observedGeneration": 2, "waiting": waiting("WaitingForRoll")});
+        assert_eq!(judged("Running", waits), outdated);
     }
 }
