@@ -176,6 +176,8 @@ fn judge_ready(
         return;
     }
     match current(conditions::READY) {
+        // Nothing will change while it is paused: as far as it can get.
+        _ if cluster.spec.paused || status.phase.as_deref() == Some("Paused") => {}
         // What works while its machines are made anew one by one is not what was asked for yet.
         Some(ready) if ready.status == "True" && status.phase.as_deref() == Some("Updating") => {
             let why = status.waiting.map(|waiting| format!(": {}: {}", waiting.reason, waiting.message));
@@ -187,8 +189,6 @@ fn judge_ready(
                 format!("machine/{name} is not as it was asked for yet")
             }));
         }
-        // Nothing will change while it is paused: as far as it can get.
-        _ if cluster.spec.paused || status.phase.as_deref() == Some("Paused") => {}
         Some(ready) => pending.push(format!("cluster/{name} is not Ready: {}: {}", ready.reason, ready.message)),
         None => pending.push(format!("cluster/{name} is not Ready")),
     }
@@ -415,6 +415,7 @@ mod tests {
         let outdated = pending("machine/dev-default-0 is not as it was asked for yet");
         assert_eq!(judged("Running", json!({"observedGeneration": 1})), outdated);
         let waits = json!({"observedGeneration": 2, "waiting": waiting("WaitingForRoll")});
-        assert_eq!(judged("Running", waits), outdated);
+        assert_eq!(judged("Running", waits.clone()), outdated);
+        assert_eq!(judged("Paused", waits), Verdict::Reached, "nothing more happens to it");
     }
 }
