@@ -12,7 +12,7 @@ fn a_file_becomes_a_cluster_of_one_node_that_knows_the_hosts_proxy_and_its_end_l
     let Some(lab) = Lab::open_with("one", &[("HTTP_PROXY", PROXY), ("https_proxy", PROXY)]) else { return };
     lab.declare(SINGLE);
     lab.settled(1);
-    lab.kubectl(&["wait", "--for=condition=Available", "deployment/coredns", "-n=kube-system", "--timeout=60s"]);
+    lab.kubectl(&["wait", "--for=condition=Available", "deployment/coredns", "-n=kube-system", "--timeout=10s"]);
     assert!(lab.kubectl(&["get", "--raw=/readyz"]).contains("ok"));
     let subnet = lab.kina(&["get", "cluster", "one", "-o=jsonpath={.spec.networking.nodeSubnet}"]);
     for program in ["kubelet", "containerd"] {

@@ -107,6 +107,7 @@ fn pods_reach_each_other_over_routes_that_outlive_restarts_and_go_with_their_nod
     let has_kubelet = || docker(&["exec", "routed-default-0", "systemctl", "is-active", "kubelet"]).is_some();
     lab.until(has_kubelet, "the kubelet runs again");
     assert_eq!(routes("routed-default-0"), 2);
+    lab.kubectl(&["wait", "--for=condition=Ready", "node/routed-default-0", "--timeout=120s"]);
     lab.serve();
     lab.settled(3);
     lab.kubectl(&["delete", "pods", "-l", "app=web", "--wait", "--timeout=120s"]);
