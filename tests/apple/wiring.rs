@@ -1,7 +1,11 @@
 //! The built program with Apple Container on its host.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
+
+use notify::{Event, RecursiveMode, Watcher as _};
+use tokio::time::Instant;
 
 use crate::lab::Lab;
 use crate::runner::Test;
@@ -19,6 +23,9 @@ pub const TESTS: &[Test] = &[
     ("wiring::elsewhere_than_on_a_mac_it_is_used_only_where_somebody_says_so", only_where_named),
     ("wiring::a_command_that_is_too_old_is_no_reason_to_destroy_anything", too_old),
 ];
+
+/// Longest wait for another program.
+const WITHIN: Duration = Duration::from_secs(60);
 
 const CLUSTER: &str = "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata: {name: dev}\n";
 
@@ -71,17 +78,31 @@ fn calls(lab: &Lab) -> Vec<String> {
     lab.place.calls().iter().map(|call| call.join(" ")).collect()
 }
 
-/// Looks until there is such a call, and tells it.
-#[expect(clippy::disallowed_methods, reason = "another program is waited for")]
-fn asked(lab: &Lab, beginning: &str) -> String {
-    let began = std::time::Instant::now();
-    while began.elapsed() < Duration::from_secs(60) {
-        if let Some(call) = calls(lab).into_iter().find(|line| line.starts_with(beginning)) {
-            return call;
+/// Waits until calls show something.
+fn until<T>(lab: &Lab, what: &str, found: impl Fn(&[String]) -> Option<T>) -> T {
+    let (sender, news) = mpsc::channel();
+    let told = move |event: notify::Result<Event>| {
+        // To look at the calls is an access, too.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = sender.send(());
         }
-        std::thread::sleep(Duration::from_millis(50));
+    };
+    let mut watcher = notify::recommended_watcher(told).unwrap();
+    watcher.watch(&lab.place.0, RecursiveMode::NonRecursive).unwrap();
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        if let Some(found) = found(&calls(lab)) {
+            return found;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(news.recv_timeout(left).is_ok(), "never {what}: {:#?}", calls(lab));
     }
-    panic!("never asked for {beginning}: {:#?}", calls(lab));
+}
+
+/// Waits until there is such a call, and tells it.
+fn asked(lab: &Lab, beginning: &str) -> String {
+    let found = |calls: &[String]| calls.iter().find(|line| line.starts_with(beginning)).cloned();
+    until(lab, &format!("asked for {beginning}"), found)
 }
 
 fn text(output: &Output) -> String {
@@ -166,9 +187,10 @@ fn share_of_the_host() {
     let mut up = Running::up(&lab);
     let before = calls(&lab).len();
     // It is at work again, and makes nothing anew.
-    while calls(&lab)[before..].iter().filter(|line| line.starts_with("list --all")).count() < 3 {
-        assert!(up.0.try_wait().unwrap().is_none(), "kina has ended");
-    }
+    until(&lab, "listed three times more", |calls| {
+        (calls[before..].iter().filter(|line| line.starts_with("list --all")).count() >= 3).then_some(())
+    });
+    assert!(up.0.try_wait().unwrap().is_none(), "kina has ended");
     up.end();
     let all = calls(&lab);
     assert_eq!(all.iter().filter(|line| line.starts_with("create --name dev-control-plane-0")).count(), 1);

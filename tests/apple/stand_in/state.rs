@@ -127,7 +127,7 @@ pub enum What {
 }
 
 /// The directory of one stand-in.
-pub struct Place(PathBuf);
+pub struct Place(pub PathBuf);
 
 impl Place {
     /// The directory that the environment names, else the one beside the program.
