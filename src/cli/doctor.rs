@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use crate::doctor::{self, Finding, State};
 use crate::runtime::apple::START_SERVICE;
-use crate::ui::{Line, Span, Style, Tone, screen};
+use crate::ui::{Line, Span, Style, Tone};
 
 /// Columns of the names of checks.
 const CHECK_WIDTH: usize = 12;
@@ -28,8 +28,8 @@ pub async fn run(context: &mut Context) -> Result<(), CliError> {
 /// Looks, and shows what there is.
 async fn look(context: &mut Context) -> Result<Vec<Finding>, CliError> {
     let findings = doctor::findings(&context.engine.examine(&context.home).await?);
-    let width = if context.printer.out_is_terminal() { screen::size().0 } else { screen::FALLBACK.0 };
-    context.printer.data_lines(&lines(&findings, width, context.printer.out_style()))?;
+    let lines = lines(&findings, context.printer.out_width(), context.printer.out_style());
+    context.printer.data_lines(&lines)?;
     Ok(findings)
 }
 
@@ -39,7 +39,7 @@ fn a_person_is_there(context: &Context) -> bool {
 
 /// Asks; nothing but a yes is one.
 async fn agrees(context: &mut Context) -> Result<bool, CliError> {
-    context.printer.ask(&format!("\nStart it now with `container {}`? [y/N] ", START_SERVICE.join(" ")));
+    context.printer.ask(&format!("\nStart it now with `{START_SERVICE}`? [y/N] "));
     // A thread of its own, which nobody waits for if the process is asked to end.
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

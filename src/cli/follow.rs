@@ -105,9 +105,7 @@ impl Goal {
             Self::Gone(unwanted) => {
                 for (name, uid) in unwanted {
                     if let Some(cluster) = view.cluster(name).filter(|cluster| cluster.uid().as_ref() == Some(uid)) {
-                        let waiting = cluster.status.as_ref().and_then(|status| status.waiting.as_ref());
-                        let why = waiting.map(|w| format!(": {}: {}", w.reason, w.message)).unwrap_or_default();
-                        pending.push(format!("cluster/{name} is still there{why}"));
+                        pending.push(format!("cluster/{name} is still there{}", why(cluster)));
                     }
                 }
             }
@@ -130,10 +128,8 @@ fn judge_up(
     (pending, stuck): (&mut Vec<String>, &mut Vec<String>),
 ) {
     let is_up = |machine: &&&Machine| {
-        let status = machine.status.as_ref();
-        let waits = status.and_then(|status| status.waiting.as_ref()).map(|waiting| waiting.reason.as_str());
-        waits == Some(BEFORE_KUBERNETES)
-            || status.is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY))
+        waits_for(machine) == Some(BEFORE_KUBERNETES)
+            || machine.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY))
     };
     let up = machines.iter().filter(is_up).count();
     let counts = cluster.status.as_ref().and_then(|status| status.machines.as_ref());
@@ -180,8 +176,7 @@ fn judge_ready(
         _ if cluster.spec.paused || status.phase.as_deref() == Some("Paused") => {}
         // What works while its machines are made anew one by one is not what was asked for yet.
         Some(ready) if ready.status == "True" && status.phase.as_deref() == Some("Updating") => {
-            let why = status.waiting.map(|waiting| format!(": {}: {}", waiting.reason, waiting.message));
-            pending.push(format!("cluster/{name} is being updated{}", why.unwrap_or_default()));
+            pending.push(format!("cluster/{name} is being updated{}", why(cluster)));
         }
         Some(ready) if ready.status == "True" => {
             pending.extend(machines.iter().filter(|machine| is_outdated(machine)).map(|machine| {
@@ -196,9 +191,19 @@ fn judge_ready(
 
 /// Whether nobody has looked at what is asked of a machine, or it works and is to be made anew.
 fn is_outdated(machine: &Machine) -> bool {
-    let status = machine.status.as_ref();
-    let waits = status.and_then(|status| status.waiting.as_ref()).map(|waiting| waiting.reason.as_str());
-    status.and_then(|status| status.observed_generation) < machine.metadata.generation || waits == Some(BEFORE_ROLL)
+    let seen = machine.status.as_ref().and_then(|status| status.observed_generation);
+    seen < machine.metadata.generation || waits_for(machine) == Some(BEFORE_ROLL)
+}
+
+/// The reason why a machine waits, if it does.
+fn waits_for(machine: &Machine) -> Option<&str> {
+    Some(machine.status.as_ref()?.waiting.as_ref()?.reason.as_str())
+}
+
+/// What a cluster waits for, to be said after something else; nothing where it waits for nothing.
+fn why(cluster: &Cluster) -> String {
+    let waiting = cluster.status.as_ref().and_then(|status| status.waiting.as_ref());
+    waiting.map(|waiting| format!(": {}: {}", waiting.reason, waiting.message)).unwrap_or_default()
 }
 
 impl End {

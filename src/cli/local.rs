@@ -21,8 +21,7 @@ use crate::doctor::facts::Holder;
 use crate::doctor::gather::{Place, gather};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::runtime::Runtime;
-use crate::runtime::apple::mac::{self, Mac};
-use crate::runtime::apple::{AppleRuntime, HostSize, START_SERVICE, process};
+use crate::runtime::apple::{AppleRuntime, START_SERVICE, mac, process};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
@@ -78,18 +77,23 @@ impl LocalEngine {
         }
     }
 
-    /// `host` is what only those have to know who make machines.
-    fn runtimes(&self, home: &Home, host: (Option<Mac>, HostSize)) -> Result<Runtimes, CliError> {
-        let named = self.named.as_deref().map(named_runtime).transpose()?;
-        let mut usable = self.runtimes.clone();
+    /// The runtime that somebody named.
+    fn named(&self) -> Result<Option<RuntimeName>, CliError> {
+        self.named.as_deref().map(named_runtime).transpose()
+    }
+
+    fn apple(&self, home: &Home) -> Result<Option<AppleRuntime>, CliError> {
         // Elsewhere than on a Mac a program called `container` is another one, unless somebody says otherwise.
-        if cfg!(target_os = "macos") || named == Some(RuntimeName::Apple) {
-            let apple = AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
-            let apple = apple.map(|apple| apple.on(host.0, host.1));
-            usable.extend(apple.map(|apple| (RuntimeName::Apple, Arc::new(apple) as Arc<dyn Runtime>)));
-        }
+        let is_meant = cfg!(target_os = "macos") || self.named()? == Some(RuntimeName::Apple);
+        let installed = || AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
+        Ok(is_meant.then(installed).flatten())
+    }
+
+    fn runtimes(&self, apple: Option<AppleRuntime>) -> Result<Runtimes, CliError> {
+        let mut usable = self.runtimes.clone();
+        usable.extend(apple.map(|apple| (RuntimeName::Apple, Arc::new(apple) as Arc<dyn Runtime>)));
         let proxies = Proxies::of(|name| std::env::var(name).ok());
-        Ok(Runtimes { usable, named, proxies })
+        Ok(Runtimes { usable, named: self.named()?, proxies })
     }
 
     /// Who has the home, and the Clusters that are known there; `None` where they cannot be read.
@@ -166,6 +170,14 @@ impl Engine for LocalEngine {
 
     async fn start(&self, start: &Start) -> Result<Started, CliError> {
         let lock = self.take(&start.home).await?;
+        let apple = match self.apple(&start.home)? {
+            // Only who makes machines has to know the Mac.
+            Some(apple) => {
+                let (mac, size) = mac::look(&self.path, self.world.files.as_ref()).await;
+                Some(apple.on(mac, size))
+            }
+            None => None,
+        };
         let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
         let mut roots = vec![Root::home(start.home.clusters())];
         roots.extend(start.watch.iter().map(Root::watched));
@@ -175,7 +187,7 @@ impl Engine for LocalEngine {
             roots,
             unwatch: start.unwatch.clone(),
             storage: Storage::Home(simulator),
-            runtimes: self.runtimes(&start.home, mac::look(&self.path, self.world.files.as_ref()).await)?,
+            runtimes: self.runtimes(apple)?,
             kubeconfig: start.kubeconfig.clone(),
             sockets: true,
             parallelism: limit::simulated(),
@@ -195,9 +207,7 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => {
-                Some(system::look(home, &self.world, &self.runtimes(home, (None, HostSize::default()))?).await)
-            }
+            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes(self.apple(home)?)?).await),
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);
@@ -210,22 +220,22 @@ impl Engine for LocalEngine {
             home,
             world: &self.world,
             directories: &self.path,
-            named: self.named.as_deref().map(named_runtime).transpose()?,
+            named: self.named()?,
             docker: self.docker.as_deref(),
         };
         Ok(gather(&place, holder, clusters).await)
     }
 
     async fn start_service(&self) -> Result<(), CliError> {
-        let shown = format!("`container {}`", START_SERVICE.join(" "));
         let failed = |message: String| CliError::new(Exit::Failure, message);
         let Some(program) = AppleRuntime::program(&self.path, &self.world) else {
             return Err(failed("there is no `container` any more".to_owned()));
         };
-        match process::show(&program, &START_SERVICE, SERVICE).await {
+        let arguments: Vec<&str> = START_SERVICE.split(' ').skip(1).collect();
+        match process::show(&program, &arguments, SERVICE).await {
             Ok(0) => Ok(()),
-            Ok(code) => Err(failed(format!("{shown} ended with {code}"))),
-            Err(error) => Err(failed(format!("cannot run {shown}")).because(error)),
+            Ok(code) => Err(failed(format!("`{START_SERVICE}` ended with {code}"))),
+            Err(error) => Err(failed(format!("cannot run `{START_SERVICE}`")).because(error)),
         }
     }
 

@@ -6,7 +6,7 @@ use anstream::ColorChoice;
 
 use super::error::CliError;
 use super::exit::Exit;
-use crate::ui::{Line, Style};
+use crate::ui::{Line, Style, screen};
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -136,6 +136,12 @@ impl Printer {
     #[must_use]
     pub fn err_style(&self) -> Style {
         self.err.style
+    }
+
+    /// Columns of stdout: those of the terminal, where it is one.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        if self.out.is_terminal { screen::size().0 } else { screen::FALLBACK.0 }
     }
 
     /// Whether a person looks at stdout.

@@ -17,7 +17,7 @@ use super::session::{Need, Session};
 use crate::api::{Cluster, Machine, Source};
 use crate::apiserver::raw;
 use crate::system::last_known::Sights;
-use crate::ui::{View, screen, tree};
+use crate::ui::{View, tree};
 
 /// Events shown.
 const EVENTS: usize = 8;
@@ -85,9 +85,8 @@ async fn show(args: &Args, context: &mut Context, client: &Client, sights: Optio
         return output::document(&mut context.printer, &value, format);
     }
     let view = View::of(clusters, machines, sources, events);
-    let width = if context.printer.out_is_terminal() { screen::size().0 } else { screen::FALLBACK.0 };
     let options = tree::Options {
-        width,
+        width: context.printer.out_width(),
         style: context.printer.out_style(),
         now: context.world.clock.now(),
         only: args.clusters.clone(),

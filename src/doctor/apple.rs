@@ -85,7 +85,7 @@ fn command_findings(command: &CommandFacts, found: &mut Vec<Finding>) -> Option<
     let service = match command.found.service.as_ref()? {
         Ok(service) if !service.runs() => {
             let cause = format!("Apple Container's service does not run: it is {}", service.status);
-            let start = format!("start it: `container {}`", START_SERVICE.join(" "));
+            let start = format!("start it: `{START_SERVICE}`");
             found.push(Finding { is_of_service: true, ..Finding::missing("service", cause, start) });
             return Some("the service does not run");
         }
@@ -106,10 +106,7 @@ fn of_service(service: &Service, command: &CommandFacts) -> Finding {
         (Some(served), Some(version)) if served != version => Finding::warning(
             "service",
             format!("it runs as {served}, and the command is {version}: what one says the other may not understand"),
-            format!(
-                "start it anew, which stops containers: `container system stop`, `container {}`",
-                START_SERVICE.join(" ")
-            ),
+            format!("start it anew, which stops containers: `container system stop`, `{START_SERVICE}`"),
         ),
         (Some(served), _) => Finding::ok("service", format!("it runs, {served}")),
         (None, _) => Finding::ok("service", "it runs"),

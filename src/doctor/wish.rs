@@ -1,8 +1,9 @@
 //! How much memory the machines of all Clusters are to have together.
 
 use super::facts::Subject;
+use crate::api::Cluster;
 use crate::api::cluster::{ClusterSpec, RuntimeName};
-use crate::api::{Cluster, quantity};
+use crate::controllers::machine::container;
 use crate::runtime::apple::{HostSize, size};
 
 /// Of a load balancer on Apple Container, and what each machine there has besides its own.
@@ -36,9 +37,8 @@ pub fn wished(clusters: &[Cluster], subject: &Subject, host: HostSize) -> Wish {
             workers.chain([(spec.control_plane.replicas, spec.control_plane.resources.as_ref())])
         {
             let replicas = u64::from(replicas);
-            let limit = resources.and_then(|all| all.memory.as_ref()).and_then(|memory| quantity::bytes(&memory.0));
             wish.machines += replicas;
-            match limit.or(default) {
+            match container::resources(resources).memory_bytes.or(default) {
                 Some(bytes) => wish.memory_bytes += replicas.saturating_mul(bytes + more),
                 None => wish.unlimited += replicas,
             }

@@ -12,8 +12,6 @@ use super::documents::ConfigVersion;
 use crate::api::defaults::Patches;
 use crate::api::patch;
 
-const V1BETA3: &str = ConfigVersion::V1beta3.api_version();
-
 /// A patch that could not be applied.
 #[derive(Debug, thiserror::Error)]
 #[error("a patch of {kind} {message}")]
@@ -35,8 +33,9 @@ pub fn apply(documents: &mut [Value], patches: &[&Patches]) -> Result<(), PatchE
                 .map_err(|message| PatchError { kind: "kubeadm's configuration".to_owned(), message })?;
             for patch in merges {
                 of_kind(documents, &patch.kind).for_each(|document| {
-                    let form = if document["apiVersion"] == V1BETA3 { Form::Map } else { Form::List };
-                    merge(document, &patch.fields, form);
+                    let is_older = document["apiVersion"] == ConfigVersion::V1beta3.api_version();
+                    let version = if is_older { ConfigVersion::V1beta3 } else { ConfigVersion::V1beta4 };
+                    merge(document, &patch.fields, version);
                 });
             }
         }
@@ -70,15 +69,8 @@ fn of_kind<'a>(documents: &'a mut [Value], kind: &'a str) -> impl Iterator<Item 
     documents.iter_mut().filter(move |document| document["kind"] == kind)
 }
 
-/// How a document has arguments.
-#[derive(Clone, Copy)]
-enum Form {
-    List,
-    Map,
-}
-
 /// RFC 7386, but for the fields that are lists with names.
-fn merge(document: &mut Value, patch: &Value, form: Form) {
+fn merge(document: &mut Value, patch: &Value, version: ConfigVersion) {
     let Some(fields) = patch.as_object() else {
         *document = patch.clone();
         return;
@@ -90,10 +82,10 @@ fn merge(document: &mut Value, patch: &Value, form: Form) {
     for (key, value) in fields {
         let now = target.entry(key.clone()).or_insert(Value::Null);
         match key.as_str() {
-            "extraArgs" | "kubeletExtraArgs" if !value.is_null() => merge_arguments(now, value, form),
+            "extraArgs" | "kubeletExtraArgs" if !value.is_null() => merge_arguments(now, value, version),
             "certSANs" if value.is_array() => add_missing(now, value),
             _ if value.is_null() => {}
-            _ => merge(now, value, form),
+            _ => merge(now, value, version),
         }
         if value.is_null() {
             target.remove(key);
@@ -103,7 +95,7 @@ fn merge(document: &mut Value, patch: &Value, form: Form) {
 
 /// By name; a value that is `null` takes the argument away. Of a name that comes twice in a patch, both stay in a list:
 /// components may be given an argument several times. A map has the last of them.
-fn merge_arguments(now: &mut Value, patch: &Value, form: Form) {
+fn merge_arguments(now: &mut Value, patch: &Value, version: ConfigVersion) {
     let given = arguments(patch);
     let replaced: BTreeSet<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
     let kept = arguments(now).into_iter().filter(|(name, _)| !replaced.contains(name.as_str()));
@@ -112,9 +104,11 @@ fn merge_arguments(now: &mut Value, patch: &Value, form: Form) {
         (name.clone(), Value::String(value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
     });
     let all = kept.chain(set);
-    *now = match form {
-        Form::Map => Value::Object(all.collect()),
-        Form::List => Value::Array(all.map(|(name, value)| json!({ "name": name, "value": value })).collect()),
+    *now = match version {
+        ConfigVersion::V1beta3 => Value::Object(all.collect()),
+        ConfigVersion::V1beta4 => {
+            Value::Array(all.map(|(name, value)| json!({ "name": name, "value": value })).collect())
+        }
     };
 }
 

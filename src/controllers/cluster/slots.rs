@@ -201,6 +201,7 @@ fn spec(
     // First control planes start together and workers side by side, as soon as there is something to join; control planes
     // that come later wait for their turn.
     let at_once = pool.role == MachineRole::Worker || bootstrap.method == BootstrapMethod::Init;
+    let (resources, default_resources) = new_resources(facts, pool);
     MachineSpec {
         cluster: facts.name.clone(),
         role: pool.role,
@@ -209,8 +210,8 @@ fn spec(
         runtime: resolved.runtime,
         image: pool.image.unwrap_or(&resolved.image).clone(),
         kubernetes_version: resolved.version.to_string(),
-        resources: pool.resources.or(facts.node_resources.as_ref()).cloned(),
-        default_resources: pool.resources.is_none() && facts.node_resources.is_some(),
+        resources,
+        default_resources,
         labels: pool.labels.clone(),
         taints: pool.taints.clone(),
         extra_mounts: pool.mounts.to_vec(),
@@ -303,14 +304,21 @@ pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> Machine
     wanted
 }
 
+/// Limits of a new Machine, and whether they are Kina's choice.
+fn new_resources(facts: &Facts, pool: &Pool<'_>) -> (Option<MachineResources>, bool) {
+    match pool.resources {
+        Some(named) => (Some(named.clone()), false),
+        None => (facts.node_resources.clone(), facts.node_resources.is_some()),
+    }
+}
+
 /// Limits of a Machine that is there, and whether they are Kina's choice: what was chosen stays, whatever the host is by now;
 /// one that never had any gets none; and one whose pool names its limits no more is as a new one.
 fn kept_resources(facts: &Facts, pool: &Pool<'_>, now: &MachineSpec) -> (Option<MachineResources>, bool) {
     match (pool.resources, &now.resources) {
-        (Some(named), _) => (Some(named.clone()), false),
         (None, None) => (None, false),
         (None, chosen @ Some(_)) if now.default_resources => (chosen.clone(), true),
-        (None, Some(_)) => (facts.node_resources.clone(), facts.node_resources.is_some()),
+        _ => new_resources(facts, pool),
     }
 }
 

@@ -226,7 +226,9 @@ pub fn machine_resources(limits: Resources) -> MachineResources {
     MachineResources { cpus: cpus.map(Quantity), memory: memory.map(Quantity) }
 }
 
-fn resources(wanted: Option<&MachineResources>) -> Resources {
+/// Limits of a container, as a Machine or its pool has them.
+#[must_use]
+pub fn resources(wanted: Option<&MachineResources>) -> Resources {
     Resources {
         cpu_millis: wanted.and_then(|r| r.cpus.as_ref()).and_then(|cpus| quantity::cpu_millis(&cpus.0)),
         memory_bytes: wanted.and_then(|r| r.memory.as_ref()).and_then(|memory| quantity::bytes(&memory.0)),

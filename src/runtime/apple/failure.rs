@@ -10,22 +10,29 @@ use crate::runtime::{Cause, RuntimeError};
 /// Exit code of a command line that was not understood.
 const USAGE: i32 = 64;
 
-const START_SERVICE: &str = "start it: `container system start --enable-kernel-install`";
-const RESTART_SERVICE: &str =
-    "start the service anew: `container system stop`, then `container system start --enable-kernel-install`";
+macro_rules! start_service {
+    () => {
+        "container system start --enable-kernel-install"
+    };
+}
+
+/// Starts the service. Without the option it may ask, and wait for an answer.
+pub const START_SERVICE: &str = start_service!();
+const START_IT: &str = concat!("start it: `", start_service!(), "`");
+const START_ANEW: &str = concat!("start the service anew: `container system stop`, then `", start_service!(), "`");
 
 /// Words, what they mean, and what to do. The first that fit count: several errors quote others.
 const WORDS: [(&str, Cause, &str); 44] = [
-    ("Plugins are unavailable", Cause::Unavailable, START_SERVICE),
-    ("XPC connection error", Cause::Unavailable, START_SERVICE),
+    ("Plugins are unavailable", Cause::Unavailable, START_IT),
+    ("XPC connection error", Cause::Unavailable, START_IT),
     ("unauthorized request", Cause::Unavailable, "the service belongs to another user: run Kina as that one"),
-    ("/networkList\"", Cause::Timeout, RESTART_SERVICE),
-    ("XPC timeout", Cause::Timeout, RESTART_SERVICE),
+    ("/networkList\"", Cause::Timeout, START_ANEW),
+    ("XPC timeout", Cause::Timeout, START_ANEW),
     ("default kernel not configured", Cause::Unavailable, "install it: `container system kernel set --recommended`"),
     // The service is of another version than the command.
-    ("typeMismatch", Cause::Unavailable, RESTART_SERVICE),
-    ("keyNotFound", Cause::Unavailable, RESTART_SERVICE),
-    ("valueNotFound", Cause::Unavailable, RESTART_SERVICE),
+    ("typeMismatch", Cause::Unavailable, START_ANEW),
+    ("keyNotFound", Cause::Unavailable, START_ANEW),
+    ("valueNotFound", Cause::Unavailable, START_ANEW),
     (
         "no free indices are available",
         Cause::Exhausted,
@@ -90,7 +97,7 @@ pub fn failed(operation: &'static str, object: &str, result: &Result<Output, Cal
         Ok(output) => explained(output),
         Err(CallError::Late(within)) => {
             let message = format!(
-                "no answer of `container` within {} s; if it hangs by itself, too, {RESTART_SERVICE}",
+                "no answer of `container` within {} s; if it hangs by itself, too, {START_ANEW}",
                 within.as_secs()
             );
             (Cause::Timeout, message)

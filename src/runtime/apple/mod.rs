@@ -32,6 +32,7 @@ use self::calls::{CHANGE, CommandLine, DOCUMENT_BYTES_MAX, PULL, QUESTION};
 use self::create::{ARCHITECTURE, PLATFORM};
 use self::documents::{ContainerDocument, Doing, ImageDocument};
 pub use self::examine::{Examination, Service};
+pub use self::failure::START_SERVICE;
 use self::failure::{failed, failed_pull, is_no_program, is_of_command, unreadable};
 use self::inside::READY;
 use self::mac::Mac;
@@ -48,8 +49,6 @@ use crate::world::World;
 const PROGRAM: &str = "container";
 /// What a service says of itself that runs.
 const RUNNING: &str = "running";
-/// Starts the service. Without the option it may ask, and wait for an answer.
-pub const START_SERVICE: [&str; 3] = ["system", "start", "--enable-kernel-install"];
 /// Between the request to end and the force: a control plane writes down what it knows.
 const GRACE_SECONDS: &str = "30";
 /// A container that was started is in its place after milliseconds, unless its image is slow to unpack files.
@@ -85,7 +84,7 @@ impl AppleRuntime {
     /// The command in one of these directories. `None` where there is none. `stages` is a directory of Kina's own.
     #[must_use]
     pub fn installed(directories: &[PathBuf], stages: PathBuf, world: World) -> Option<Self> {
-        let program = process::find(PROGRAM, directories, world.files.as_ref())?;
+        let program = Self::program(directories, &world)?;
         Some(Self::with(Arc::new(Program(program)), stages, world))
     }
 
@@ -271,8 +270,7 @@ impl Runtime for AppleRuntime {
         let version = self.command.version().await?;
         let service = self.service().await?;
         if !service.runs() {
-            let message =
-                format!("its service is {}: start it with `container {}`", service.status, START_SERVICE.join(" "));
+            let message = format!("its service is {}: start it with `{START_SERVICE}`", service.status);
             return Err(RuntimeError::new("ask", "apple", Cause::Unavailable, message));
         }
         // Every container is a machine of its own: what it sees are its own limits.
