@@ -210,9 +210,12 @@ impl Place {
         file.write_all(line.as_bytes()).expect("calls");
     }
 
-    /// Every command line so far.
+    /// Every command line so far. One that is just being written has no end yet, and is left to the next look: who reads
+    /// a file sees the pages of a single `write` one by one.
     pub fn calls(&self) -> Vec<Vec<String>> {
-        let text = fs::read_to_string(self.path("calls")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("a call")).collect()
+        let written = fs::read(self.path("calls")).unwrap_or_default();
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines = written[..whole].split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| serde_json::from_slice(line).expect("a call")).collect()
     }
 }
