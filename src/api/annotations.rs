@@ -22,6 +22,9 @@ pub const PROTECT: &str = "kina.dev/protect";
 pub const RECREATE: &str = "kina.dev/recreate";
 /// On a Cluster: UID of the earlier Cluster whose things on the host it adopted. Written by controllers only.
 pub const IDENTITY: &str = "kina.dev/identity";
+/// On a Cluster: the runtimes that may have something of it, such as `apple,docker`; where it is missing, any may. Written by
+/// controllers only, before anything is made.
+pub const RUNTIMES: &str = "kina.dev/runtimes";
 
 /// On an object in a cluster: the addon of the Cluster that it was applied by. It says that Kina may take it back.
 pub const ADDON: &str = "kina.dev/addon";

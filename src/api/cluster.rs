@@ -146,6 +146,12 @@ impl RuntimeName {
             Self::Sim => "sim",
         }
     }
+
+    /// The runtime of this name; `None` for `auto`, which is none, and for names that do not exist.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Apple, Self::Docker, Self::Sim].into_iter().find(|runtime| runtime.as_str() == name)
+    }
 }
 
 /// Control plane machines.

@@ -2,10 +2,12 @@
 //!
 //! By JSON patches that test what they change, so that finalizers of others stay.
 
+use std::collections::BTreeMap;
+
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::retry::EffectError;
 
@@ -17,20 +19,28 @@ pub async fn add<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<K, Effe
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let patch = if object.finalizers().is_empty() {
-        json!([
-            { "op": "test", "path": "/metadata/uid", "value": object.uid() },
-            { "op": "test", "path": "/metadata/finalizers", "value": null },
-            { "op": "add", "path": "/metadata/finalizers", "value": [finalizer] },
-        ])
-    } else {
-        json!([
-            { "op": "test", "path": "/metadata/uid", "value": object.uid() },
-            { "op": "test", "path": "/metadata/finalizers", "value": object.finalizers() },
-            { "op": "add", "path": "/metadata/finalizers/-", "value": finalizer },
-        ])
-    };
-    send(api, object, "add the finalizer of", patch).await
+    send(api, object, "add the finalizer of", addition(object, finalizer).into()).await
+}
+
+/// The same, and in the same write other annotations: an object never has the one without the other.
+///
+/// # Errors
+/// What the API server says; also when the object has changed meanwhile.
+pub async fn add_with_annotations<K>(
+    api: &Api<K>,
+    object: &K,
+    finalizer: &str,
+    annotations: BTreeMap<String, String>,
+) -> Result<K, EffectError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let mut patch = addition(object, finalizer);
+    patch.extend([
+        json!({ "op": "test", "path": "/metadata/annotations", "value": object.meta().annotations }),
+        json!({ "op": "add", "path": "/metadata/annotations", "value": annotations }),
+    ]);
+    send(api, object, "add the finalizer of", patch.into()).await
 }
 
 /// Removes a finalizer. An object that is gone, or has none of it, is as wished. Tells the object as it is then; `None` where it
@@ -62,7 +72,24 @@ where
     }
 }
 
-async fn send<K>(api: &Api<K>, object: &K, operation: &'static str, patch: serde_json::Value) -> Result<K, EffectError>
+fn addition<K: Resource>(object: &K, finalizer: &str) -> Vec<Value> {
+    let uid = json!({ "op": "test", "path": "/metadata/uid", "value": object.uid() });
+    if object.finalizers().is_empty() {
+        vec![
+            uid,
+            json!({ "op": "test", "path": "/metadata/finalizers", "value": null }),
+            json!({ "op": "add", "path": "/metadata/finalizers", "value": [finalizer] }),
+        ]
+    } else {
+        vec![
+            uid,
+            json!({ "op": "test", "path": "/metadata/finalizers", "value": object.finalizers() }),
+            json!({ "op": "add", "path": "/metadata/finalizers/-", "value": finalizer }),
+        ]
+    }
+}
+
+async fn send<K>(api: &Api<K>, object: &K, operation: &'static str, patch: Value) -> Result<K, EffectError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {

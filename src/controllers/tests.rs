@@ -11,6 +11,8 @@ use kube::{Api, CustomResourceExt, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+mod two_runtimes;
+
 use super::proxies::Proxies;
 use super::{Context, Runtimes, run};
 use crate::api::cluster::RuntimeName;
@@ -46,6 +48,14 @@ impl House {
     }
 
     async fn with(options: SimOptions) -> Self {
+        Self::with_others(options, |_| BTreeMap::new()).await
+    }
+
+    /// With more runtimes than the simulator.
+    async fn with_others(
+        options: SimOptions,
+        others: impl FnOnce(&World) -> BTreeMap<RuntimeName, Arc<dyn Runtime>>,
+    ) -> Self {
         if std::env::var("KINA_TEST_LOG").is_ok() {
             let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("kina=debug").try_init();
         }
@@ -70,14 +80,12 @@ impl House {
         let default = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
         namespaces.create(&PostParams::default(), &default).await.unwrap();
         let runtime: Arc<dyn Runtime> = sim.clone();
+        let mut usable = others(&world);
+        usable.insert(RuntimeName::Sim, runtime);
         let context = Context {
             client: tenant.client(User::named(users::CONTROLLERS)),
             world: world.clone(),
-            runtimes: Runtimes {
-                usable: BTreeMap::from([(RuntimeName::Sim, runtime)]),
-                named: None,
-                proxies: Proxies::default(),
-            },
+            runtimes: Runtimes { usable, named: None, proxies: Proxies::default() },
             installation: InstallationId::parse("0f7c9a10-aaaa").unwrap(),
             pki_directory: PKI.into(),
             mounts: crate::host_mounts::MountPolicy::default(),

@@ -13,6 +13,7 @@ use super::balancer;
 use super::facts::Left;
 use super::observe::Subject;
 use super::plan::Step;
+use super::reach;
 use crate::api::machine::MachineRole;
 use crate::api::{API_VERSION, Cluster, Machine, MachineSpec, annotations};
 use crate::controllers::context::Shared;
@@ -53,6 +54,15 @@ pub async fn record(shared: &Shared, subject: &Subject, step: &Step) -> Result<(
     tracing::debug!(cluster = subject.name, step = step.name(), "record");
     let machines: Api<Machine> = Api::all(shared.context.client.clone());
     match step {
+        Step::RecordReach(runtimes) => {
+            let annotations = json!({ annotations::RUNTIMES: reach::text(runtimes) });
+            let patch = json!({ "metadata": { "uid": subject.uid, "annotations": annotations } });
+            let clusters: Api<Cluster> = Api::all(shared.context.client.clone());
+            let patched = clusters.patch(&subject.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            let patched = patched.map_err(|error| EffectError::api("record the runtimes of", &subject.name, error))?;
+            shared.clusters.wrote(patched);
+            Ok(())
+        }
         Step::CreateMachine(name, spec) => create_machine(shared, subject, &machines, name, spec).await,
         Step::UpdateMachine(name, uid, spec) => {
             let patch = json!([
@@ -205,6 +215,7 @@ impl Act {
             | Step::ApplyAddons
             | Step::CompareAddons
             | Step::WriteContext
+            | Step::RecordReach(_)
             | Step::CreateMachine(..)
             | Step::UpdateMachine(..)
             | Step::DeleteMachine(..)

@@ -1,6 +1,7 @@
 //! What is known of a Cluster when its next steps are planned.
 
 use super::adopt::Adoption;
+use super::reach::Reach;
 use crate::api::MachineSpec;
 use crate::api::cluster::{ClusterSpec, MachineResources};
 use crate::api::defaults::Resolved;
@@ -29,6 +30,8 @@ pub struct Facts {
     pub may_recreate: bool,
     /// Its time is over, and no file declares it.
     pub expired: bool,
+    /// Which runtimes may have something of it.
+    pub reach: Reach,
     /// What is on the host.
     pub host: HostFacts,
     /// Whether the load balancer's image is on the host.

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::adopt::Adoption;
 use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts};
 use super::plan::{self, Step};
+use super::reach::Reach;
 use super::wait::Wait;
 use crate::api::cluster::{ClusterSpec, DeletionPolicy};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
@@ -79,6 +80,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
         may_recreate: spec.allow_recreate
             || cluster.is_some_and(|cluster| cluster.annotations().contains_key(annotations::RECREATE)),
         expired: false,
+        reach: Reach::nowhere(),
         host: HostFacts::Known { fresh: true, network, balancer, left: Vec::new() },
         image_present: is_there,
         backends_current: is_there,

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub mod reach;
 pub mod report;
 pub mod resolve;
 pub mod slots;
@@ -63,7 +64,8 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
     let api: Api<Cluster> = Api::all(shared.context.client.clone());
     if !cluster.finalizers().iter().any(|finalizer| finalizer == annotations::CLUSTER_FINALIZER) {
         if cluster.metadata.deletion_timestamp.is_none() {
-            let kept = finalizer::add(&api, &*cluster, annotations::CLUSTER_FINALIZER).await?;
+            let (finalizer, annotations) = (annotations::CLUSTER_FINALIZER, reach::at_first(&cluster));
+            let kept = finalizer::add_with_annotations(&api, &*cluster, finalizer, annotations).await?;
             shared.clusters.wrote(kept);
             shared.waker.clusters.wake(&name);
         } else if let Some(uid) = cluster.uid() {

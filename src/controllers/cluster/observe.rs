@@ -1,5 +1,6 @@
 //! What is: hosts' listings, the Machines, and the cluster's API.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::adopt::Adoption;
 use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
+use super::reach::{self, Reach};
 use super::{COMPARE, addons, balancer};
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, RuntimeName};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
@@ -131,7 +133,8 @@ impl Subject {
 #[must_use]
 pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>, adoption: Adoption) -> Facts {
     let cluster = &subject.cluster;
-    let (host, balancer) = on_hosts(shared, subject);
+    let recorded = reach::recorded(cluster);
+    let (host, balancer) = on_hosts(shared, subject, recorded.as_ref());
     let edit = subject.context_edit(access);
     let context = edit.map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
     let (api_answers, api_unwell) =
@@ -145,6 +148,12 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
         paused: is_paused(cluster),
         may_recreate: cluster.spec.allow_recreate || cluster.annotations().contains_key(annotations::RECREATE),
         expired: is_expired(shared, cluster, &cluster.spec),
+        reach: Reach::new(
+            recorded,
+            shared.hosts.keys().copied(),
+            subject.resolved.as_ref().map(|spec| spec.runtime),
+            &emptied(shared, subject),
+        ),
         host,
         image_present: subject
             .resolved
@@ -220,17 +229,39 @@ fn wish(shared: &Shared, subject: &Subject) -> Instant {
     shared.memory.wished(&subject.uid, what)
 }
 
-/// What all hosts show; a Cluster that goes may have something on any of them.
-fn on_hosts(shared: &Shared, subject: &Subject) -> (HostFacts, Option<String>) {
+/// Runtimes on which nothing of the Cluster is left, as of a listing that began after everything it ever did there.
+fn emptied(shared: &Shared, subject: &Subject) -> BTreeSet<RuntimeName> {
+    let since = shared.memory.settled(&subject.uid).max(Some(wish(shared, subject)));
+    let is_in_use = |name: RuntimeName| subject.machines.iter().any(|machine| machine.spec.runtime == name);
+    let hosts = shared.hosts.iter().filter(|(name, _)| !is_in_use(**name));
+    let emptied = hosts.filter(|(_, host)| match host.seen_of(&subject.owner) {
+        (Seen::Known(listing), owned) => owned.is_empty() && Some(listing.began) > since,
+        (Seen::Unknown(_), _) => false,
+    });
+    emptied.map(|(name, _)| *name).collect()
+}
+
+/// What all hosts show. While it lives, a Cluster needs the one it is to be on; when it goes, those that may have something
+/// of it, which are all where nothing is recorded.
+fn on_hosts(
+    shared: &Shared,
+    subject: &Subject,
+    recorded: Option<&BTreeSet<RuntimeName>>,
+) -> (HostFacts, Option<String>) {
     let settled = shared.memory.settled(&subject.uid);
     let wished = wish(shared, subject);
     let main = subject.resolved.as_ref().map(|spec| spec.runtime);
-    if let Some(name) = main.filter(|name| !shared.hosts.contains_key(name)) {
+    let is_clean = |name: RuntimeName| subject.deleting() && recorded.is_some_and(|recorded| !recorded.contains(&name));
+    let mut needed = main
+        .iter()
+        .filter(|name| !is_clean(**name))
+        .chain(recorded.into_iter().flatten().filter(|_| subject.deleting()));
+    if let Some(name) = needed.find(|name| !shared.hosts.contains_key(name)) {
         return (HostFacts::Unknown(format!("the runtime {} is not there", name.as_str())), None);
     }
     let (mut fresh, mut left) = (true, Vec::new());
     let (mut network, mut balancer, mut balancer_id) = (Found::Absent, Found::Absent, None);
-    for (name, host) in &shared.hosts {
+    for (name, host) in shared.hosts.iter().filter(|(name, _)| !is_clean(**name)) {
         let (seen, owned) = host.seen_of(&subject.owner);
         let listing = match seen {
             Seen::Known(listing) => listing,

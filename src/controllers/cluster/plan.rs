@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::MachineSpec;
-use crate::api::cluster::DriftMode;
+use crate::api::cluster::{DriftMode, RuntimeName};
 use crate::api::defaults::Resolved;
 use crate::api::machine::Turn;
 use crate::controllers::drift::Finding;
@@ -20,6 +20,8 @@ use super::wait::Wait;
 /// One effect, or a few that are one thought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// Records which runtimes may have something of it.
+    RecordReach(BTreeSet<RuntimeName>),
     /// Makes certificates.
     MakeCertificates,
     /// Makes the network.
@@ -77,13 +79,21 @@ impl Step {
     /// Whether it only writes into Kina's own API.
     #[must_use]
     pub fn is_record(&self) -> bool {
-        matches!(self, Self::CreateMachine(..) | Self::UpdateMachine(..) | Self::DeleteMachine(..) | Self::Expire)
+        matches!(
+            self,
+            Self::RecordReach(_)
+                | Self::CreateMachine(..)
+                | Self::UpdateMachine(..)
+                | Self::DeleteMachine(..)
+                | Self::Expire
+        )
     }
 
     /// What it is called while it is under way.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::RecordReach(_) => "RecordingRuntimes",
             Self::MakeCertificates => "MakingCertificates",
             Self::CreateNetwork => "CreatingNetwork",
             Self::PullImage => "PullingImage",
@@ -163,6 +173,10 @@ fn life(facts: &Facts) -> Plan {
         return Plan { findings: plan.findings, ..Plan::wait(Wait::RecreateNotAllowed) };
     }
     inside(facts, &mut plan);
+    // Before anything else is made, also before Machines that would make something.
+    if let Some(runtimes) = facts.reach.to_record() {
+        plan.steps.insert(0, Step::RecordReach(runtimes.clone()));
+    }
     if facts.paused {
         plan.steps.clear();
         plan.needs_listing = false;

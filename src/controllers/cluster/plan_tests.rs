@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::adopt::{Adoption, Earlier, Slot};
 use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts, control_plane_in_work};
 use super::plan::{Plan, Step, plan};
+use super::reach::Reach;
 use super::slots;
 use super::wait::Wait;
 use crate::api::cluster::{ClusterSpec, Cni, RuntimeName, WorkerPool};
@@ -61,6 +62,7 @@ fn empty(spec: &ClusterSpec) -> Model {
         paused: false,
         may_recreate: false,
         expired: false,
+        reach: Reach::nowhere(),
         host: HostFacts::Known { fresh: true, network: Found::Absent, balancer: Found::Absent, left: Vec::new() },
         image_present: false,
         backends_current: false,
@@ -96,6 +98,7 @@ impl Model {
 
     fn act(&mut self, step: &Step) {
         match step {
+            Step::RecordReach(runtimes) => self.facts.reach.recorded = Some(runtimes.clone()),
             Step::MakeCertificates => self.facts.has_certificates = true,
             Step::CreateNetwork => {
                 *self.host().0 = Found::Ours(NetworkFacts { current: true, subnet: "10.160.0.0/24".into() });

@@ -104,7 +104,11 @@ async fn store(
     // Another writer may have changed the spec since it was read.
     patch["metadata"] = json!({ "uid": subject.uid, "resourceVersion": subject.cluster.metadata.resource_version });
     if let Some(remains) = remains {
-        patch["metadata"]["annotations"] = json!({ annotations::IDENTITY: remains.identity });
+        patch["metadata"]["annotations"] = json!({
+            annotations::IDENTITY: remains.identity,
+            // The earlier one may have been on others, too.
+            annotations::RUNTIMES: null,
+        });
     }
     let clusters: Api<Cluster> = Api::all(shared.context.client.clone());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
