@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::documents::{
-    ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, ConfigVersion, Discovery, Etcd,
+    ApiEndpoint, ApiServer, Argument, ClusterConfiguration, Component, ConfigVersion, Discovery, Etcd, FileDiscovery,
     InitConfiguration, JoinConfiguration, JoinControlPlane, KubeProxyConfiguration, KubeletConfiguration, Networking,
-    NodeRegistration, PatchDirectory, ProxyConntrack, ProxyIptables, Taint, TokenDiscovery,
+    NodeRegistration, PatchDirectory, ProxyConntrack, ProxyIptables, Taint,
 };
 use super::patches::{self, PatchError};
 use super::token::BootstrapToken;
-use super::{API_PORT, ETCD_PEER_PORT, PATCHES_PATH};
+use super::{API_PORT, DISCOVERY_PATH, ETCD_PEER_PORT, PATCHES_PATH};
 use crate::api::cluster::{IpFamily, KubeProxyMode};
 use crate::api::defaults::{Components, Patches};
 
@@ -125,31 +128,44 @@ pub fn init_file(
     file(cluster, node, &cluster_configuration(cluster, members), init)
 }
 
-/// `/kind/kubeadm.conf` of a node that joins.
+/// `/kind/kubeadm.conf` of a node that joins by [`discovery`].
 ///
 /// # Errors
 /// [`ConfigError`] when the documents cannot be written.
-pub fn join_file(
-    cluster: &ClusterFacts,
-    node: &NodeFacts,
-    token: &BootstrapToken,
-    ca_hash: &str,
-) -> Result<NodeConfig, ConfigError> {
-    let bootstrap_token = TokenDiscovery {
-        api_server_endpoint: endpoint(cluster),
-        token: token.to_secret_string(),
-        ca_cert_hashes: vec![ca_hash.to_owned()],
-    };
+pub fn join_file(cluster: &ClusterFacts, node: &NodeFacts) -> Result<NodeConfig, ConfigError> {
     let join = |patches| JoinConfiguration {
         api_version: ConfigVersion::of(&cluster.version).api_version(),
         kind: "JoinConfiguration",
-        discovery: Discovery { bootstrap_token: bootstrap_token.clone() },
+        discovery: Discovery { file: FileDiscovery { kube_config_path: DISCOVERY_PATH } },
         node_registration: registration(cluster, node),
         control_plane: node.control_plane.then(|| JoinControlPlane { local_api_endpoint: api_endpoint(node) }),
         skip_phases: vec!["preflight"],
         patches,
     };
     file(cluster, node, &cluster_configuration(cluster, &BTreeMap::new()), join)
+}
+
+/// `/kind/discovery.conf` of a node that joins: a kubeconfig (in JSON, which is YAML) with the cluster's CA and a token. A
+/// secret.
+///
+/// Discovery by the token alone would have to wait until the controller manager has signed `cluster-info`, some ten seconds
+/// after the API first answers; whom to trust is known without it. The token is in the file, and not in `tlsBootstrapToken`,
+/// so that nothing is asked anonymously, which a cluster may forbid: with credentials that may not read `cluster-info`
+/// kubeadm goes on (`ValidateConfigInfo` in `cmd/kubeadm/app/discovery/file`).
+#[must_use]
+pub fn discovery(cluster: &ClusterFacts, token: &BootstrapToken, ca: &str) -> String {
+    let (name, user) = ("kubernetes", "tls-bootstrap-token-user");
+    let server = format!("https://{}", endpoint(cluster));
+    let ca = STANDARD.encode(ca);
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "users": [{"name": user, "user": {"token": token.to_secret_string()}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        "current-context": name,
+    })
+    .to_string()
 }
 
 /// Every node gets all documents: kind's entrypoint runs `kubeadm init phase certs apiserver` with them after an
@@ -411,8 +427,7 @@ mod tests {
             "kind: ClusterConfiguration\nscheduler: {extraArgs: [{name: v, value: '4'}]}\n".to_owned(),
             "kind: JoinConfiguration\nnodeRegistration: {kubeletExtraArgs: {v: '5', provider-id: null}}\n".to_owned(),
         ];
-        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
-        let text = join_file(&cluster, &node("dev-default-0", false), &token, "sha256:00").unwrap().text;
+        let text = join_file(&cluster, &node("dev-default-0", false)).unwrap().text;
         let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
         assert_eq!(documents[0]["scheduler"]["extraArgs"], serde_json::json!({"v": "4"}), "{text}");
         let wanted = serde_json::json!({"node-ip": "10.160.0.10", "node-labels": "tier=apps,zone=a", "v": "5"});
@@ -427,13 +442,12 @@ mod tests {
         let mut worker = node("dev-default-0", false);
         let own = "kind: KubeletConfiguration\nmaxPods: 30\nfailSwapOn: null\nevictionHard: {nodefs.available: 1%}\n";
         worker.patches.merge = vec![own.to_owned()];
-        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
-        let made = join_file(&cluster, &worker, &token, "sha256:00").unwrap();
+        let made = join_file(&cluster, &worker).unwrap();
         assert!(made.text.contains("maxPods: 20") && made.text.contains("directory: /kind/patches"), "{}", made.text);
         let patch: serde_json::Value = serde_json::from_str(&made.kubelet_patch.unwrap()).unwrap();
         let wanted = serde_json::json!({"maxPods": 30, "failSwapOn": null, "evictionHard": {"nodefs.available": "1%"}});
         assert_eq!(patch, wanted);
-        let alike = join_file(&cluster, &node("dev-default-0", false), &token, "sha256:00").unwrap();
+        let alike = join_file(&cluster, &node("dev-default-0", false)).unwrap();
         assert!(alike.kubelet_patch.is_none() && !alike.text.contains("patches"), "{}", alike.text);
     }
 
@@ -521,14 +535,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_joins_by_token_and_hash_of_the_ca() {
-        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
+    fn a_worker_joins_by_a_file_with_the_ca_and_a_token() {
         let mut worker = node("dev-default-0", false);
         worker.taints = vec![TaintFacts { key: "dedicated".into(), value: String::new(), effect: "NoSchedule".into() }];
-        let file = join_file(&cluster(), &worker, &token, "sha256:00").unwrap().text;
+        let file = join_file(&cluster(), &worker).unwrap().text;
         insta::assert_snapshot!(file);
         assert!(!file.contains("controlPlane:"));
-        let joining = join_file(&cluster(), &node("dev-control-plane-1", true), &token, "sha256:00").unwrap().text;
+        let joining = join_file(&cluster(), &node("dev-control-plane-1", true)).unwrap().text;
         assert!(joining.contains("controlPlane:"), "{joining}");
     }
 }

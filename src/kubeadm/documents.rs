@@ -227,26 +227,16 @@ pub struct ApiEndpoint {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Discovery {
-    /// By a token and the hash of the cluster's CA.
-    pub bootstrap_token: TokenDiscovery,
+    /// By a kubeconfig in the node.
+    pub file: FileDiscovery,
 }
 
-/// Discovery by token.
-#[derive(Clone, PartialEq, Serialize)]
+/// Discovery by a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TokenDiscovery {
-    /// `HOST:PORT` of the control plane.
-    pub api_server_endpoint: String,
-    /// The token, a secret.
-    pub token: String,
-    /// `sha256:…` of the CA's public key.
-    pub ca_cert_hashes: Vec<String>,
-}
-
-impl std::fmt::Debug for TokenDiscovery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenDiscovery").field("api_server_endpoint", &self.api_server_endpoint).finish_non_exhaustive()
-    }
+pub struct FileDiscovery {
+    /// Where the kubeconfig is.
+    pub kube_config_path: &'static str,
 }
 
 /// How a node registers.

@@ -27,6 +27,8 @@ pub const API_PORT: u16 = 6443;
 pub const ETCD_PEER_PORT: u16 = 2380;
 /// Where nodes find kubeadm's configuration; kind's entrypoint looks for it there, too.
 pub const CONFIG_PATH: &str = "/kind/kubeadm.conf";
+/// The kubeconfig by which a node that joins finds the cluster, and proves that it may. A secret.
+pub const DISCOVERY_PATH: &str = "/kind/discovery.conf";
 /// Where nodes find what kubeadm is to patch on them alone.
 pub const PATCHES_PATH: &str = "/kind/patches";
 /// The patch of a kubelet's configuration among them, by the name that kubeadm wants: target, order and kind of the patch.

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    KeyUsagePurpose,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::world::FileSystem;
@@ -128,17 +127,6 @@ impl Pki {
             admin,
             admin_ends,
         })
-    }
-
-    /// `sha256:HEX` of the cluster CA's public key, by which a joining node knows it
-    /// (kubeadm's `--discovery-token-ca-cert-hash`: the hash of the DER encoded SubjectPublicKeyInfo).
-    ///
-    /// # Errors
-    /// [`rcgen::Error`] where the key is none.
-    pub fn ca_hash(&self) -> Result<String, rcgen::Error> {
-        let key = KeyPair::from_pem(&self.ca.key)?;
-        let digest = Sha256::digest(key.subject_public_key_info());
-        Ok(format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
     }
 
     /// The files of a control plane: absolute path, permission bits, content.
@@ -328,15 +316,5 @@ mod tests {
         assert!(renewed.admin != made.admin);
         assert!(renewed.ca == made.ca);
         assert_eq!(find(&files, root, "u1").unwrap(), Some(renewed));
-    }
-
-    #[test]
-    fn the_hash_is_that_of_the_certificates_public_key() {
-        let made = Pki::make("u1", now()).unwrap();
-        let (_, pem) = x509_parser::pem::parse_x509_pem(made.ca.certificate.as_bytes()).unwrap();
-        let (_, certificate) = X509Certificate::from_der(&pem.contents).unwrap();
-        let digest = Sha256::digest(certificate.public_key().raw);
-        let expected: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(made.ca_hash().unwrap(), format!("sha256:{expected}"));
     }
 }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -28,8 +29,8 @@ use crate::kubeadm::kubelet::{self, Amount};
 use crate::kubeadm::overlay::{self, Peers};
 use crate::kubeadm::units::{self, Unit};
 use crate::kubeadm::{
-    BootstrapToken, CONFIG_PATH, ClusterFacts, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts, config,
-    containerd, routed,
+    BootstrapToken, CONFIG_PATH, ClusterFacts, DISCOVERY_PATH, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts,
+    config, containerd, routed,
 };
 use crate::runtime::{Cause, ContainerId, ContainerSpec, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
@@ -37,6 +38,10 @@ use crate::runtime::{Cause, ContainerId, ContainerSpec, ExecRequest, NodeFile, R
 const MANAGER: &str = "kina-machine";
 /// Longest wait for a command that starts or ends something.
 const COMMAND_WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait for `kubeadm init` to end, from when the API answers.
+const FORMED_WITHIN: Duration = Duration::from_secs(120);
+/// What `kubeadm init` makes for those that join.
+const CLUSTER_INFO: &str = "cluster-info";
 /// So many machines are named among what is reached without a proxy: 70 bytes each, of 128 KiB that one variable may have.
 const NAMES_MAX: usize = 500;
 
@@ -333,18 +338,20 @@ impl Act {
         let known = self.subject.cluster.as_deref().and_then(|cluster| facts(cluster, machine));
         let Some((cluster, node, members)) = known else { return Err(EffectError::Cancelled) };
         let pki = self.shared.certificates(&self.subject.owner.cluster_uid)?;
+        let file =
+            |path: &str, text: String| NodeFile { path: path.to_owned(), mode: 0o600, content: text.into_bytes() };
+        let mut files = Vec::new();
         let text = match machine.spec.bootstrap.method {
             BootstrapMethod::Init => config::init_file(&cluster, &node, &members),
             BootstrapMethod::Join => {
+                self.nodes_may_join().await?;
                 let token = self.new_token().await?;
-                let hash = pki.ca_hash().map_err(|error| local(Box::new(error)))?;
-                config::join_file(&cluster, &node, &token, &hash)
+                files.push(file(DISCOVERY_PATH, config::discovery(&cluster, &token, &pki.ca.certificate)));
+                config::join_file(&cluster, &node)
             }
         };
         let NodeConfig { text, kubelet_patch } = text.map_err(|error| local(Box::new(error)))?;
-        let file =
-            |path: &str, text: String| NodeFile { path: path.to_owned(), mode: 0o600, content: text.into_bytes() };
-        let mut files = vec![file(CONFIG_PATH, text)];
+        files.push(file(CONFIG_PATH, text));
         files.extend(kubelet_patch.map(|patch| file(KUBELET_PATCH_PATH, patch)));
         if machine.spec.role == MachineRole::ControlPlane {
             files.extend(pki.node_files().into_iter().map(|(path, mode, content)| NodeFile {
@@ -354,6 +361,27 @@ impl Act {
             }));
         }
         Ok(files)
+    }
+
+    /// Waits until `kubeadm init` has come so far: a token opens nothing before. `cluster-info` is the last that it makes for
+    /// those that join but for who may read it (`cmd/kubeadm/app/cmd/phases/init/bootstraptoken.go`).
+    async fn nodes_may_join(&self) -> Result<(), EffectError> {
+        let (operation, name) = ("wait for kubeadm init before", &self.subject.name);
+        let maps: Api<ConfigMap> = Api::namespaced(self.client()?, "kube-public");
+        if call(operation, name, maps.get_metadata_opt(CLUSTER_INFO)).await?.is_some() {
+            return Ok(());
+        }
+        let failed = |source| EffectError::Local { operation, object: name.clone(), source };
+        tokio::select! {
+            biased;
+            () = self.handle.cancelled.cancelled() => Err(EffectError::Cancelled),
+            found = await_condition(maps, CLUSTER_INFO, |map: Option<&ConfigMap>| map.is_some()) => {
+                found.map(drop).map_err(|error| failed(Box::new(error)))
+            }
+            () = tokio::time::sleep(FORMED_WITHIN) => {
+                Err(failed(format!("it has made no {CLUSTER_INFO} within {} s", FORMED_WITHIN.as_secs()).into()))
+            }
+        }
     }
 
     /// A token that is valid for this join alone, for a while.

@@ -37,13 +37,6 @@ pub(super) fn fingerprint(pem: &str) -> Option<String> {
     Some(hex(&Sha256::digest(der(pem)?)))
 }
 
-/// The hash that `discovery.bootstrapToken.caCertHashes` pins: SHA-256 of the public key info.
-pub(super) fn public_key_hash(pem: &str) -> Option<String> {
-    let der = der(pem)?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    Some(format!("sha256:{}", hex(&Sha256::digest(certificate.public_key().raw))))
-}
-
 /// Whether the key is that of the certificate.
 pub(super) fn key_fits(certificate: &str, key: &str) -> bool {
     let Some(der) = der(certificate) else { return false };
@@ -178,6 +171,5 @@ mod tests {
         assert!(key_fits(&ca.certificate, &ca.key));
         assert!(!key_fits(&ca.certificate, &other.key) && !key_fits("junk", &ca.key) && !key_fits(&ca.certificate, ""));
         assert_ne!(fingerprint(&ca.certificate), fingerprint(&other.certificate));
-        assert!(public_key_hash(&ca.certificate).unwrap().starts_with("sha256:"));
     }
 }

@@ -132,12 +132,12 @@ fn bootstrap_token(session: &mut Session<'_, '_>, token: &Token) -> Result<(), A
     session.put(&core("secrets"), secret).map(drop)
 }
 
-/// Looks for a token as API server and token signer do: it is there, has this secret, and has not expired.
+/// Looks for a token as an API server does: it is there, has this secret, and has not expired. Then at what it may read,
+/// which `kubeadm init` lets those that join.
 fn discover(session: &mut Session<'_, '_>, id: &str, secret: &str) -> Result<Answer, ApiError> {
     use base64::Engine;
     let found = session.get(&core("secrets"), "kube-system", &format!("bootstrap-token-{id}"))?;
-    let published = session.get(&core("configmaps"), "kube-public", "cluster-info")?.is_some();
-    let Some(found) = found.filter(|_| published) else { return Ok(Answer::No) };
+    let Some(found) = found else { return Ok(Answer::No) };
     let data = |key: &str| {
         let text = found["data"][key].as_str()?;
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
@@ -145,18 +145,19 @@ fn discover(session: &mut Session<'_, '_>, id: &str, secret: &str) -> Result<Ans
     };
     let expired = data("expiration")
         .is_some_and(|text| text.parse::<jiff::Timestamp>().map_or(true, |expires| expires <= session.now()));
-    let usable = found["type"] == "bootstrap.kubernetes.io/token"
+    let is_usable = found["type"] == "bootstrap.kubernetes.io/token"
         && data("token-id").as_deref() == Some(id)
+        && data("token-secret").as_deref() == Some(secret)
         && data("usage-bootstrap-authentication").as_deref() == Some("true")
-        && data("usage-bootstrap-signing").as_deref() == Some("true")
         && !expired;
-    if !usable {
+    if !is_usable {
         return Ok(Answer::No);
     }
-    if data("token-secret").as_deref() != Some(secret) {
+    // The right to read it, and those to become a node, come with the last phases.
+    if session.get(&core("configmaps"), "kube-public", "cluster-info")?.is_none() {
         return Ok(Answer::Refused(format!(
-            "couldn't validate the identity of the API Server: failed to verify JWS signature of received cluster info \
-             object, can't trust this API Server: token id {id:?}"
+            "failed to get config map: configmaps \"kubeadm-config\" is forbidden: User \"system:bootstrap:{id}\" cannot \
+             get resource \"configmaps\" in API group \"\" in the namespace \"kube-system\""
         )));
     }
     Ok(Answer::Yes)

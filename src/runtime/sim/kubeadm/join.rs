@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
 use super::config::split_token;
 use super::init::{self, next_or_fail, supported};
 use super::{Answer, Ask, CA_FILE, Phase, Progress, Question, RETRY, Run, files};
+use crate::runtime::sim::etcd;
 use crate::runtime::sim::route::{self, NoRoute};
-use crate::runtime::sim::{etcd, pki};
 
 const CONFIGURATION: &str = "JoinConfiguration";
 
@@ -30,32 +34,39 @@ pub(super) const CONTROL_PLANE: &[Phase] = &[
     ("control-plane-join/mark-control-plane", mark),
 ];
 
-fn endpoint<'a>(run: &'a Run<'_, '_>) -> Option<&'a str> {
-    run.documents.text(CONFIGURATION, "/discovery/bootstrapToken/apiServerEndpoint")
+/// What the kubeconfig that `discovery.file` names says.
+struct Discovery {
+    /// `HOST:PORT`.
+    endpoint: String,
+    ca: String,
+    /// The two parts of the token.
+    token: (String, String),
 }
 
-fn validate(run: &Run<'_, '_>) -> Result<(), String> {
-    let documents = &run.documents;
-    let join = documents.kind(CONFIGURATION).ok_or("no JoinConfiguration found in the supplied config")?;
-    if join.pointer("/discovery/bootstrapToken").is_none() {
-        return Err(
-            "discovery: Invalid value: \"\": bootstrapToken or file must be set (simulated nodes take bootstrapToken)"
-                .into(),
-        );
-    }
-    let token = documents.text(CONFIGURATION, "/discovery/bootstrapToken/token").unwrap_or_default();
-    split_token(token).map_err(|error| format!("discovery.bootstrapToken.token: Invalid value: {error}"))?;
-    endpoint(run).ok_or("discovery.bootstrapToken.apiServerEndpoint: Required value: APIServerEndpoint is not set")?;
-    let hashes = documents.texts(CONFIGURATION, "/discovery/bootstrapToken/caCertHashes");
-    let unsafe_skip = join.pointer("/discovery/bootstrapToken/unsafeSkipCAVerification") == Some(&true.into());
-    if hashes.is_empty() && !unsafe_skip {
-        return Err("discovery.bootstrapToken.caCertHashes: Invalid value: \"\": using token-based discovery without \
-                    caCertHashes can be unsafe. Set unsafeSkipCAVerification as true in your kubeadm config file or pass \
-                    --discovery-token-unsafe-skip-ca-verification flag to continue"
-            .into());
-    }
-    documents.registration(CONFIGURATION, &run.host())?;
-    Ok(())
+fn discovery(run: &Run<'_, '_>) -> Result<Discovery, String> {
+    let path = run
+        .documents
+        .text(CONFIGURATION, "/discovery/file/kubeConfigPath")
+        .ok_or("discovery: Invalid value: \"\": bootstrapToken or file must be set (simulated nodes take file)")?;
+    let malformed = |what: &str| format!("failed to load kubeconfig: {path}: {what}");
+    let text = run.text(path).ok_or_else(|| malformed("no such file or directory"))?;
+    let config: Value = serde_saphyr::from_str(&text).map_err(|error| malformed(&error.to_string()))?;
+    let field = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let server = field("/clusters/0/cluster/server").and_then(|server| server.strip_prefix("https://"));
+    let ca = field("/clusters/0/cluster/certificate-authority-data").and_then(|data| STANDARD.decode(data).ok());
+    let ca = ca.and_then(|bytes| String::from_utf8(bytes).ok());
+    let token =
+        field("/users/0/user/token").ok_or("couldn't find authentication credentials for the TLS bootstrap process")?;
+    let (id, secret) = split_token(token)?;
+    Ok(Discovery {
+        endpoint: server.ok_or_else(|| malformed("no server of https"))?.to_owned(),
+        ca: ca.ok_or_else(|| malformed("no certificate authority"))?,
+        token: (id.to_owned(), secret.to_owned()),
+    })
+}
+
+fn endpoint(run: &Run<'_, '_>) -> String {
+    discovery(run).map(|discovery| discovery.endpoint).unwrap_or_default()
 }
 
 fn preflight(run: &mut Run<'_, '_>) -> Progress {
@@ -70,25 +81,21 @@ fn preflight(run: &mut Run<'_, '_>) -> Progress {
     Progress::Next
 }
 
-/// Looks for the cluster behind the endpoint, checks its CA against what is pinned, and shows it the token.
+/// Looks for the cluster behind the endpoint, by the CA of the file, and reads the cluster's configuration by its token.
 fn discover(run: &mut Run<'_, '_>) -> Progress {
-    if let Err(error) = validate(run) {
-        return Progress::Fail(error);
-    }
-    let endpoint = endpoint(run).unwrap_or_default().to_owned();
+    let found = run.documents.registration(CONFIGURATION, &run.host()).and_then(|_| discovery(run));
+    let Discovery { endpoint, ca, token: (id, secret) } = match found {
+        Ok(found) => found,
+        Err(error) => return Progress::Fail(error),
+    };
     let url = format!("https://{endpoint}/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s");
-    let token = run.documents.text(CONFIGURATION, "/discovery/bootstrapToken/token").unwrap_or_default().to_owned();
-    let Ok((id, secret)) = split_token(&token) else { return Progress::Fail("invalid token".into()) };
     let away = |what: &str| format!("Get {url:?}: {what}");
     match run.answer.take() {
         Some(Answer::Yes) => {
             run.say("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...");
             return Progress::Next;
         }
-        Some(Answer::No) => {
-            let what = format!("could not find a JWS signature in the cluster-info ConfigMap for token ID {id:?}");
-            return undiscovered(run, &what);
-        }
+        Some(Answer::No) => return undiscovered(run, "Unauthorized"),
         Some(Answer::Refused(error)) => return Progress::Fail(error),
         Some(Answer::Away) => return undiscovered(run, &away("net/http: request canceled")),
         None => {}
@@ -99,40 +106,29 @@ fn discover(run: &mut Run<'_, '_>) -> Progress {
         Err(NoRoute::Refused) => return undiscovered(run, &away("dial tcp: connect: connection refused")),
         Err(NoRoute::Reset) => return undiscovered(run, &away("EOF")),
     };
-    if let Err(error) = pinned(run, &backend.container) {
-        return Progress::Fail(error);
+    if run.tx.state.text(&backend.container, CA_FILE).is_none_or(|theirs| theirs.trim() != ca.trim()) {
+        let what = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+        return undiscovered(run, &away(what));
     }
     let version = super::version(run.tx.state, &backend.container);
     if let Err(error) = supported(&run.version(), &version) {
         return Progress::Fail(error);
     }
-    Progress::Ask(Ask { tenant: backend.tenant, question: Question::Discover { id: id.into(), secret: secret.into() } })
+    Progress::Ask(Ask { tenant: backend.tenant, question: Question::Discover { id, secret } })
 }
 
 fn undiscovered(run: &Run<'_, '_>, what: &str) -> Progress {
     let limit = run.documents.timeout(CONFIGURATION, "discovery", Duration::from_secs(300));
     let otherwise = format!(
-        "couldn't validate the identity of the API Server: failed to request the cluster-info ConfigMap: {what}"
+        "couldn't validate the identity of the API Server: abort reading the cluster-info ConfigMap after timeout of {} s: {what}",
+        limit.as_secs()
     );
     Progress::Wait { limit, retry: Some(RETRY), otherwise }
 }
 
-fn pinned(run: &Run<'_, '_>, server: &str) -> Result<(), String> {
-    let hashes = run.documents.texts(CONFIGURATION, "/discovery/bootstrapToken/caCertHashes");
-    let ca = run.tx.state.text(server, CA_FILE).ok_or("the API server has no CA")?;
-    let found = pki::public_key_hash(&ca).ok_or("the API server's CA is no certificate")?;
-    if hashes.is_empty() || hashes.contains(&found) {
-        return Ok(());
-    }
-    Err(format!(
-        "couldn't validate the identity of the API Server: cluster CA found in cluster-info ConfigMap is invalid: none of \
-         the public keys {found:?} are pinned"
-    ))
-}
-
 /// Certificates and kubeconfigs of a control plane, from the CA files copied into the node.
 fn prepare(run: &mut Run<'_, '_>) -> Progress {
-    let endpoint = endpoint(run).unwrap_or_default().to_owned();
+    let endpoint = endpoint(run);
     let result = files::authorities(run, false)
         .and_then(|()| same_authority(run, &endpoint))
         .and_then(|()| {
@@ -189,7 +185,7 @@ fn check_node(run: &mut Run<'_, '_>) -> Progress {
 
 /// Asks through the endpoint, as a joining node does.
 fn ask(run: &Run<'_, '_>, question: Question) -> Progress {
-    match route::from_container(run.tx.state, run.id, endpoint(run).unwrap_or_default()) {
+    match route::from_container(run.tx.state, run.id, &endpoint(run)) {
         Ok(backend) => Progress::Ask(Ask { tenant: backend.tenant, question }),
         Err(_) => away(run),
     }
@@ -197,13 +193,13 @@ fn ask(run: &Run<'_, '_>, question: Question) -> Progress {
 
 fn away(run: &Run<'_, '_>) -> Progress {
     let limit = run.documents.timeout(CONFIGURATION, "kubernetesAPICall", Duration::from_secs(60));
-    let endpoint = endpoint(run).unwrap_or_default();
+    let endpoint = endpoint(run);
     let otherwise = format!("Get \"https://{endpoint}/api/v1\": context deadline exceeded");
     Progress::Wait { limit, retry: Some(Duration::from_secs(1)), otherwise }
 }
 
 fn worker_kubelet_start(run: &mut Run<'_, '_>) -> Progress {
-    let endpoint = endpoint(run).unwrap_or_default().to_owned();
+    let endpoint = endpoint(run);
     let registration = match run.documents.registration(CONFIGURATION, &run.host()) {
         Ok(registration) => registration,
         Err(error) => return Progress::Fail(error),
@@ -216,7 +212,7 @@ fn worker_kubelet_start(run: &mut Run<'_, '_>) -> Progress {
 }
 
 fn etcd_join(run: &mut Run<'_, '_>) -> Progress {
-    let endpoint = endpoint(run).unwrap_or_default().to_owned();
+    let endpoint = endpoint(run);
     let Ok(backend) = route::from_container(run.tx.state, run.id, &endpoint) else { return away(run) };
     let (name, address) = (run.host(), run.advertised().unwrap_or(run.address()));
     match etcd::add_member(run.tx, &backend.tenant, &name, address) {

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::api::node::Protocol;
 use crate::runtime::sim::pki::{self, Pair, Request};
 use crate::runtime::sim::time::At;
@@ -240,7 +243,7 @@ impl Lab {
         }
         for (name, address) in workers {
             self.start(name, *address, NODE).await;
-            self.copy(name, &[file("/kind/kubeadm.conf", &self.join_config(false))]).await;
+            self.copy(name, &self.join_files(false)).await;
             assert_eq!(self.bootstrap(name, "join").await.code, 0);
         }
         for (name, _) in workers {
@@ -248,9 +251,8 @@ impl Lab {
         }
     }
 
-    pub fn join_config(&self, control_plane: bool) -> String {
-        let hash = pki::public_key_hash(&self.cas["ca"].certificate).unwrap();
-        join_config(&hash, TOKEN, control_plane)
+    pub fn join_files(&self, control_plane: bool) -> [NodeFile; 2] {
+        join_files("dev-lb", &self.cas["ca"].certificate, TOKEN, control_plane)
     }
 
     pub fn access(&self) -> ClusterAccess {
@@ -319,12 +321,18 @@ pub fn init_config(control_planes: &[(&str, u8)]) -> String {
     )
 }
 
-pub fn join_config(hash: &str, token: &str, control_plane: bool) -> String {
+pub fn join_files(balancer: &str, ca: &str, token: &str, control_plane: bool) -> [NodeFile; 2] {
     let role = if control_plane { "controlPlane: {localAPIEndpoint: {bindPort: 6443}}\n" } else { "" };
-    format!(
-        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\nskipPhases: [preflight]\n{role}discovery:\n  bootstrapToken:\n    \
-         apiServerEndpoint: dev-lb:6443\n    token: {token}\n    caCertHashes: ['{hash}']\nnodeRegistration:\n  kubeletExtraArgs:\n  \
+    let config = format!(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\nskipPhases: [preflight]\n{role}discovery:\n  file:\n    \
+         kubeConfigPath: /kind/discovery.conf\nnodeRegistration:\n  kubeletExtraArgs:\n  \
          - {{name: node-labels, value: 'tier=apps'}}\n  taints: []\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n\
-         kubernetesVersion: v1.35.5\ncontrolPlaneEndpoint: dev-lb:6443\napiServer: {{certSANs: [127.0.0.1]}}\n"
-    )
+         kubernetesVersion: v1.35.5\ncontrolPlaneEndpoint: {balancer}:6443\napiServer: {{certSANs: [127.0.0.1]}}\n"
+    );
+    let ca = STANDARD.encode(ca);
+    let discovery = format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: dev\n  cluster:\n    server: https://{balancer}:6443\n    \
+         certificate-authority-data: {ca}\nusers:\n- name: joining\n  user:\n    token: {token}\n"
+    );
+    [file("/kind/kubeadm.conf", &config), file("/kind/discovery.conf", &discovery)]
 }

@@ -44,11 +44,12 @@ async fn build(mut lab: Lab) -> Lab {
         lab.booted(name).await;
         let marker = lab.sim.read_file(&lab.ids[name], "/etc/kubernetes/kina-bootstrapped").await.unwrap();
         if marker.is_none() {
-            let config = if verb == "init" { init_config(&[("cp", 10)]) } else { lab.join_config(false) };
             if verb == "init" {
                 lab.copy_pki(name).await;
+                lab.copy(name, &[file("/kind/kubeadm.conf", &init_config(&[("cp", 10)]))]).await;
+            } else {
+                lab.copy(name, &lab.join_files(false)).await;
             }
-            lab.copy(name, &[file("/kind/kubeadm.conf", &config)]).await;
             // It may run already.
             lab.bootstrap(name, verb).await;
             assert_eq!(lab.outcome(name).await, "active", "{}", lab.journal(name).await);

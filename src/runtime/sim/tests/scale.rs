@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::cluster::{ready, settle, whole_cluster};
-use super::lab::{BALANCER, Lab, NODE, TOKEN, command, drive, file, init_config, join_config, world};
+use super::lab::{BALANCER, Lab, NODE, TOKEN, command, drive, file, init_config, join_files, world};
 use crate::runtime::sim::pki::{self, Pair, Request};
 use crate::runtime::sim::time::At;
 use crate::runtime::sim::{Latency, SimOptions, SimRuntime, SimStore};
@@ -54,20 +54,16 @@ async fn one_of_many(sim: &SimRuntime, world: &World, cas: &BTreeMap<&'static st
     sim.start_container(&id).await.unwrap();
     let backends = file("/kina/balancer/backends", &format!("10.{a}.{b}.10\nend\n"));
     sim.copy_in(&id, &[backends, file("/kina/balancer/run", "#!/bin/bash\n")]).await.unwrap();
-    let hash = pki::public_key_hash(&cas["ca"].certificate).unwrap();
     for (node, last) in [("cp", 10_u8), ("w0", 11), ("w1", 12), ("w2", 13)] {
         let name = format!("{cluster}-{node}");
         sim.create_volume(&VolumeSpec { name: name.clone(), labels: Labels::new() }).await.unwrap();
         let id = sim.create_container(&spec(&name, last, NODE)).await.unwrap();
         sim.start_container(&id).await.unwrap();
-        let (config, verb) = match node {
-            "cp" => {
-                (init_config(&[(&name, last)]).replace("https://10.160.0.", &format!("https://10.{a}.{b}.")), "init")
-            }
-            _ => (join_config(&hash, TOKEN, false), "join"),
-        };
-        let mut files = vec![file("/kind/kubeadm.conf", &config.replace("dev-lb", &balancer))];
+        let verb = if node == "cp" { "init" } else { "join" };
+        let mut files = join_files(&balancer, &cas["ca"].certificate, TOKEN, false).to_vec();
         if verb == "init" {
+            let config = init_config(&[(&name, last)]).replace("https://10.160.0.", &format!("https://10.{a}.{b}."));
+            files = vec![file("/kind/kubeadm.conf", &config.replace("dev-lb", &balancer))];
             for (ca, pair) in cas {
                 files.push(file(&format!("/etc/kubernetes/pki/{ca}.crt"), &pair.certificate));
                 files.push(file(&format!("/etc/kubernetes/pki/{ca}.key"), &pair.key));
