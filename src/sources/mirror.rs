@@ -122,8 +122,10 @@ impl Mirror {
         if known.is_some_and(|(known, _)| *known >= version) {
             return;
         }
-        let is_news = known.is_none_or(|(_, known)| **known != live);
-        state.clusters.insert(name, (version, Arc::new(live)));
+        // The same object as long as nothing that matters has changed: what was found out about it holds.
+        let same = known.map(|(_, known)| Arc::clone(known)).filter(|known| **known == live);
+        let is_news = same.is_none();
+        state.clusters.insert(name, (version, same.unwrap_or_else(|| Arc::new(live))));
         drop(state);
         if is_news {
             self.wake();

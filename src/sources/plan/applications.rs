@@ -1,5 +1,7 @@
 //! Clusters that are declared: made, changed, taken over, let go of, or at the end of their time.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
 use super::budget::{self, Wish};
@@ -48,7 +50,7 @@ pub(super) fn apply(input: &Input<'_>, declarations: &Declarations<'_>, plan: &m
         if owner == Owner::Mine && expire(input, declared, live, declarations, plan) || is_refused(input, declared) {
             continue;
         }
-        if let Some(effect) = effect(live, declared, owner) {
+        if let Some(effect) = effect(input, name, live, declared, owner) {
             let is_recreation = heaviest(&differences::spec_changes(live, declared.document)) == Some(Class::Recreate);
             if is_recreation && differences::permits_recreation(live, declared.document) {
                 recreations.push((declared, effect));
@@ -81,7 +83,7 @@ fn push(plan: &mut Plan, declared: Declared<'_>, effect: Effect) {
 }
 
 /// What an application would do; `None` where everything is as declared.
-fn effect(live: &Live, declared: Declared<'_>, owner: Owner) -> Option<Effect> {
+fn effect(input: &Input<'_>, name: &str, live: &Arc<Live>, declared: Declared<'_>, owner: Owner) -> Option<Effect> {
     match owner {
         Owner::Hand => return Some(Effect::Adopt),
         // The other source does not declare it any more: it moved here.
@@ -92,7 +94,7 @@ fn effect(live: &Live, declared: Declared<'_>, owner: Owner) -> Option<Effect> {
     if live.annotation(annotations::SOURCE_HASH) != Some(document.hash.as_str()) {
         return Some(Effect::Update);
     }
-    let differing = differences::differing(live, document);
+    let differing = input.compared.differing(name, live, declared.path, document);
     if !differing.is_empty() {
         return Some(Effect::Revert(differing));
     }

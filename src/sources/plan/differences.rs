@@ -1,5 +1,8 @@
 //! What applying a document would change in a Cluster that is there.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::Value;
 
 use super::Live;
@@ -30,7 +33,7 @@ pub(super) fn permits_recreation(live: &Live, document: &Document) -> bool {
 }
 
 /// Paths of everything the document sets that the Cluster has otherwise.
-pub(super) fn differing(live: &Live, document: &Document) -> Vec<String> {
+fn differing(live: &Live, document: &Document) -> Vec<String> {
     let mut found: Vec<String> = spec_changes(live, document).into_iter().map(|change| change.field).collect();
     // What has no class cannot be told field by field; it is a difference all the same.
     if found.is_empty() && applied(&live.spec, document).is_some_and(|spec| spec != live.spec) {
@@ -41,6 +44,44 @@ pub(super) fn differing(live: &Live, document: &Document) -> Vec<String> {
     let annotations = document.annotations.iter().filter(|(key, value)| live.annotations.get(*key) != Some(value));
     found.extend(annotations.map(|(key, _)| format!("metadata.annotations[{key}]")));
     found
+}
+
+/// What [`differing`] found for Clusters and documents that have not changed since: a source with a thousand of them is planned
+/// anew whenever one changes. Of each Cluster the last comparison alone is kept.
+#[derive(Debug, Default)]
+pub struct Compared(Mutex<BTreeMap<String, Comparison>>);
+
+#[derive(Debug)]
+struct Comparison {
+    live: Arc<Live>,
+    path: String,
+    hash: String,
+    differing: Vec<String>,
+}
+
+impl Compared {
+    /// As [`differing`].
+    pub(super) fn differing(&self, name: &str, live: &Arc<Live>, path: &str, document: &Document) -> Vec<String> {
+        let is_same =
+            |known: &&Comparison| Arc::ptr_eq(&known.live, live) && known.path == path && known.hash == document.hash;
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(name).filter(is_same) {
+            return known.differing.clone();
+        }
+        let differing = differing(live, document);
+        let (path, hash) = (path.to_owned(), document.hash.clone());
+        let comparison = Comparison { live: Arc::clone(live), path, hash, differing: differing.clone() };
+        all.insert(name.to_owned(), comparison);
+        differing
+    }
+
+    /// Forgets Clusters that are gone.
+    pub(super) fn keep(&self, clusters: &BTreeMap<String, Arc<Live>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() > clusters.len() {
+            all.retain(|name, _| clusters.contains_key(name));
+        }
+    }
 }
 
 /// Lays one value over another as server-side apply does: maps by key, lists of type `map` by their elements' keys,

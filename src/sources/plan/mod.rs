@@ -31,6 +31,7 @@ use super::settle::Settled;
 use crate::api::source::SourceStatus;
 use crate::api::{Cluster, ClusterSpec, annotations};
 use declarations::Declarations;
+pub use differences::Compared;
 
 /// How long a Cluster must have been declared nowhere before that counts as a wish to delete it. A file that is moved to
 /// another root, a checkout or a copy by hand has put it back by then.
@@ -112,6 +113,8 @@ pub struct Input<'a> {
     pub refusals: &'a BTreeMap<String, Refusal>,
     /// Since when Clusters have been declared nowhere, from the plan before.
     pub absent: &'a BTreeMap<String, Duration>,
+    /// What was found out about them by plans before: it spares work, and changes nothing.
+    pub compared: &'a Compared,
     /// What time it is.
     pub now: Timestamp,
     /// The same on the clock that never jumps.
@@ -295,6 +298,7 @@ impl Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut plan = Plan::new(input);
+    input.compared.keep(input.clusters);
     match input.root {
         Root::Present(identity) => {
             let declarations = Declarations::of(input);

@@ -21,6 +21,7 @@ struct Story {
     refusals: BTreeMap<String, Refusal>,
     approve: Option<String>,
     absent: BTreeMap<String, Duration>,
+    compared: Compared,
     start: Timestamp,
     uptime: Duration,
     made: u32,
@@ -54,6 +55,7 @@ impl Story {
             refusals: BTreeMap::new(),
             approve: None,
             absent: BTreeMap::new(),
+            compared: Compared::default(),
             start: "2026-01-01T00:00:00Z".parse().unwrap(),
             uptime: Duration::ZERO,
             made: 0,
@@ -97,7 +99,7 @@ impl Story {
         let files =
             files.map(|(path, text)| (path.clone(), Arc::new(Manifest::parse(path, text.as_bytes())))).collect();
         let hashes = self.files.iter().map(|(path, text)| (path.clone(), text.clone())).collect();
-        plan(&Input {
+        let input = Input {
             source: "clusters",
             status: &self.status,
             generation: Some(1),
@@ -114,9 +116,14 @@ impl Story {
             others_looked: self.others_looked,
             refusals: &self.refusals,
             absent: &self.absent,
+            compared: &self.compared,
             now: self.now(),
             uptime: self.uptime,
-        })
+        };
+        let planned = plan(&input);
+        let anew = plan(&Input { compared: &Compared::default(), ..input });
+        assert_eq!(planned, anew, "what was compared before made a difference");
+        planned
     }
 
     /// Plans, stores the status, and carries out the first `steps` actions.

@@ -18,7 +18,7 @@ use super::act::{self, ActError};
 use super::board::Board;
 use super::events::Events;
 use super::mirror::{self, Mirror};
-use super::plan::{self, Action, Effect, Input, Notice, Plan, Refusal, Removal};
+use super::plan::{self, Action, Compared, Effect, Input, Notice, Plan, Refusal, Removal};
 use super::roots::Root;
 use super::watched::{RESCAN, Watched};
 use crate::api::{Source, SourceStatus, annotations};
@@ -146,6 +146,7 @@ struct Task<'a> {
     watched: Watched,
     events: Events,
     absent: BTreeMap<String, Duration>,
+    compared: Compared,
     refusals: BTreeMap<String, Refused>,
     failures: u32,
 }
@@ -170,6 +171,7 @@ impl<'a> Task<'a> {
             events: Events::new(&shared.client, &root.name),
             watched: Watched::new(root, shared.mounts.clone()),
             absent: BTreeMap::new(),
+            compared: Compared::default(),
             refusals: BTreeMap::new(),
             failures: 0,
         }
@@ -293,6 +295,7 @@ impl<'a> Task<'a> {
             others_looked: view.looked,
             refusals: &refusals,
             absent: &self.absent,
+            compared: &self.compared,
             now: self.shared.world.clock.now(),
             uptime: self.shared.uptime(),
         })
