@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::cluster::{ClusterSpec, Networking, PoolSettings, WorkerPool, spec_schema};
-use super::defaults;
+use super::defaults::{self, Resolved};
 use super::node::PortMapping;
 
 /// What it takes to change a field.
@@ -93,6 +93,7 @@ pub fn keep_resolved(old: &ClusterSpec, mut new: ClusterSpec) -> ClusterSpec {
         new.runtime = old.runtime;
     }
     keep_subnets(&mut new.networking, &old.networking);
+    keep(&mut new.networking.node_network, &old.networking.node_network);
     keep(&mut new.networking.node_subnet, &old.networking.node_subnet);
     keep(&mut new.networking.cni, &old.networking.cni);
     keep(&mut new.networking.api_server.address, &old.networking.api_server.address);
@@ -268,10 +269,14 @@ fn workers(found: &mut Found, old: &[WorkerPool], new: &[WorkerPool]) {
 }
 
 fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
+    // One that is resolved and says nothing about it is in a network of its own.
+    let of_resolved = || Resolved::of(old).map(|resolved| resolved.node_network);
+    let before = old.networking.node_network.or_else(of_resolved);
     let (old, new) = (&old.networking, &new.networking);
     found.resolved("spec.networking.podSubnet", Class::Recreate, &old.pod_subnet, &new.pod_subnet);
     found.resolved("spec.networking.serviceSubnet", Class::Recreate, &old.service_subnet, &new.service_subnet);
     found.resolved("spec.networking.nodeSubnet", Class::Recreate, &old.node_subnet, &new.node_subnet);
+    found.resolved("spec.networking.nodeNetwork", Class::Recreate, &before, &new.node_network);
     found.resolved("spec.networking.cni", Class::Recreate, &old.cni, &new.cni);
     found.always("spec.networking.ipFamily", Class::Recreate, &old.family(), &new.family());
     let mode = |networking: &Networking| networking.kube_proxy_mode.unwrap_or_default();
@@ -285,7 +290,7 @@ fn networking(found: &mut Found, old: &ClusterSpec, new: &ClusterSpec) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cluster::{MachineResources, Quantity, RuntimeName};
+    use super::super::cluster::{MachineResources, NodeNetwork, Quantity, RuntimeName};
     use super::*;
 
     fn resolved() -> ClusterSpec {
@@ -392,5 +397,40 @@ mod tests {
                 ("spec.workers[other].replicas".to_owned(), Class::Live),
             ]
         );
+    }
+
+    #[test]
+    fn another_network_of_machines_is_another_cluster_and_saying_nothing_is_saying_what_it_has() {
+        let of = |network: Option<NodeNetwork>| {
+            let mut spec = defaults::resolve(
+                &ClusterSpec::default(),
+                &defaults::HostDefaults {
+                    runtime: RuntimeName::Sim,
+                    node_network: NodeNetwork::Cluster,
+                    node_subnet: "10.160.0.0/24".parse().unwrap(),
+                    api_port: 40_000,
+                    mapped_ports: Vec::new(),
+                },
+            );
+            spec.networking.node_network = network;
+            spec
+        };
+        let (own, lone) = (Some(NodeNetwork::Cluster), Some(NodeNetwork::Default));
+        let anew = vec![("spec.networking.nodeNetwork".to_owned(), Class::Recreate)];
+        for (old, new, differs) in [
+            (None, own, false),
+            (None, lone, true),
+            (own, lone, true),
+            (lone, own, true),
+            (lone, None, false),
+            (lone, lone, false),
+        ] {
+            assert_eq!(classes(&of(old), &of(new)), if differs { anew.clone() } else { Vec::new() }, "{old:?} {new:?}");
+        }
+        assert_eq!(keep_resolved(&of(lone), ClusterSpec::default()).networking.node_network, lone);
+        // Before anything is resolved there is nothing to lose.
+        let mut wish = ClusterSpec::default();
+        wish.networking.node_network = lone;
+        assert_eq!(classes(&ClusterSpec::default(), &wish), []);
     }
 }

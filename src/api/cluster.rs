@@ -352,6 +352,10 @@ pub struct Networking {
     /// creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_subnet: Option<String>,
+    /// The network that machines are in. Default `cluster`; `default`, resolved at creation, for a Cluster of one control plane
+    /// alone on a runtime that makes no networks, such as Apple Container before macOS 26.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_network: Option<NodeNetwork>,
     /// The pod network. Default `auto`: the one that comes with the node image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<Cni>,
@@ -375,6 +379,35 @@ impl Networking {
     #[must_use]
     pub fn family(&self) -> IpFamily {
         self.ip_family.unwrap_or_default()
+    }
+
+    /// The network of machines, where none is named the default.
+    #[must_use]
+    pub fn nodes(&self) -> NodeNetwork {
+        self.node_network.unwrap_or_default()
+    }
+}
+
+/// The network that machines are in. Default `cluster`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeNetwork {
+    /// One of the cluster's own, on which its machines reach each other, with a load balancer in front.
+    #[default]
+    Cluster,
+    /// The one that the runtime has by itself, on which they do not: for a single machine, whose API server the host publishes
+    /// with no load balancer in front.
+    Default,
+}
+
+impl NodeNetwork {
+    /// As manifests spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Default => "default",
+        }
     }
 }
 

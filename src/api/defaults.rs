@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::cidr::{Cidr, Cidr6, Subnets};
-use super::cluster::{ClusterSpec, Cni, IpFamily, KubeProxyMode, PoolSettings, RuntimeName};
+use super::cluster::{ClusterSpec, Cni, IpFamily, KubeProxyMode, NodeNetwork, PoolSettings, RuntimeName};
 use super::ipv6;
 use super::node::{JsonPatch6902, PortMapping};
 use super::quantity;
@@ -27,6 +27,8 @@ pub const NODE_SUBNETS: &str = "10.160.0.0/11";
 pub struct HostDefaults {
     /// The runtime that `auto` means here; never `auto`.
     pub runtime: RuntimeName,
+    /// The network for machines.
+    pub node_network: NodeNetwork,
     /// A free /24 for machines.
     pub node_subnet: Cidr,
     /// A free port for the API endpoint.
@@ -81,6 +83,10 @@ pub fn resolve(spec: &ClusterSpec, host: &HostDefaults) -> ClusterSpec {
     let (pods, services) = subnets(networking.family());
     networking.pod_subnet.get_or_insert(pods);
     networking.service_subnet.get_or_insert(services);
+    // Saying nothing is saying `cluster`, then as later.
+    if host.node_network != NodeNetwork::default() {
+        networking.node_network.get_or_insert(host.node_network);
+    }
     networking.node_subnet.get_or_insert_with(|| host.node_subnet.to_string());
     networking.cni.get_or_insert(Cni::Auto);
     networking.api_server.address.get_or_insert_with(|| Ipv4Addr::LOCALHOST.to_string());
@@ -163,6 +169,8 @@ pub struct Resolved {
     pub pod_subnet: Subnets,
     /// Addresses of services.
     pub service_subnet: Subnets,
+    /// The network that machines are in.
+    pub node_network: NodeNetwork,
     /// Addresses of machines.
     pub node_subnet: Cidr,
     /// Pod network.
@@ -193,6 +201,7 @@ impl Resolved {
             ip_family: networking.family(),
             pod_subnet: subnets(&networking.pod_subnet)?,
             service_subnet: subnets(&networking.service_subnet)?,
+            node_network: networking.nodes(),
             node_subnet: networking.node_subnet.as_ref()?.parse().ok()?,
             cni: networking.cni?,
             endpoint: SocketAddr::new(address, networking.api_server.port.filter(|&port| port != 0)?),
@@ -245,6 +254,7 @@ mod tests {
     fn host() -> HostDefaults {
         HostDefaults {
             runtime: RuntimeName::Sim,
+            node_network: NodeNetwork::Cluster,
             node_subnet: "10.160.3.0/24".parse().unwrap(),
             api_port: 40_001,
             mapped_ports: vec![40_002, 40_003],
@@ -260,6 +270,20 @@ mod tests {
         assert_eq!(resolved.image.as_deref(), Some("docker.io/kindest/node:v1.35.5"));
         let other = HostDefaults { runtime: RuntimeName::Docker, api_port: 1, ..host() };
         assert_eq!(resolve(&resolved, &other), resolved);
+    }
+
+    #[test]
+    fn the_network_of_machines_is_the_clusters_own_and_stored_only_where_it_is_not() {
+        let spec = ClusterSpec::default();
+        let own = resolve(&spec, &host());
+        assert_eq!((own.networking.node_network, own.networking.nodes()), (None, NodeNetwork::Cluster));
+        let lone = HostDefaults { node_network: NodeNetwork::Default, ..host() };
+        let resolved = resolve(&spec, &lone);
+        assert_eq!(Resolved::of(&resolved).unwrap().node_network, NodeNetwork::Default);
+        assert_eq!(resolve(&resolved, &host()), resolved);
+        let mut named = spec;
+        named.networking.node_network = Some(NodeNetwork::Cluster);
+        assert_eq!(resolve(&named, &lone).networking.nodes(), NodeNetwork::Cluster);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{Drift, IpFamily, MachineResources, RuntimeName, Taint};
+use super::cluster::{Drift, IpFamily, MachineResources, NodeNetwork, RuntimeName, Taint};
 use super::conditions::Waiting;
 use super::node::{HostMount, PortMapping, Registry};
 
@@ -88,6 +88,10 @@ pub struct MachineSpec {
     /// Of its cluster, where that is not IPv4 alone. Its address of IPv6 follows from the other one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_family: Option<IpFamily>,
+    /// `ADDRESS:PORT` of the host at which its own API server is published: of the only machine of a cluster in the runtime's
+    /// network `default`. All others are in a network of their cluster's, behind its load balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_endpoint: Option<String>,
     /// How it becomes a node.
     pub bootstrap: Bootstrap,
     /// What the Cluster has granted it to do. Without a grant it waits.
@@ -96,6 +100,17 @@ pub struct MachineSpec {
     /// Under which UIDs its things on the host are known, where those are not the present ones.
     #[serde(default, skip_serializing_if = "Identity::is_own")]
     pub identity: Identity,
+}
+
+impl MachineSpec {
+    /// The network that its container is in.
+    #[must_use]
+    pub fn network(&self) -> NodeNetwork {
+        match self.api_endpoint {
+            None => NodeNetwork::Cluster,
+            Some(_) => NodeNetwork::Default,
+        }
+    }
 }
 
 /// Patches of containerd's configuration.

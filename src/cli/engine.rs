@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use kube::Client;
 
 use super::error::CliError;
+use crate::api::cluster::RuntimeName;
 use crate::doctor::Facts;
 use crate::home::Home;
 use crate::kubeconfig::Target;
+use crate::runtime::Networks;
 use crate::runtime::workshop::Workshop;
 use crate::system::last_known::Sights;
 
@@ -70,6 +72,12 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// When the home cannot be had.
     async fn open(&self, home: &Home, purpose: Purpose) -> Result<Started, CliError>;
+
+    /// The runtime that somebody names, or that `auto` means here, and which networks machines can be in there.
+    ///
+    /// # Errors
+    /// Where it is not known which runtime is meant.
+    async fn networks(&self, home: &Home, named: Option<RuntimeName>) -> Result<(RuntimeName, Networks), CliError>;
 
     /// Looks at everything that clusters need on this host. Changes nothing.
     ///

@@ -20,12 +20,12 @@ use crate::doctor::Facts;
 use crate::doctor::facts::Holder;
 use crate::doctor::gather::{Place, gather};
 use crate::home::{Home, HomeError, HomeLock};
-use crate::runtime::Runtime;
 use crate::runtime::apple::{AppleRuntime, START_SERVICE, mac, process};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::docker::endpoint::Surroundings;
 use crate::runtime::sim::{Latency, SimOptions, Sockets};
 use crate::runtime::workshop::Workshop;
+use crate::runtime::{Networks, Runtime};
 use crate::sources::Root;
 use crate::system::{self, ClientError, NoLayers, Objects, Options, Running, Storage, SystemError};
 use crate::world::World;
@@ -82,11 +82,14 @@ impl LocalEngine {
         self.named.as_deref().map(named_runtime).transpose()
     }
 
-    fn apple(&self, home: &Home) -> Result<Option<AppleRuntime>, CliError> {
+    async fn apple(&self, home: &Home) -> Result<Option<AppleRuntime>, CliError> {
         // Elsewhere than on a Mac a program called `container` is another one, unless somebody says otherwise.
         let is_meant = cfg!(target_os = "macos") || self.named()? == Some(RuntimeName::Apple);
         let installed = || AppleRuntime::installed(&self.path, home.apple(), self.world.clone());
-        Ok(is_meant.then(installed).flatten())
+        let Some(apple) = is_meant.then(installed).flatten() else { return Ok(None) };
+        // Which words the command knows depends on the Mac.
+        let (mac, size) = mac::look(&self.path, self.world.files.as_ref()).await;
+        Ok(Some(apple.on(mac, size)))
     }
 
     fn runtimes(&self, apple: Option<AppleRuntime>) -> Result<Runtimes, CliError> {
@@ -170,14 +173,7 @@ impl Engine for LocalEngine {
 
     async fn start(&self, start: &Start) -> Result<Started, CliError> {
         let lock = self.take(&start.home).await?;
-        let apple = match self.apple(&start.home)? {
-            // Only who makes machines has to know the Mac.
-            Some(apple) => {
-                let (mac, size) = mac::look(&self.path, self.world.files.as_ref()).await;
-                Some(apple.on(mac, size))
-            }
-            None => None,
-        };
+        let apple = self.apple(&start.home).await?;
         let simulator = SimOptions { latency: self.latency.clone(), sockets: Sockets::Listen, ..SimOptions::default() };
         let mut roots = vec![Root::home(start.home.clusters())];
         roots.extend(start.watch.iter().map(Root::watched));
@@ -207,11 +203,21 @@ impl Engine for LocalEngine {
             (Objects::empty(home, &self.world).await?, None)
         };
         let sights = match purpose {
-            Purpose::Read => Some(system::look(home, &self.world, &self.runtimes(self.apple(home)?)?).await),
+            Purpose::Read => {
+                let runtimes = self.runtimes(self.apple(home).await?)?;
+                Some(system::look(home, &self.world, &runtimes).await)
+            }
             Purpose::Write => None,
         };
         let client = objects.client(users::ADMIN);
         Ok(Started { client, handle: Box::new(Store { objects, _lock: lock }), sights })
+    }
+
+    async fn networks(&self, home: &Home, named: Option<RuntimeName>) -> Result<(RuntimeName, Networks), CliError> {
+        let runtimes = self.runtimes(self.apple(home).await?)?;
+        let name = named.filter(|name| !name.is_auto()).or_else(|| runtimes.auto()).unwrap_or(RuntimeName::Sim);
+        let networks = runtimes.usable.get(&name).map(|runtime| runtime.capabilities().networks);
+        Ok((name, networks.unwrap_or_default()))
     }
 
     async fn examine(&self, home: &Home) -> Result<Facts, CliError> {

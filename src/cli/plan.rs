@@ -1,11 +1,14 @@
 //! `kina plan`: what Kina will do next, step by step, told by the planner that does it.
 
+use std::sync::Arc;
+
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::apply;
 use super::context::{Context, Failures};
+use super::engine::Engine;
 use super::error::CliError;
 use super::exit::Exit;
 use super::get;
@@ -14,12 +17,15 @@ use super::output::{self, Document as Format};
 use super::session::{Need, Runs, Session};
 use crate::api::cidr::Cidr;
 use crate::api::class::{self, Class};
-use crate::api::cluster::{ClusterSpec, RuntimeName};
+use crate::api::cluster::{ClusterSpec, NodeNetwork, RuntimeName};
 use crate::api::conditions;
-use crate::api::defaults::{self, HostDefaults};
+use crate::api::defaults::{self, HostDefaults, Resolved};
 use crate::api::machine::MachineRole;
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::cluster::forecast::{self, Action, Forecast};
+use crate::controllers::cluster::node_network;
+use crate::controllers::cluster::wait::Wait;
+use crate::home::Home;
 use crate::sources::manifest::Document;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +38,13 @@ pub struct Args {
     /// Print it as a document for programs
     #[arg(short, long, value_enum)]
     output: Option<Format>,
+}
+
+/// Where clusters are planned.
+struct Place<'a> {
+    client: &'a Client,
+    engine: Arc<dyn Engine>,
+    home: Home,
 }
 
 /// What will be done about one cluster.
@@ -72,13 +85,14 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         context.printer.talk("note: planned from what is recorded: what stopped or is gone since is seen to first");
     }
     let client = session.client.clone();
+    let place = Place { client: &client, engine: Arc::clone(&context.engine), home: context.home.clone() };
     let work = async {
         let mut failures = Failures::default();
         let mut all = Vec::new();
         match inputs {
             Some(inputs) => {
                 for (origin, document) in &inputs.documents {
-                    match of_document(&client, origin, document).await {
+                    match of_document(&place, origin, document).await {
                         Ok(planned) => all.push(planned),
                         Err(error) => failures.add(context, error)?,
                     }
@@ -86,7 +100,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             }
             None => {
                 for name in named(&args.clusters, &client).await? {
-                    match of_cluster(&client, &name).await {
+                    match of_cluster(&place, &name).await {
                         Ok(planned) => all.push(planned),
                         Err(error) => failures.add(context, error)?,
                     }
@@ -119,15 +133,17 @@ async fn named(names: &[String], client: &Client) -> Result<Vec<String>, CliErro
     Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }
 
-async fn of_cluster(client: &Client, name: &str) -> Result<Planned, CliError> {
+async fn of_cluster(place: &Place<'_>, name: &str) -> Result<Planned, CliError> {
+    let client = place.client;
     let found = Api::<Cluster>::all(client.clone()).get_opt(name).await;
     let found = found.map_err(|error| CliError::request(&format!("get cluster/{name}"), error))?;
     let Some(cluster) = found else { return Err(get::absent(client, name).await) };
     let spec = cluster.spec.clone();
-    planned(client, name, spec, Some(&cluster), None).await
+    planned(place, name, spec, Some(&cluster), None).await
 }
 
-async fn of_document(client: &Client, origin: &Origin, document: &Document) -> Result<Planned, CliError> {
+async fn of_document(place: &Place<'_>, origin: &Origin, document: &Document) -> Result<Planned, CliError> {
+    let client = place.client;
     let name = document.name.as_str();
     let attempted = format!("plan cluster/{name}");
     let api: Api<Cluster> = Api::all(client.clone());
@@ -151,22 +167,28 @@ async fn of_document(client: &Client, origin: &Origin, document: &Document) -> R
         },
     };
     let class = before.as_ref().and_then(|before| class::heaviest(&class::changes(&before.spec, &after)));
-    planned(client, name, after, before.as_ref(), class).await
+    planned(place, name, after, before.as_ref(), class).await
 }
 
 async fn planned(
-    client: &Client,
+    place: &Place<'_>,
     name: &str,
     spec: ClusterSpec,
     cluster: Option<&Cluster>,
     class: Option<Class>,
 ) -> Result<Planned, CliError> {
     let params = ListParams::default().fields(&format!("spec.cluster={name}"));
-    let machines = Api::<Machine>::all(client.clone()).list(&params).await;
+    let machines = Api::<Machine>::all(place.client.clone()).list(&params).await;
     let machines = machines.map_err(|error| CliError::request("list machines", error))?.items;
-    let spec = resolved(&spec)?;
+    let network = network(place, &spec).await?;
+    let spec = resolved(&spec, network.clone().unwrap_or_default())?;
     let planes = machines.iter().filter(|machine| machine.spec.role == MachineRole::ControlPlane).count();
     let facts = forecast::presumed(name, &spec, cluster, &machines);
+    let forecast = match network {
+        // Nothing is done about what cannot be there.
+        Err(wait) if !facts.deleting && !facts.paused => Forecast { wait: Some(wait), ..Forecast::default() },
+        Ok(_) | Err(_) => forecast::forecast(facts),
+    };
     Ok(Planned {
         name: name.to_owned(),
         class,
@@ -174,17 +196,25 @@ async fn planned(
         planes,
         drift: cluster.and_then(|cluster| cluster.status.as_ref()).map_or(0, |status| status.drift.len()),
         under_way: machines.iter().filter_map(under_way).collect(),
-        forecast: forecast::forecast(facts),
+        forecast,
     })
 }
 
-/// With some value for what only the host can tell: no step depends on which.
-fn resolved(spec: &ClusterSpec) -> Result<ClusterSpec, CliError> {
+/// The network of its machines on this host, or why there is none.
+async fn network(place: &Place<'_>, spec: &ClusterSpec) -> Result<Result<NodeNetwork, Wait>, CliError> {
+    let (runtime, networks) = place.engine.networks(&place.home, spec.runtime).await?;
+    let wanted = spec.networking.node_network;
+    let wanted = wanted.or_else(|| Resolved::of(spec).map(|resolved| resolved.node_network));
+    Ok(node_network::choose(runtime.as_str(), networks, wanted, node_network::machines(spec)))
+}
+
+/// With some value for what else only the host can tell: no step depends on which.
+fn resolved(spec: &ClusterSpec, node_network: NodeNetwork) -> Result<ClusterSpec, CliError> {
     let broken = || CliError::new(Exit::Failure, "cannot plan: a default is not valid");
     let node_subnet = "10.160.0.0/24".parse::<Cidr>().map_err(|_| broken())?;
     // Which ports are free is for the day of its creation.
     let mapped_ports = (1..=u16::MAX).take(defaults::open_ports(spec)).collect();
-    let host = HostDefaults { runtime: RuntimeName::Sim, node_subnet, api_port: 6443, mapped_ports };
+    let host = HostDefaults { runtime: RuntimeName::Sim, node_network, node_subnet, api_port: 6443, mapped_ports };
     Ok(defaults::resolve(spec, &host))
 }
 

@@ -28,8 +28,8 @@ use crate::apiserver::user::User;
 use crate::apiserver::{ApiServer, core};
 use crate::doctor::Facts;
 use crate::home::Home;
-use crate::runtime::Listing;
 use crate::runtime::workshop::Workshop;
+use crate::runtime::{Listing, Networks};
 use crate::system::admission::ClusterRules;
 use crate::system::last_known::{Sight, Sights};
 use crate::world::World;
@@ -108,6 +108,10 @@ impl Engine for Rig {
     }
     async fn open(&self, _: &Home, purpose: Purpose) -> Result<Started, CliError> {
         Ok(Started { sights: (purpose == Purpose::Read).then(nothing_there), ..self.started("open") })
+    }
+    async fn networks(&self, _: &Home, named: Option<RuntimeName>) -> Result<(RuntimeName, Networks), CliError> {
+        let name = named.filter(|name| !name.is_auto()).unwrap_or(RuntimeName::Sim);
+        Ok((name, Networks::PerCluster))
     }
     async fn examine(&self, _: &Home) -> Result<Facts, CliError> {
         unreachable!("its own tests have facts of their own")

@@ -4,6 +4,7 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use crate::api::Machine;
+use crate::api::cluster::NodeNetwork;
 use crate::api::defaults::{Components, Resolved};
 
 /// Annotation on a Machine: the fingerprint of the cluster that it was made for.
@@ -27,6 +28,9 @@ pub fn of_machines(spec: &Resolved) -> String {
         spec.cni,
         spec.endpoint.ip(),
     );
+    if spec.node_network != NodeNetwork::Cluster {
+        text.push_str(&format!(" {}", spec.node_network.as_str()));
+    }
     let components = own(&spec.components);
     // What nobody sets is no part of it: clusters from before there was such a setting stay the same.
     if components != own(&Components::default()) {
@@ -77,12 +81,18 @@ pub fn hash(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::api::ClusterSpec;
-    use crate::api::cluster::RuntimeName;
+    use crate::api::cluster::{NodeNetwork, RuntimeName};
     use crate::api::defaults::{HostDefaults, resolve};
 
     fn resolved(spec: &ClusterSpec) -> Resolved {
         let node_subnet = "10.160.0.0/24".parse().unwrap();
-        let host = HostDefaults { runtime: RuntimeName::Sim, node_subnet, api_port: 40_000, mapped_ports: Vec::new() };
+        let host = HostDefaults {
+            runtime: RuntimeName::Sim,
+            node_network: NodeNetwork::Cluster,
+            node_subnet,
+            api_port: 40_000,
+            mapped_ports: Vec::new(),
+        };
         Resolved::of(&resolve(spec, &host)).unwrap()
     }
 
@@ -102,5 +112,10 @@ mod tests {
         assert_ne!(of_pool(&resolved(&spec), "a"), plain);
         spec.kubeadm_config_patches = patch;
         assert_ne!(of_machines(&resolved(&spec)), plain);
+        let mut lone = ClusterSpec::default();
+        lone.networking.node_network = Some(NodeNetwork::Cluster);
+        assert_eq!(of_machines(&resolved(&lone)), plain);
+        lone.networking.node_network = Some(NodeNetwork::Default);
+        assert_ne!(of_machines(&resolved(&lone)), plain);
     }
 }

@@ -62,12 +62,14 @@ impl Proxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::cluster::NodeNetwork;
     use crate::api::cluster::{ClusterSpec, RuntimeName};
     use crate::api::defaults::{HostDefaults, resolve};
 
     fn spec() -> Resolved {
         let host = HostDefaults {
             runtime: RuntimeName::Docker,
+            node_network: NodeNetwork::Cluster,
             node_subnet: "10.160.3.0/24".parse().unwrap(),
             api_port: 6443,
             mapped_ports: Vec::new(),

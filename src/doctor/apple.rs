@@ -23,7 +23,10 @@ pub fn findings(facts: &AppleFacts) -> Vec<Finding> {
             found.push(Finding::missing("container", "Apple Container's command is not installed", next));
             Some("there is no `container`")
         }
-        Some(command) => command_findings(command, &mut found),
+        Some(command) => {
+            let makes_networks = facts.mac.as_ref().is_none_or(Mac::has_networks);
+            command_findings(command, makes_networks, &mut found)
+        }
     };
     if let Some(why) = why {
         let seen = found.len() - 1;
@@ -48,14 +51,11 @@ fn mac(mac: Option<&Mac>) -> Finding {
     match mac.major() {
         Some(_) if !mac.has_networks() => {
             let cause = format!(
-                "macOS {}: before macOS {NETWORKS_SINCE} containers do not reach each other, and a cluster cannot have a network",
+                "{}: before macOS {NETWORKS_SINCE} containers do not reach each other: clusters of one control plane alone work",
                 mac.version
             );
-            Finding::missing(
-                CHECK,
-                cause,
-                format!("update to macOS {NETWORKS_SINCE}, or use Docker: `KINA_RUNTIME=docker`"),
-            )
+            let next = format!("for more nodes update to macOS {NETWORKS_SINCE}, or use Docker: `KINA_RUNTIME=docker`");
+            Finding::warning(CHECK, cause, next)
         }
         Some(_) => Finding::ok(CHECK, format!("{} on Apple silicon", mac.version)),
         None => Finding::note(CHECK, format!("its version could not be understood: {:?}", mac.version)),
@@ -63,7 +63,7 @@ fn mac(mac: Option<&Mac>) -> Finding {
 }
 
 /// Tells why the rest was not looked at, where it was not.
-fn command_findings(command: &CommandFacts, found: &mut Vec<Finding>) -> Option<&'static str> {
+fn command_findings(command: &CommandFacts, makes_networks: bool, found: &mut Vec<Finding>) -> Option<&'static str> {
     let path = command.path.display();
     let version = match &command.found.version {
         Ok(version) => *version,
@@ -97,7 +97,7 @@ fn command_findings(command: &CommandFacts, found: &mut Vec<Finding>) -> Option<
     };
     found.push(of_service(service, command));
     found.push(kernel(service));
-    found.extend(listing(command));
+    found.extend(listing(command, makes_networks));
     None
 }
 
@@ -125,7 +125,7 @@ fn kernel(service: &Service) -> Finding {
     }
 }
 
-fn listing(command: &CommandFacts) -> Vec<Finding> {
+fn listing(command: &CommandFacts, makes_networks: bool) -> Vec<Finding> {
     let Some((listing, took)) = &command.found.listing else { return Vec::new() };
     let listing = match listing {
         Ok(listing) => listing,
@@ -144,6 +144,9 @@ fn listing(command: &CommandFacts) -> Vec<Finding> {
     let networks = listing.networks.len();
     let many = format!("{networks} networks: macOS has room for some {NETWORKS}, one a cluster");
     let of_networks = match networks {
+        _ if !makes_networks => {
+            Finding::note("networks", "the default one alone: the only node of each cluster is in it")
+        }
         NETWORKS_MANY.. => {
             Finding::warning("networks", many, "remove those that nobody uses: `container network list`")
         }

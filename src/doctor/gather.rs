@@ -6,6 +6,7 @@ use super::facts::{AppleFacts, CommandFacts, Disk, Facts, Holder, HomeFacts, Hos
 use crate::api::Cluster;
 use crate::api::cluster::RuntimeName;
 use crate::home::{Home, HomeError};
+use crate::runtime::apple::mac::Mac;
 use crate::runtime::apple::process::find;
 use crate::runtime::apple::{AppleRuntime, HostSize, mac};
 use crate::runtime::docker::DockerRuntime;
@@ -40,11 +41,11 @@ pub async fn gather(place: &Place<'_>, holder: Holder, clusters: Option<Vec<Clus
     let container = AppleRuntime::program(place.directories, place.world);
     let subject = match place.named {
         Some(RuntimeName::Sim) => Subject::Simulator,
-        Some(RuntimeName::Apple) => Subject::Apple(AppleFacts { mac, command: command(place, container).await }),
+        Some(RuntimeName::Apple) => Subject::Apple(apple(place, container, mac, size).await),
         None | Some(RuntimeName::Auto)
             if cfg!(target_os = "macos") && (container.is_some() || place.docker.is_none()) =>
         {
-            Subject::Apple(AppleFacts { mac, command: command(place, container).await })
+            Subject::Apple(apple(place, container, mac, size).await)
         }
         _ => Subject::Docker(match place.docker {
             Some(docker) => Some(docker.examine().await),
@@ -56,10 +57,13 @@ pub async fn gather(place: &Place<'_>, holder: Holder, clusters: Option<Vec<Clus
     Facts { home: home(place, holder), host, installation, clusters, subject }
 }
 
-async fn command(place: &Place<'_>, container: Option<PathBuf>) -> Option<CommandFacts> {
-    let path = container?;
-    let runtime = AppleRuntime::installed(place.directories, place.home.apple(), place.world.clone())?;
-    Some(CommandFacts { path, found: runtime.examine().await })
+async fn apple(place: &Place<'_>, container: Option<PathBuf>, mac: Option<Mac>, size: HostSize) -> AppleFacts {
+    let runtime = AppleRuntime::installed(place.directories, place.home.apple(), place.world.clone());
+    let command = match container.zip(runtime.map(|runtime| runtime.on(mac.clone(), size))) {
+        Some((path, runtime)) => Some(CommandFacts { path, found: runtime.examine().await }),
+        None => None,
+    };
+    AppleFacts { mac, command }
 }
 
 fn host(place: &Place<'_>, subject: &Subject, own: HostSize) -> HostFacts {

@@ -32,7 +32,8 @@ pub use labels::{InstallationId, Labels, NodeLabels, OwnerLabels, Role};
 pub use metered::Metered;
 pub use spec::{
     Capabilities, Container, ContainerId, ContainerSpec, ContainerState, ExecOutput, ExecRequest, Image, Listing,
-    Mount, Network, NetworkSpec, NodeFile, Privileges, PublishedPort, Resources, RuntimeInfo, Volume, VolumeSpec,
+    Mount, Network, NetworkSpec, Networks, NodeFile, Privileges, PublishedPort, Resources, RuntimeInfo, Volume,
+    VolumeSpec,
 };
 
 /// One container runtime of this host.

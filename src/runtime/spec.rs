@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::labels::{Labels, OwnerLabels};
+use crate::api::cluster::NodeNetwork;
 use crate::api::node::{HostMount, Protocol};
 
 /// What a runtime can do.
@@ -22,14 +23,37 @@ pub struct Capabilities {
     pub pins_addresses: bool,
     /// Networks have a subnet of IPv6 besides, and containers an address in it that they keep.
     pub supports_ipv6: bool,
-    /// A cluster can have a network of its own, on which its machines reach each other.
-    pub supports_networks: bool,
+    /// Which networks machines can be in.
+    pub networks: Networks,
     /// What a node has where nobody says how much; `None` where it then has what the host has.
     pub node_resources: Option<Resources>,
     /// API servers answer only while this process runs, since they run in it.
     pub ends_with_process: bool,
     /// Files of a container are read also while it does not run.
     pub reads_stopped: bool,
+}
+
+/// Which networks the machines of a cluster can be in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Networks {
+    /// One that is made for the cluster, on which they reach each other.
+    #[default]
+    PerCluster,
+    /// Such a one; or the one that the runtime has by itself, which is called `default`.
+    PerClusterOrDefault,
+    /// Only the latter: the host reaches each machine, and they do not reach each other.
+    OnlyDefault,
+}
+
+impl Networks {
+    /// Whether machines can be in such a one.
+    #[must_use]
+    pub fn have(self, network: NodeNetwork) -> bool {
+        match network {
+            NodeNetwork::Cluster => self != Self::OnlyDefault,
+            NodeNetwork::Default => self != Self::PerCluster,
+        }
+    }
 }
 
 /// The runtime itself.

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use kina::runtime::Runtime;
-use kina::runtime::apple::AppleRuntime;
+use kina::runtime::apple::{AppleRuntime, mac};
 use kina::world::World;
 
 use crate::stand_in::state::{Control, Fault, Place, What};
@@ -36,6 +36,8 @@ impl Lab {
 
     /// A Mac below it, as its own programs tell: a version of macOS, and whether the processor is Apple's.
     pub fn mac(&self, version: &str, has_apple_silicon: bool) {
+        let major = version.split('.').next().and_then(|major| major.parse().ok());
+        self.control(|control| control.macos = major.unwrap_or(control.macos));
         self.script("sw_vers", &format!("[ \"$1\" = -productVersion ] && echo {version}"));
         let arm = if has_apple_silicon { "echo hw.optional.arm64: 1" } else { "echo unknown oid >&2; exit 1" };
         self.script("sysctl", &format!("echo hw.memsize: 34359738368; echo hw.logicalcpu: 12; {arm}"));
@@ -120,8 +122,18 @@ impl Lab {
 
     /// Kina's client.
     pub fn runtime(&self) -> Arc<dyn Runtime> {
-        let directories = [self.directory.path().join("bin")];
-        Arc::new(AppleRuntime::installed(&directories, self.stages(), World::real()).unwrap())
+        Arc::new(self.client())
+    }
+
+    /// The same, which knows on which Mac it is.
+    pub async fn runtime_on_mac(&self) -> Arc<dyn Runtime> {
+        let world = World::real();
+        let (mac, size) = mac::look(&[self.directory.path().join("bin")], world.files.as_ref()).await;
+        Arc::new(self.client().on(mac, size))
+    }
+
+    fn client(&self) -> AppleRuntime {
+        AppleRuntime::installed(&[self.directory.path().join("bin")], self.stages(), World::real()).unwrap()
     }
 }
 

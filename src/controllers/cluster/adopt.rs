@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::observe::Subject;
 use super::wait::{Wait, some_of};
 use crate::api::cidr::Cidr;
-use crate::api::cluster::RuntimeName;
+use crate::api::cluster::{NodeNetwork, RuntimeName};
 use crate::api::defaults::Resolved;
 use crate::api::machine::MachineRole;
 use crate::api::names::CONTROL_PLANE_POOL;
@@ -24,6 +24,7 @@ use crate::controllers::error::ReconcileError;
 use crate::controllers::host::{Named, Seen, Things};
 use crate::controllers::identity;
 use crate::controllers::machine::container as machine;
+use crate::kubeadm::API_PORT;
 use crate::runtime::{Container, NodeLabels, OwnerLabels, Role, Volume};
 
 /// Length of a cluster's subnet for machines.
@@ -73,6 +74,8 @@ pub struct Remains {
     pub image: Option<String>,
     /// Kubernetes version.
     pub version: Option<String>,
+    /// The network that its machines were in; `None` where no container of them is left.
+    pub node_network: Option<NodeNetwork>,
     /// Addresses of its machines.
     pub node_subnet: Option<Cidr>,
     /// Port of the API endpoint on the host.
@@ -186,7 +189,18 @@ fn examine(
     // Where the runtime does not pin addresses, its networks have subnets of their own.
     let mut networks = things.networks.iter().filter(|_| pins_addresses);
     let subnet = networks.find_map(|(network, _)| network.subnet.as_ref()?.parse().ok());
-    let balancer = things.containers.iter().find(|(_, owner)| owner.role == Some(Role::LoadBalancer));
+    let mut of_machines = things.containers.iter().filter(|(_, owner)| owner.machine_uid.is_some());
+    let in_network = of_machines.find_map(|(container, _)| container.network.as_deref());
+    let node_network = in_network.map(|name| match name == NodeNetwork::Default.as_str() {
+        true => NodeNetwork::Default,
+        false => NodeNetwork::Cluster,
+    });
+    // Where there is no load balancer, the only machine publishes the port.
+    let entry = match node_network {
+        Some(NodeNetwork::Default) => Role::ControlPlane,
+        Some(NodeNetwork::Cluster) | None => Role::LoadBalancer,
+    };
+    let mut entries = things.containers.iter().filter(|(_, owner)| owner.role == Some(entry));
     Ok(Remains {
         identity: identity.clone(),
         image: things
@@ -196,11 +210,17 @@ fn examine(
             .min_by_key(planes_first)
             .map(|(container, _)| container.image.clone()),
         version: nodes.first().map(|node| node.version.clone()),
+        node_network,
         node_subnet: subnet.or_else(|| Some(Cidr::containing(nodes.first()?.address, NODE_SUBNET_LENGTH))),
-        port: balancer.and_then(|(container, _)| container.ports.first()).map(|port| port.host_port),
+        port: entries.find_map(|(container, _)| api_port(container)),
         fingerprint: fingerprints.first().map(|found| (*found).to_owned()),
         machines: slots.len(),
     })
+}
+
+/// The port of the host that leads to an API server.
+fn api_port(container: &Container) -> Option<u16> {
+    container.ports.iter().find(|port| port.container_port == API_PORT).map(|port| port.host_port)
 }
 
 /// Things of machines in the Cluster's own runtime that no Machine accounts for.
@@ -358,7 +378,9 @@ fn examine_slot(cluster: &str, name: &str, Pair { container, volume }: Pair<'_>)
         if owner.role != Some(label) {
             return Err(format!("its container was not made as a {}", label.as_str()));
         }
-        if container.network.as_ref().is_some_and(|network| *network != format!("kina-{cluster}")) {
+        let is_known =
+            |network: &String| *network == format!("kina-{cluster}") || *network == NodeNetwork::Default.as_str();
+        if !container.network.as_ref().is_none_or(is_known) {
             return Err("its container is in another network".to_owned());
         }
         if !machine::has_mounts(container, name, role) {

@@ -10,7 +10,7 @@ use super::facts::{BalancerFacts, Facts, HostFacts, MachineFacts, NetworkFacts};
 use super::plan::{self, Step};
 use super::reach::Reach;
 use super::wait::Wait;
-use crate::api::cluster::{ClusterSpec, DeletionPolicy};
+use crate::api::cluster::{ClusterSpec, DeletionPolicy, NodeNetwork};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineSpec, Turn};
@@ -68,7 +68,8 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
     let current = facts.iter().all(|machine| machine.of_this_cluster);
     let network = Found::Ours(NetworkFacts { current, subnet });
     let balancer = Found::Ours(BalancerFacts { state: ContainerState::Running, current, untold: None });
-    let (network, balancer) = if is_there { (network, balancer) } else { (Found::Absent, Found::Absent) };
+    let has_network = facts.iter().any(|machine| machine.spec.network() == NodeNetwork::Cluster);
+    let (network, balancer) = if has_network { (network, balancer) } else { (Found::Absent, Found::Absent) };
     let answers = facts.iter().any(|machine| machine.is_control_plane() && machine.ready);
     Facts {
         name: name.to_owned(),
@@ -294,6 +295,7 @@ mod tests {
         let workers = vec![WorkerPool { name: "default".into(), replicas: 2, ..WorkerPool::default() }];
         let host = HostDefaults {
             runtime: RuntimeName::Sim,
+            node_network: NodeNetwork::Cluster,
             node_subnet: "10.160.0.0/24".parse::<Cidr>().unwrap(),
             api_port: 40_001,
             mapped_ports: Vec::new(),
@@ -360,6 +362,27 @@ mod tests {
                 Action::Host("write the context into the kubeconfig"),
             ]
         );
+    }
+
+    #[test]
+    fn one_on_the_runtimes_own_network_has_none_made_and_none_removed() {
+        let mut lone = spec();
+        lone.workers.clear();
+        lone.networking.node_network = Some(NodeNetwork::Default);
+        assert_eq!(
+            told(&lone, &[]),
+            [
+                Action::Host("make certificates"),
+                Action::Create("dev-control-plane-0".into()),
+                Action::Host("apply the pod network and the storage class"),
+                Action::Host("write the context into the kubeconfig"),
+            ]
+        );
+        let there = machines(&lone);
+        assert_eq!(told(&lone, &there), []);
+        let facts = Facts { deleting: true, ..presumed("dev", &lone, None, &there) };
+        let gone = forecast(facts).actions;
+        assert_eq!(gone, [Action::Delete("dev-control-plane-0".into()), Action::Host("remove the certificates")]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod balancer;
 pub mod facts;
 pub mod forecast;
+pub mod node_network;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]
@@ -14,6 +15,8 @@ mod plan_tests;
 pub mod reach;
 pub mod report;
 pub mod resolve;
+#[cfg(test)]
+mod single_node_tests;
 pub mod slots;
 pub mod turns;
 pub mod wait;
@@ -92,7 +95,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
     shared.reservations.release(&subject.uid);
     if let Some(spec) = subject.resolved.as_ref().filter(|_| !subject.deleting() && !is_paused(&subject.cluster)) {
         // Nothing was left to resolve, where it is judged otherwise.
-        if let Some(wait) = resolve::unsupported(&shared, spec.runtime, spec.ip_family) {
+        if let Some(wait) = resolve::unsupported(&shared, spec, &subject.cluster.spec) {
             return unresolved(&shared, &subject, wait).await;
         }
         match resolve::adopt(&shared, &subject, spec).await? {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::MachineSpec;
-use crate::api::cluster::{DriftMode, RuntimeName};
+use crate::api::cluster::{DriftMode, NodeNetwork, RuntimeName};
 use crate::api::defaults::Resolved;
 use crate::api::machine::Turn;
 use crate::controllers::drift::Finding;
@@ -12,7 +12,7 @@ use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
 use super::adopt::{self, Earlier, Slot};
-use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts};
+use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
 use super::slots;
 use super::turns;
 use super::wait::Wait;
@@ -200,6 +200,10 @@ fn on_host(facts: &Facts) -> Plan {
     let occupied = facts.machines.iter().any(|machine| !machine.of_this_cluster)
         || !facts.machines.is_empty()
         || facts.adoption.slots.as_ref().is_none_or(|slots| !slots.is_empty());
+    if facts.resolved.as_ref().is_some_and(|spec| spec.node_network == NodeNetwork::Default) {
+        single_node(facts, network, balancer, &mut plan);
+        return plan;
+    }
     let repairs = facts.spec.drift.mode == DriftMode::Enforce;
     let known = facts.machines.iter().any(|machine| machine.bootstrapped == Some(true));
     match network {
@@ -233,6 +237,18 @@ fn on_host(facts: &Facts) -> Plan {
     }
     balance(facts, balancer, known, repairs, &mut plan);
     plan
+}
+
+/// In the runtime's own network, which is not the cluster's to make, to compare or to remove, and with no load balancer: what
+/// there is of both is from when it had them, and goes once nobody is in it any more.
+fn single_node(facts: &Facts, network: &Found<NetworkFacts>, balancer: &Found<BalancerFacts>, plan: &mut Plan) {
+    let is_used = facts.machines.iter().any(|machine| machine.spec.network() == NodeNetwork::Cluster);
+    let has_earlier = network.ours().is_some() || balancer.ours().is_some();
+    plan.network_ready = !has_earlier;
+    if has_earlier && !is_used {
+        plan.steps.extend(balancer.ours().map(|_| Step::RemoveBalancer));
+        plan.steps.extend(network.ours().map(|_| Step::RemoveNetwork));
+    }
 }
 
 /// Of the network of machines, as it shows them.

@@ -11,7 +11,7 @@ use super::plan::{Plan, Step, plan};
 use super::reach::Reach;
 use super::slots;
 use super::wait::Wait;
-use crate::api::cluster::{ClusterSpec, Cni, RuntimeName, WorkerPool};
+use crate::api::cluster::{ClusterSpec, Cni, NodeNetwork, RuntimeName, WorkerPool};
 use crate::api::defaults::{self, HostDefaults, Resolved};
 use crate::api::machine::{BootstrapMethod, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
@@ -21,14 +21,15 @@ use crate::runtime::ContainerState;
 
 /// A cluster's world.
 #[derive(Clone, Debug)]
-struct Model {
-    facts: Facts,
-    gone: bool,
+pub(super) struct Model {
+    pub(super) facts: Facts,
+    pub(super) gone: bool,
 }
 
 fn resolved(spec: &ClusterSpec) -> (ClusterSpec, Resolved) {
     let host = HostDefaults {
         runtime: RuntimeName::Sim,
+        node_network: NodeNetwork::Cluster,
         node_subnet: "10.160.0.0/24".parse().unwrap(),
         api_port: 40_000,
         mapped_ports: Vec::new(),
@@ -38,7 +39,7 @@ fn resolved(spec: &ClusterSpec) -> (ClusterSpec, Resolved) {
     (spec, resolved)
 }
 
-fn spec(control_planes: u32, pools: &[(&str, u32)]) -> ClusterSpec {
+pub(super) fn spec(control_planes: u32, pools: &[(&str, u32)]) -> ClusterSpec {
     let mut spec = ClusterSpec::default();
     spec.control_plane.replicas = control_planes;
     spec.networking.cni = Some(Cni::Auto);
@@ -51,7 +52,7 @@ fn spec(control_planes: u32, pools: &[(&str, u32)]) -> ClusterSpec {
     spec
 }
 
-fn empty(spec: &ClusterSpec) -> Model {
+pub(super) fn empty(spec: &ClusterSpec) -> Model {
     let (spec, resolved) = resolved(spec);
     let facts = Facts {
         name: "dev".into(),
@@ -84,19 +85,19 @@ fn empty(spec: &ClusterSpec) -> Model {
 }
 
 impl Model {
-    fn want(&mut self, spec: &ClusterSpec) {
+    pub(super) fn want(&mut self, spec: &ClusterSpec) {
         let (spec, resolved) = resolved(spec);
         (self.facts.spec, self.facts.resolved) = (spec, Some(resolved));
     }
 
-    fn host(&mut self) -> (&mut Found<NetworkFacts>, &mut Found<BalancerFacts>) {
+    pub(super) fn host(&mut self) -> (&mut Found<NetworkFacts>, &mut Found<BalancerFacts>) {
         match &mut self.facts.host {
             HostFacts::Known { network, balancer, .. } => (network, balancer),
             _ => unreachable!("the model's host is known"),
         }
     }
 
-    fn act(&mut self, step: &Step) {
+    pub(super) fn act(&mut self, step: &Step) {
         match step {
             Step::RecordReach(runtimes) => self.facts.reach.recorded = Some(runtimes.clone()),
             Step::MakeCertificates => self.facts.has_certificates = true,
@@ -151,7 +152,7 @@ impl Model {
     }
 
     /// Machines do what they were granted.
-    fn pass_time(&mut self) {
+    pub(super) fn pass_time(&mut self) {
         let etcd = |machine: &&MachineFacts| machine.is_control_plane() && machine.bootstrapped == Some(true);
         self.facts.machines.retain(|machine| !machine.deleting);
         let answers = self.facts.api_answers == Some(true);
@@ -210,7 +211,7 @@ impl Model {
 /// Far more than the longest way: each of some twenty machines once rolled and once repaired, one after the other.
 const PASSES_MAX: usize = 200;
 
-fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> bool {
+pub(super) fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> bool {
     for _ in 0..PASSES_MAX {
         let planned = plan(&model.facts);
         model.check(&planned);
@@ -225,7 +226,7 @@ fn run(model: &mut Model, until: impl Fn(&Model, &Plan) -> bool) -> bool {
     false
 }
 
-fn settled(model: &Model, planned: &Plan) -> bool {
+pub(super) fn settled(model: &Model, planned: &Plan) -> bool {
     planned.steps.is_empty() && planned.wait.is_none() && model.facts.machines.iter().all(|machine| machine.ready)
 }
 
@@ -359,7 +360,7 @@ fn earlier(pool: &str, ordinal: u32, address: &str) -> Slot {
     Slot { name, found: Ok(found) }
 }
 
-fn created(planned: &Plan) -> Vec<(&str, &MachineSpec)> {
+pub(super) fn created(planned: &Plan) -> Vec<(&str, &MachineSpec)> {
     let created = planned.steps.iter().filter_map(|step| match step {
         Step::CreateMachine(name, spec) => Some((name.as_str(), &**spec)),
         _ => None,

@@ -106,7 +106,7 @@ fn network(report: &Report<'_>) -> Verdict {
             verdict(NETWORK_READY, Holds::True, "NetworkReady", unenforced(report))
         }
         HostFacts::Known { .. } => match &report.plan.wait {
-            Some(wait @ Wait::NameTaken(..)) => verdict(NETWORK_READY, Holds::False, wait.reason(), wait.message()),
+            Some(wait) if wait.is_of_network() => verdict(NETWORK_READY, Holds::False, wait.reason(), wait.message()),
             _ => {
                 verdict(NETWORK_READY, Holds::False, "NetworkPending", "network or load balancer is not as wanted yet")
             }

@@ -7,16 +7,17 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::adopt::{self, Remains};
+use super::node_network;
 use super::observe::Subject;
 use super::wait::Wait;
 use crate::api::cidr::{AnyCidr, Cidr, Subnets};
-use crate::api::cluster::{ClusterSpec, IpFamily, RuntimeName};
+use crate::api::cluster::{ClusterSpec, NodeNetwork, RuntimeName};
 use crate::api::defaults::{self, HostDefaults};
 use crate::api::{Cluster, annotations, defaults::Resolved, ipv6};
 use crate::controllers::context::Shared;
 use crate::controllers::error::ReconcileError;
 use crate::controllers::events::Tone;
-use crate::controllers::host::{self, Seen};
+use crate::controllers::host::{self, Host, Seen};
 
 /// Field manager of resolved defaults.
 const MANAGER: &str = "kina-defaults";
@@ -41,6 +42,7 @@ pub async fn resolve(shared: &Shared, subject: &Subject) -> Result<Option<Wait>,
         // What the spec leaves open is as it was.
         spec.kubernetes_version = spec.kubernetes_version.or_else(|| remains.version.clone());
         spec.image = spec.image.or_else(|| remains.image.clone());
+        host.node_network = remains.node_network.unwrap_or(host.node_network);
         host.node_subnet = remains.node_subnet.unwrap_or(host.node_subnet);
         host.api_port = remains.port.unwrap_or(host.api_port);
     }
@@ -129,9 +131,25 @@ async fn store(
     }
 }
 
-/// Why the runtime cannot have a cluster of this family; `None` where it can.
-pub fn unsupported(shared: &Shared, runtime: RuntimeName, family: IpFamily) -> Option<Wait> {
-    Wait::for_runtime(runtime.as_str(), shared.host(runtime)?.runtime.capabilities(), family)
+/// Why the runtime cannot have such a cluster, which was resolved; `None` where it can.
+pub fn unsupported(shared: &Shared, resolved: &Resolved, spec: &ClusterSpec) -> Option<Wait> {
+    let host = shared.host(resolved.runtime)?;
+    network(resolved.runtime, host, spec, Some(resolved.node_network)).err()
+}
+
+/// The network for machines of such a spec. `chosen` is the one that was resolved already.
+fn network(
+    runtime: RuntimeName,
+    host: &Host,
+    spec: &ClusterSpec,
+    chosen: Option<NodeNetwork>,
+) -> Result<NodeNetwork, Wait> {
+    let (name, capabilities) = (runtime.as_str(), host.runtime.capabilities());
+    if let Some(wait) = Wait::for_family(name, capabilities, spec.networking.family()) {
+        return Err(wait);
+    }
+    let wanted = spec.networking.node_network.or(chosen);
+    node_network::choose(name, capabilities.networks, wanted, node_network::machines(spec))
 }
 
 fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Result<HostDefaults, Wait> {
@@ -145,9 +163,8 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
     let Some(host) = shared.host(runtime) else {
         return Err(Wait::RuntimeUnsupported(runtime.as_str()));
     };
-    if let Some(wait) = unsupported(shared, runtime, spec.networking.family()) {
-        return Err(wait);
-    }
+    let chosen = subject.resolved.as_ref().map(|resolved| resolved.node_network);
+    let node_network = network(runtime, host, spec, chosen)?;
     let listing = match host.seen() {
         Seen::Known(listing) => listing,
         Seen::Unknown(message) => return Err(Wait::RuntimeSilent(message)),
@@ -169,7 +186,7 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
         Ok(Some((node_subnet, ports))) => {
             let mut ports = ports.into_iter();
             let api_port = ports.next().unwrap_or_default();
-            Ok(HostDefaults { runtime, node_subnet, api_port, mapped_ports: ports.collect() })
+            Ok(HostDefaults { runtime, node_network, node_subnet, api_port, mapped_ports: ports.collect() })
         }
         Ok(None) => Err(Wait::Unresolved(format!("no /24 of {} is free on this host", defaults::NODE_SUBNETS))),
         Err(error) => Err(Wait::Unresolved(format!("no port of {address} is free: {error}"))),

@@ -7,7 +7,7 @@ use super::adopt::Earlier;
 use super::facts::{Facts, MachineFacts, control_plane_in_work, is_formed};
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
-use crate::api::cluster::{Cni, IpFamily, MachineResources, Taint, TaintEffect};
+use crate::api::cluster::{Cni, IpFamily, MachineResources, NodeNetwork, Taint, TaintEffect};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{Bootstrap, BootstrapMethod, ContainerdPatches, Identity, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
@@ -225,6 +225,7 @@ fn spec(
             .flatten()
             .map(|range| range.to_string()),
         address,
+        api_endpoint: api_endpoint(resolved),
         ip_family: Some(resolved.ip_family).filter(|family| family.has_v6()),
         bootstrap,
         turn: at_once.then_some(Turn::Bootstrap),
@@ -269,6 +270,14 @@ pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -
     found.iter().map(machine).collect()
 }
 
+/// Where a machine publishes its API server itself: with nothing in front of it.
+fn api_endpoint(resolved: &Resolved) -> Option<String> {
+    match resolved.node_network {
+        NodeNetwork::Cluster => None,
+        NodeNetwork::Default => Some(resolved.endpoint.to_string()),
+    }
+}
+
 /// On the host they lead to the machine's address of the same family: where pods have none of IPv4, neither do they listen
 /// on one unless that is asked for.
 fn ports(mappings: &[PortMapping], resolved: &Resolved) -> Vec<PortMapping> {
@@ -286,6 +295,7 @@ fn ports(mappings: &[PortMapping], resolved: &Resolved) -> Vec<PortMapping> {
 pub fn updated(facts: &Facts, resolved: &Resolved, now: &MachineSpec) -> MachineSpec {
     let mut wanted = now.clone();
     wanted.identity.cluster.clone_from(&facts.adoption.identity);
+    wanted.api_endpoint = api_endpoint(resolved);
     wanted.dns_search.clone_from(&facts.spec.networking.dns_search);
     wanted.containerd = containerd(facts);
     wanted.images.clone_from(&facts.spec.images);

@@ -1,6 +1,6 @@
 //! Why a Cluster waits: typed, so that status, events and people are told the same.
 
-use crate::api::cluster::IpFamily;
+use crate::api::cluster::{IpFamily, NodeNetwork};
 use crate::runtime::Capabilities;
 use crate::runtime::apple::mac::NETWORKS_SINCE;
 
@@ -15,8 +15,12 @@ pub enum Wait {
     RuntimeUnsupported(&'static str),
     /// The runtime gives containers no addresses of the family that the spec names.
     FamilyUnsupported(&'static str, &'static str),
-    /// The runtime cannot give a cluster a network of its own.
-    NetworkUnsupported(&'static str),
+    /// The runtime has no such network for machines.
+    NetworkUnsupported(&'static str, NodeNetwork),
+    /// So many machines would not reach each other on the only network that the runtime has.
+    NodesUnsupported(&'static str, u32),
+    /// The cluster is in the runtime's own network, where so many machines cannot be.
+    SingleNode(u32),
     /// The runtime does not answer.
     RuntimeSilent(String),
     /// What was done last is not seen yet.
@@ -58,17 +62,9 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Why a runtime that can do so much cannot have a cluster of this family; `None` where it can.
+    /// Why a runtime that can do so much cannot give machines addresses of this family that they keep; `None` where it can.
     #[must_use]
-    pub fn for_runtime(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
-        match capabilities.supports_networks {
-            true => Self::for_family(runtime, capabilities, family),
-            false => Some(Self::NetworkUnsupported(runtime)),
-        }
-    }
-
-    /// Whether a runtime that can do so much cannot give machines addresses of this family that they keep.
-    fn for_family(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
+    pub fn for_family(runtime: &'static str, capabilities: Capabilities, family: IpFamily) -> Option<Self> {
         let able = capabilities.pins_addresses && capabilities.supports_ipv6;
         (family.has_v6() && !able).then(|| Self::FamilyUnsupported(runtime, family.as_str()))
     }
@@ -79,9 +75,11 @@ impl Wait {
         match self {
             Self::Paused => "Paused",
             Self::Unresolved(_) => "DefaultsUnresolved",
-            Self::RuntimeUnsupported(_) | Self::FamilyUnsupported(..) | Self::NetworkUnsupported(_) => {
-                "RuntimeUnsupported"
-            }
+            Self::RuntimeUnsupported(_)
+            | Self::FamilyUnsupported(..)
+            | Self::NetworkUnsupported(..)
+            | Self::NodesUnsupported(..) => "RuntimeUnsupported",
+            Self::SingleNode(_) => "SingleNode",
             Self::RuntimeSilent(_) => "RuntimeSilent",
             Self::Observing => "Observing",
             Self::NameTaken(..) => "NameTakenByOthers",
@@ -119,9 +117,25 @@ impl Wait {
                 "the runtime `{name}` cannot give machines addresses of IPv6 that they keep, which `ipFamily: {family}` asks \
                  for: use `ipFamily: ipv4`, or `runtime: docker`"
             ),
-            Self::NetworkUnsupported(name) => format!(
-                "on this host the runtime `{name}` cannot give a cluster a network on which its machines reach each other: \
-                 Apple Container needs macOS {NETWORKS_SINCE} for that. Update macOS, or use `runtime: docker`"
+            Self::NetworkUnsupported(name, NodeNetwork::Cluster) => format!(
+                "on this host the runtime `{name}` cannot give a cluster a network of its own: Apple Container needs macOS \
+                 {NETWORKS_SINCE} for that. Update macOS, use `runtime: docker`, or, for one control plane alone, leave \
+                 `networking.nodeNetwork` out"
+            ),
+            Self::NetworkUnsupported(name, NodeNetwork::Default) => {
+                format!(
+                    "the runtime `{name}` has no network `default` for machines: leave `networking.nodeNetwork` out"
+                )
+            }
+            Self::NodesUnsupported(name, machines) => format!(
+                "on this host machines of the runtime `{name}` do not reach each other (Apple Container needs macOS \
+                 {NETWORKS_SINCE} for that): a cluster is one control plane alone here, and {machines} machines are asked for. \
+                 Ask for one, update macOS, or use `runtime: docker`"
+            ),
+            Self::SingleNode(machines) => format!(
+                "the cluster was made on the runtime's network `default`, on which it is one control plane alone, and \
+                 {machines} machines are asked for. Ask for one, or have the cluster made anew, without its data, on a network \
+                 of its own: `networking.nodeNetwork: cluster` and `allowRecreate: true`"
             ),
             Self::RuntimeSilent(message) => format!("the container runtime does not answer: {message}"),
             Self::Observing => "looking at what the last step did".to_owned(),
@@ -156,6 +170,15 @@ impl Wait {
         }
     }
 
+    /// Whether it is about the network of machines.
+    #[must_use]
+    pub fn is_of_network(&self) -> bool {
+        matches!(
+            self,
+            Self::NameTaken(..) | Self::NetworkUnsupported(..) | Self::NodesUnsupported(..) | Self::SingleNode(_)
+        )
+    }
+
     /// Whether nothing gets better without a person or another spec.
     #[must_use]
     pub fn stalls(&self) -> bool {
@@ -166,7 +189,9 @@ impl Wait {
                 | Self::RecreateNotAllowed
                 | Self::RuntimeUnsupported(_)
                 | Self::FamilyUnsupported(..)
-                | Self::NetworkUnsupported(_)
+                | Self::NetworkUnsupported(..)
+                | Self::NodesUnsupported(..)
+                | Self::SingleNode(_)
         )
     }
 }
@@ -183,11 +208,12 @@ pub fn some_of(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Networks;
 
     #[test]
     fn a_family_is_refused_where_a_runtime_pins_no_addresses_of_it() {
         let can = |pins_addresses, supports_ipv6| Capabilities {
-            supports_networks: true,
+            networks: Networks::PerCluster,
             node_resources: None,
             supports_events: true,
             pins_addresses,
@@ -196,32 +222,14 @@ mod tests {
             reads_stopped: true,
         };
         for family in [IpFamily::Ipv4, IpFamily::Ipv6, IpFamily::Dual] {
-            assert_eq!(Wait::for_runtime("docker", can(true, true), family), None);
+            assert_eq!(Wait::for_family("docker", can(true, true), family), None);
             for unable in [can(true, false), can(false, true), can(false, false)] {
-                let wait = Wait::for_runtime("apple", unable, family);
+                let wait = Wait::for_family("apple", unable, family);
                 assert_eq!(wait.is_some(), family != IpFamily::Ipv4);
                 assert!(wait.is_none_or(|wait| wait.stalls() && wait.reason() == "RuntimeUnsupported"));
             }
         }
-        let wait = Wait::for_runtime("apple", can(false, false), IpFamily::Dual).unwrap();
+        let wait = Wait::for_family("apple", can(false, false), IpFamily::Dual).unwrap();
         insta::assert_snapshot!(wait.message(), @"the runtime `apple` cannot give machines addresses of IPv6 that they keep, which `ipFamily: dual` asks for: use `ipFamily: ipv4`, or `runtime: docker`");
-    }
-
-    #[test]
-    fn a_runtime_without_networks_for_clusters_is_refused_with_what_would_do() {
-        let unable = Capabilities {
-            supports_events: false,
-            pins_addresses: false,
-            supports_ipv6: false,
-            supports_networks: false,
-            node_resources: None,
-            ends_with_process: false,
-            reads_stopped: false,
-        };
-        let wait = Wait::for_runtime("apple", unable, IpFamily::Ipv4).unwrap();
-        assert!(wait.stalls() && wait.reason() == "RuntimeUnsupported");
-        insta::assert_snapshot!(wait.message(), @"on this host the runtime `apple` cannot give a cluster a network on which its machines reach each other: Apple Container needs macOS 26 for that. Update macOS, or use `runtime: docker`");
-        let able = Capabilities { supports_networks: true, ..unable };
-        assert_eq!(Wait::for_runtime("apple", able, IpFamily::Ipv4), None);
     }
 }

@@ -572,7 +572,7 @@ fn gone_is_good(result: Result<(), EffectError>) -> Result<Next, EffectError> {
 fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFacts, BTreeMap<String, IpAddr>)> {
     let spec = Resolved::of(&cluster.spec)?;
     let name = cluster.metadata.name.clone()?;
-    let balancer = spec.node_subnet.address(super::container::LOAD_BALANCER_INDEX.into())?;
+    let endpoint = super::container::endpoint_address(&machine.spec)?;
     let addresses = spec.addresses(machine.spec.address.parse().ok()?);
     // etcd speaks over the address that the API server has, which kubeadm takes for both.
     let primary = |(name, address): (&String, &String)| {
@@ -582,7 +582,7 @@ fn facts(cluster: &Cluster, machine: &Machine) -> Option<(ClusterFacts, NodeFact
     let members = machine.spec.bootstrap.members.iter().map(primary).collect::<Option<_>>()?;
     let cluster = ClusterFacts {
         endpoint_host: format!("{name}-lb"),
-        endpoint_addresses: spec.all_addresses(balancer),
+        endpoint_addresses: spec.all_addresses(endpoint),
         host_address: spec.endpoint.ip().to_string(),
         name,
         version: spec.version.to_string(),

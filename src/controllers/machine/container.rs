@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::api::cluster::{MachineResources, Quantity};
+use crate::api::cluster::{MachineResources, NodeNetwork, Quantity};
 use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
-use crate::api::node::{HostMount, PortMapping};
+use crate::api::node::{HostMount, PortMapping, Protocol};
 use crate::api::{Machine, ipv6, quantity};
 use crate::controllers::identity::{self, FINGERPRINT};
+use crate::kubeadm::API_PORT;
 use crate::runtime::{
     Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort,
     Resources, Role,
@@ -68,25 +69,50 @@ pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<Con
 
 fn unlabelled(name: &str, spec: &MachineSpec) -> Option<ContainerSpec> {
     let address: Ipv4Addr = spec.address.parse().ok()?;
-    let mut octets = address.octets();
-    octets[3] = LOAD_BALANCER_INDEX;
     Some(ContainerSpec {
         name: name.to_owned(),
         image: spec.image.clone(),
         labels: BTreeMap::new(),
-        network: format!("kina-{}", spec.cluster),
+        network: match spec.network() {
+            NodeNetwork::Cluster => format!("kina-{}", spec.cluster),
+            NodeNetwork::Default => NodeNetwork::Default.as_str().to_owned(),
+        },
         address: Some(address),
         ipv6_address: spec.ip_family.filter(|family| family.has_v6()).map(|_| ipv6::beside(address)),
         environment: environment(&spec.containerd),
         mounts: mounts(name, spec.role),
         host_mounts: spec.extra_mounts.clone(),
-        ports: ports(&spec.extra_port_mappings),
+        ports: api_port(spec)?.into_iter().chain(ports(&spec.extra_port_mappings)).collect(),
         resources: resources(spec.resources.as_ref()),
-        hosts: BTreeMap::from([(format!("{}-lb", spec.cluster), Ipv4Addr::from(octets))]),
+        hosts: BTreeMap::from([(format!("{}-lb", spec.cluster), endpoint_address(spec)?)]),
         dns_search: spec.dns_search.clone(),
         privileges: Privileges::Node,
         command: Vec::new(),
     })
+}
+
+/// The address that the name of the cluster's endpoint has in a machine: the load balancer's, or its own where none is in
+/// front of it. `None` for an address that is none.
+#[must_use]
+pub fn endpoint_address(spec: &MachineSpec) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = spec.address.parse().ok()?;
+    let [a, b, c, _] = address.octets();
+    Some(match spec.network() {
+        NodeNetwork::Cluster => Ipv4Addr::new(a, b, c, LOAD_BALANCER_INDEX),
+        NodeNetwork::Default => address,
+    })
+}
+
+/// The port of its API server, where it publishes that itself. `None` for an endpoint that is none.
+fn api_port(spec: &MachineSpec) -> Option<Option<PublishedPort>> {
+    let Some(endpoint) = &spec.api_endpoint else { return Some(None) };
+    let endpoint: SocketAddr = endpoint.parse().ok()?;
+    Some(Some(PublishedPort {
+        host_address: endpoint.ip(),
+        host_port: endpoint.port(),
+        container_port: API_PORT,
+        protocol: Protocol::Tcp,
+    }))
 }
 
 /// Hash of what a container is made from, its labels apart.

@@ -21,7 +21,7 @@ use super::facts::{
 use super::network;
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
-use crate::api::cluster::{DeletionPolicy, DriftMode};
+use crate::api::cluster::{DeletionPolicy, DriftMode, NodeNetwork};
 use crate::api::conditions::{self, BOOTSTRAPPED};
 use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -35,7 +35,9 @@ use crate::controllers::node_labels;
 use crate::host_mounts::Declared;
 use crate::kubeadm::units::{self, Boot, Unit, UnitState};
 use crate::kubeadm::{CONTROL_PLANE_TAINT, MARKER_PATH, commands, containerd};
-use crate::runtime::{Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, OwnerLabels, Runtime};
+use crate::runtime::{
+    Container, ContainerId, ContainerSpec, ContainerState, ExecRequest, Network, OwnerLabels, Runtime,
+};
 
 /// Longest wait for a command that only asks.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
@@ -320,16 +322,26 @@ fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Arc<Contain
     };
     let known = HostFacts::Known {
         fresh: listing.began > wish(shared, subject),
-        network: host::network(&listing, &subject.wanted.network, &cluster_owner).ours().is_some_and(|network| {
-            let subnet = network.subnet.as_deref().and_then(|subnet| subnet.parse::<Cidr>().ok());
-            // One that is about to be made anew has another subnet still; where addresses move, any does.
-            subject.overlay_address().is_some()
-                || subnet.is_none_or(|subnet| subject.wanted.address.is_none_or(|address| subnet.contains(address)))
-        }),
+        network: has_network(subject, host::network(&listing, &subject.wanted.network, &cluster_owner)),
         volume,
         container: facts,
     };
     (known, running)
+}
+
+/// Whether what has the name of its network is that.
+fn has_network(subject: &Subject, found: Found<Arc<Network>>) -> bool {
+    match (subject.machine.spec.network(), found) {
+        (_, Found::Absent) | (NodeNetwork::Cluster, Found::Foreign) => false,
+        // The runtime's own is nobody's.
+        (NodeNetwork::Default, Found::Foreign | Found::Ours(_)) => true,
+        (NodeNetwork::Cluster, Found::Ours(network)) => {
+            let subnet = network.subnet.as_deref().and_then(|subnet| subnet.parse::<Cidr>().ok());
+            // One that is about to be made anew has another subnet still; where addresses move, any does.
+            subject.overlay_address().is_some()
+                || subnet.is_none_or(|subnet| subject.wanted.address.is_none_or(|address| subnet.contains(address)))
+        }
+    }
 }
 
 /// Labels of a Machine's volume: the container's, without a role.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::process::{self, Call, Commands, Input, Program};
 use super::size::HostSize;
+use crate::runtime::Networks;
 use crate::world::FileSystem;
 
 /// Both programs only print what they know.
@@ -27,7 +28,7 @@ pub struct Mac {
 pub const NETWORKS_SINCE: u16 = 26;
 
 impl Mac {
-    /// Whether a cluster can have a network here. One whose version is not understood is taken for a new one.
+    /// Whether networks can be made here. One whose version is not understood is taken for a new one.
     #[must_use]
     pub fn has_networks(&self) -> bool {
         self.major().is_none_or(|major| major >= NETWORKS_SINCE)
@@ -37,6 +38,15 @@ impl Mac {
     #[must_use]
     pub fn major(&self) -> Option<u16> {
         self.version.split('.').next()?.parse().ok()
+    }
+}
+
+/// Which networks machines can be in; on what is no Mac, those of a new one.
+#[must_use]
+pub fn networks(mac: Option<&Mac>) -> Networks {
+    match mac.is_none_or(Mac::has_networks) {
+        true => Networks::PerClusterOrDefault,
+        false => Networks::OnlyDefault,
     }
 }
 

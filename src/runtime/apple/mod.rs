@@ -35,14 +35,15 @@ pub use self::examine::{Examination, Service};
 pub use self::failure::START_SERVICE;
 use self::failure::{failed, failed_pull, is_no_program, is_of_command, unreadable};
 use self::inside::READY;
-use self::mac::Mac;
+use self::mac::{Mac, NETWORKS_SINCE};
 use self::process::{Call, Commands, Input, Program};
 pub use self::size::HostSize;
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
-    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector,
-    image_name,
+    Listing, Network, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive,
+    connector, image_name,
 };
+use crate::api::cluster::NodeNetwork;
 use crate::world::World;
 
 /// The command.
@@ -110,9 +111,18 @@ impl AppleRuntime {
         documents::containers(&text).map_err(|error| unreadable(operation, "apple", &error))
     }
 
-    async fn networks(&self, operation: &'static str) -> Result<Vec<documents::NetworkDocument>, RuntimeError> {
+    async fn networks(&self, operation: &'static str) -> Result<Vec<Network>, RuntimeError> {
+        // Where none can be made, the command does not list them either: it has no word for networks.
+        if !self.makes_networks() {
+            return Ok(vec![observed::builtin_network()]);
+        }
         let text = self.command.document(operation, &["network", "list", "--format", "json"]).await?;
-        documents::networks(&text).map_err(|error| unreadable(operation, "apple", &error))
+        let all = documents::networks(&text).map_err(|error| unreadable(operation, "apple", &error))?;
+        Ok(all.into_iter().map(observed::network).collect())
+    }
+
+    fn makes_networks(&self) -> bool {
+        mac::networks(self.mac.as_ref()).have(NodeNetwork::Cluster)
     }
 
     async fn volumes(&self, operation: &'static str) -> Result<Vec<documents::VolumeDocument>, RuntimeError> {
@@ -259,7 +269,7 @@ impl Runtime for AppleRuntime {
             supports_events: false,
             pins_addresses: false,
             supports_ipv6: false,
-            supports_networks: self.mac.as_ref().is_none_or(Mac::has_networks),
+            networks: mac::networks(self.mac.as_ref()),
             node_resources: Some(size::of_node(self.size)),
             ends_with_process: false,
             reads_stopped: false,
@@ -287,7 +297,7 @@ impl Runtime for AppleRuntime {
         // Their order is another one every time.
         let mut containers: Vec<Arc<Container>> =
             containers.into_iter().map(|(document, doing)| Arc::new(observed::container(document, &doing))).collect();
-        let mut networks: Vec<_> = networks.into_iter().map(observed::network).map(Arc::new).collect();
+        let mut networks: Vec<_> = networks.into_iter().map(Arc::new).collect();
         let mut volumes: Vec<_> = volumes.into_iter().map(observed::volume).map(Arc::new).collect();
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         networks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -343,6 +353,9 @@ impl Runtime for AppleRuntime {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         const OPERATION: &str = "create network";
         let refused = |why| RuntimeError::new(OPERATION, &spec.name, Cause::Invalid, why);
+        if !self.makes_networks() {
+            return Err(refused(format!("Apple Container makes networks since macOS {NETWORKS_SINCE}")));
+        }
         let arguments = create::network(spec).map_err(refused)?;
         self.command.turn().await.change(OPERATION, &spec.name, arguments, CHANGE).await
     }

@@ -8,6 +8,7 @@ use super::documents::{
     Configuration, ContainerDocument, Doing, NetworkDocument, PortDocument, ResourcesDocument, VolumeDocument,
 };
 use super::inside::{self, STAGE};
+use crate::api::cluster::NodeNetwork;
 use crate::api::node::{HostMount, MountPropagation, Protocol};
 use crate::runtime::{
     Container, ContainerId, ContainerSpec, ContainerState, Labels, Network, PublishedPort, Resources, Volume,
@@ -188,6 +189,14 @@ fn ports(published: &[PortDocument]) -> Vec<PublishedPort> {
 pub fn network(document: NetworkDocument) -> Network {
     // It gives every network a subnet of IPv6, which nobody asked for.
     Network { name: document.name, subnet: document.subnet, ipv6_subnet: None, labels: document.labels }
+}
+
+/// The network that is there from the service's first start on, where the command does not show it. Its subnet is known only
+/// once a container is in it.
+#[must_use]
+pub fn builtin_network() -> Network {
+    let name = NodeNetwork::Default.as_str().to_owned();
+    Network { name, subnet: None, ipv6_subnet: None, labels: Labels::new() }
 }
 
 /// A volume.

@@ -38,8 +38,8 @@ pub use self::examine::{EngineFacts, Examination};
 use self::failure::{failed, failed_pull};
 use super::{
     Capabilities, Cause, ClusterConnector, Container, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image,
-    Listing, NetworkSpec, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive, connector,
-    image_name,
+    Listing, NetworkSpec, Networks, NodeFile, OwnerLabels, Runtime, RuntimeError, RuntimeInfo, VolumeSpec, archive,
+    connector, image_name,
 };
 use crate::world::World;
 
@@ -240,7 +240,7 @@ impl Runtime for DockerRuntime {
             supports_events: true,
             pins_addresses,
             supports_ipv6: pins_addresses,
-            supports_networks: true,
+            networks: Networks::PerCluster,
             node_resources: None,
             ends_with_process: false,
             reads_stopped: true,

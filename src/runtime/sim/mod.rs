@@ -46,6 +46,7 @@ use super::{
     Capabilities, Cause, ClusterConnector, ContainerId, ContainerSpec, ExecOutput, ExecRequest, Image, Listing,
     NetworkSpec, NodeFile, Runtime, RuntimeError, RuntimeInfo, VolumeSpec,
 };
+use crate::api::cluster::NodeNetwork;
 use crate::apiserver::serve::Limits;
 use crate::apiserver::store::RedbStore;
 use crate::world::{World, uuid};
@@ -104,6 +105,9 @@ impl SimRuntime {
             }
         };
         let core = Core::new(world, options, state, journal);
+        if core.options.networks.have(NodeNetwork::Default) {
+            core.change(|tx, _| operations::ensure_default_network(tx)).map_err(|(_, why)| SimError::Network(why))?;
+        }
         let clusters =
             objects.and_then(|objects| Clusters::new(Arc::clone(&core), objects)).map_err(SimError::Objects)?;
         Ok(Arc::new(Self { core, clusters }))
@@ -265,7 +269,7 @@ impl Runtime for SimRuntime {
             supports_events: true,
             pins_addresses,
             supports_ipv6: pins_addresses,
-            supports_networks: true,
+            networks: self.core.options.networks,
             node_resources: None,
             ends_with_process: true,
             reads_stopped: true,
@@ -348,8 +352,11 @@ impl Runtime for SimRuntime {
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
-        let duplicates = self.core.options.duplicate_network_names;
+        let SimOptions { duplicate_network_names: duplicates, networks, .. } = self.core.options;
         self.pass(Operation::CreateNetwork, &spec.name, |_| {
+            if !networks.have(NodeNetwork::Cluster) {
+                return Err((Cause::Invalid, "this simulated runtime makes no networks".to_owned()));
+            }
             self.core.change(|tx, _| operations::create_network(tx, spec, duplicates))
         })
         .await

@@ -7,10 +7,14 @@ use super::subnet::Subnet;
 use super::time::At;
 use super::world::{Change, ContainerRecord, FileRecord, Inside, Life, NetworkRecord, Owner, State, Tx, VolumeRecord};
 use crate::api::cidr::Cidr6;
-use crate::runtime::{Cause, ContainerSpec, NetworkSpec, NodeFile, PublishedPort, VolumeSpec, image_name};
+use crate::api::cluster::NodeNetwork;
+use crate::runtime::{Cause, ContainerSpec, Labels, NetworkSpec, NodeFile, PublishedPort, VolumeSpec, image_name};
 
 /// Why an operation is refused: its cause, and in the runtime's words.
 pub(super) type Refused = (Cause, String);
+
+/// The network that a runtime has by itself.
+pub(super) const DEFAULT_NETWORK: &str = NodeNetwork::Default.as_str();
 
 pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bool) -> Result<(), Refused> {
     if !duplicates && networks_named(tx.state, &spec.name).next().is_some() {
@@ -45,6 +49,15 @@ pub(super) fn create_network(tx: &mut Tx<'_>, spec: &NetworkSpec, duplicates: bo
     Ok(())
 }
 
+/// Makes the network that the runtime has by itself, where it is not there yet.
+pub(super) fn ensure_default_network(tx: &mut Tx<'_>) -> Result<(), Refused> {
+    if networks_named(tx.state, DEFAULT_NETWORK).next().is_some() {
+        return Ok(());
+    }
+    let (name, labels) = (DEFAULT_NETWORK.to_owned(), Labels::new());
+    create_network(tx, &NetworkSpec { name, subnet: None, ipv6_subnet: None, labels }, false)
+}
+
 fn taken<'a>(state: &'a State, subnet: &Subnet) -> Option<&'a NetworkRecord> {
     state.networks.values().find(|network| network.subnet().is_some_and(|other| other.overlaps(subnet)))
 }
@@ -61,6 +74,9 @@ fn ipv6_subnet(spec: &NetworkSpec) -> Option<Cidr6> {
 
 pub(super) fn remove_network(tx: &mut Tx<'_>, name: &str) -> Result<(), Refused> {
     let id = the_network(tx.state, name)?.0;
+    if name == DEFAULT_NETWORK {
+        return Err((Cause::Invalid, format!("{name} is the runtime's own network, and cannot be removed")));
+    }
     if let Some((_, user)) = tx.state.in_network(name).next() {
         let message = format!("network {name} has active endpoints (name:\"{}\")", user.spec.name);
         return Err((Cause::InUse, message));

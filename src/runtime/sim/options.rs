@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::gate::{Gate, Open, Operation};
+use crate::runtime::Networks;
 
 /// Settings of a [`super::SimRuntime`].
 #[derive(Clone, Debug)]
@@ -17,6 +18,9 @@ pub struct SimOptions {
     /// Containers keep the addresses that they are made with, as on Docker; otherwise they are given another one at every
     /// start, as by Apple Container.
     pub pins_addresses: bool,
+    /// Which networks machines can be in. On the one called `default`, where there is one, nobody reaches anybody but itself, as
+    /// by Apple Container before macOS 26.
+    pub networks: Networks,
     /// Whether simulated clusters answer on sockets of this host.
     pub sockets: Sockets,
 }
@@ -28,6 +32,7 @@ impl Default for SimOptions {
             gate: Arc::new(Open),
             duplicate_network_names: false,
             pins_addresses: true,
+            networks: Networks::PerCluster,
             sockets: Sockets::None,
         }
     }

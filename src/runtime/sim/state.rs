@@ -44,6 +44,9 @@ pub enum SimError {
         /// Where.
         offset: u64,
     },
+    /// The network that is there by itself cannot be made.
+    #[error("the simulated runtime's own network cannot be made: {0}")]
+    Network(String),
     /// The store of the clusters' objects cannot be used.
     #[error("the objects of the simulated clusters cannot be opened")]
     Objects(#[source] crate::apiserver::store::StoreError),

@@ -10,6 +10,7 @@ use super::core::Ticket;
 use super::etcd::EtcdCluster;
 use super::images;
 use super::observed::Observed;
+use super::operations::DEFAULT_NETWORK;
 use super::overlay::{self, Overlay};
 use super::subnet::Subnet;
 use super::systemd::Unit;
@@ -267,8 +268,14 @@ impl State {
         self.addresses_of(id).any(|own| own == address)
     }
 
-    /// The running container that another one reaches at an address: both have to know where the other is.
+    /// The running container that another one reaches at an address: both have to know where the other is. On the runtime's own
+    /// network each reaches itself alone.
     pub fn reached(&self, from: &str, address: Ipv4Addr) -> Option<(&str, &ContainerRecord)> {
+        let record = self.containers.get(from)?;
+        self.routed(from, address).filter(|(id, _)| *id == from || record.spec.network != DEFAULT_NETWORK)
+    }
+
+    fn routed(&self, from: &str, address: Ipv4Addr) -> Option<(&str, &ContainerRecord)> {
         let record = self.containers.get(from)?;
         let Some(overlay) = self.overlays.get(from).filter(|overlay| overlay.spans(address)) else {
             return self.at_address(&record.spec.network, address);

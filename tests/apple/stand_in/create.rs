@@ -153,7 +153,7 @@ fn configuration(
             "workingDirectory": "/",
         },
         "labels": labels(line)?, "mounts": mounts(scene, state, line, stderr)?,
-        "networks": attachments(state, name, line)?,
+        "networks": attachments(scene, state, name, line)?,
         "platform": { "architecture": "arm64", "os": "linux" },
         "publishedPorts": ports(line)?, "publishedSockets": [], "readOnly": line.has("read-only"),
         "resources": { "cpuOverhead": 1, "cpus": cpus, "memoryInBytes": memory(line.get("memory"))? },
@@ -237,11 +237,15 @@ fn memory(text: Option<&str>) -> Result<u64, Refusal> {
     }
 }
 
-fn attachments(state: &State, name: &str, line: &Line) -> Result<Vec<Value>, Refusal> {
+fn attachments(scene: &Scene, state: &State, name: &str, line: &Line) -> Result<Vec<Value>, Refusal> {
     let asked: Vec<&str> = match line.has("network") {
         true => line.all("network").collect(),
         false => vec!["default"],
     };
+    let is_default = |text: &&str| text.split(',').next() == Some("default");
+    if scene.control.macos < 26 && !(asked.len() == 1 && asked.iter().all(is_default)) {
+        return Err(Refusal::error("non-default network configuration requires macOS 26 or newer"));
+    }
     let each = |text: &&str| {
         let mut parts = text.split(',');
         let network = parts.next().unwrap_or_default();

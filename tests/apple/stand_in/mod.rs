@@ -178,7 +178,8 @@ fn run(scene: &Scene, arguments: &[String], fault: Option<&What>) -> Answer {
         ["logs", ..] => containers::logs(scene, rest(1)),
         ["exec", ..] => inside::exec(scene, rest(1)),
         ["copy" | "cp", ..] => inside::copy(scene, rest(1)),
-        ["network" | "n", verb, ..] => networks::run(scene, verb, rest(2)),
+        // Before macOS 26 there is no such command: the word is looked for among plugins, as any other.
+        ["network" | "n", verb, ..] if scene.control.macos >= 26 => networks::run(scene, verb, rest(2)),
         ["volume" | "v", verb, ..] => volumes::run(scene, verb, rest(2)),
         ["image" | "i", verb, ..] => images::run(scene, verb, rest(2)),
         ["system" | "s", verb, ..] => system::run(scene, verb, rest(2)),

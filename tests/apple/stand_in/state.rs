@@ -57,6 +57,8 @@ pub struct NetworkState {
 pub struct Control {
     /// The version that is played: `1.2.2`.
     pub version: String,
+    /// The first part of the version of macOS below.
+    pub macos: u16,
     /// Shuffles what has no order.
     pub seed: u64,
     /// `running`, `not running`, `unregistered`.
@@ -83,6 +85,7 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             version: "1.2.2".to_owned(),
+            macos: 26,
             seed: 1,
             service: "running".to_owned(),
             restart: false,
