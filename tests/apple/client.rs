@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kina::runtime::{
-    Cause, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Mount, NetworkSpec, NodeFile,
-    OwnerLabels, Privileges, Resources, Runtime, RuntimeError, VolumeSpec,
+    Cause, ContainerId, ContainerSpec, ContainerState, ExecRequest, InstallationId, Mount, NetworkSpec, Networks,
+    NodeFile, OwnerLabels, Privileges, Resources, Runtime, RuntimeError, VolumeSpec,
 };
 
 use crate::contract::{self, Setup};
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     ("client::a_machine_that_lives_on_although_it_is_listed_as_stopped_is_not_a_second_one", lists_that_lie),
     ("client::a_network_that_did_not_come_up_is_told_when_a_container_starts", missing_network),
     ("client::a_network_without_addresses_is_exhausted", no_addresses),
+    ("client::before_macos_26_only_the_network_that_is_there_is_known_and_used", default_network),
     ("client::a_network_that_cannot_be_deleted_is_listed_until_it_is", undeletable_network),
     ("client::a_subnet_that_changed_is_shown_as_it_is_and_not_as_it_was_asked_for", changed_subnet),
     ("client::a_command_that_says_error_is_not_a_failure_of_the_client", error_of_a_command),
@@ -49,6 +50,38 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn default_network() {
+    for version in ["1.0.0", "1.2.2", "1.5.0"] {
+        let lab = Lab::with(version);
+        lab.mac("15.7.1", true);
+        block_on(async {
+            let runtime = lab.runtime_on_mac().await;
+            assert_eq!(runtime.capabilities().networks, Networks::OnlyDefault);
+            let labels = spec("dev-1").labels;
+            let network =
+                NetworkSpec { name: "kina-dev".into(), subnet: None, ipv6_subnet: None, labels: labels.clone() };
+            says(runtime.create_network(&network).await, Cause::Invalid, &["since macOS 26"]);
+            runtime.create_volume(&VolumeSpec { name: "dev-1".into(), labels }).await.unwrap();
+            runtime.ensure_image(IMAGE).await.unwrap();
+            says(runtime.create_container(&spec("dev-1")).await, Cause::Unknown, &["requires macOS 26 or newer"]);
+            let lone = ContainerSpec { network: "default".into(), ..spec("dev-1") };
+            let id = runtime.create_container(&lone).await.unwrap();
+            runtime.start_container(&id).await.unwrap();
+            let listing = runtime.list().await.unwrap();
+            let networks: Vec<&str> = listing.networks.iter().map(|network| network.name.as_str()).collect();
+            assert_eq!((networks, listing.networks[0].owner()), (vec!["default"], None));
+            assert_eq!(listing.containers[0].network.as_deref(), Some("default"));
+            assert!(listing.containers[0].address.is_some());
+            runtime.remove_container(&id).await.unwrap();
+        });
+        assert!(!lab.place.calls().iter().any(|call| call[0] == "network"), "there is no such command");
+    }
+    let lab = Lab::with("1.2.2");
+    lab.mac("15.7.1", true);
+    let (code, said) = lab.refuse(&["network", "create", "kina-dev"]);
+    assert_eq!((code, said.as_str()), (64, "Error: Plugin 'container-network' not found.\n"));
 }
 
 fn keeps_the_contract(version: &str) {

@@ -18,7 +18,10 @@ pub const TESTS: &[Test] = &[
     ("wiring::a_cluster_is_made_by_the_command_1_3_1", || drop(made("1.3.1"))),
     ("wiring::a_cluster_is_made_by_the_command_1_4_1", || drop(made("1.4.1"))),
     ("wiring::a_cluster_is_made_by_the_command_1_5_0_and_goes_again", || goes("1.5.0")),
-    ("wiring::before_macos_26_a_cluster_is_refused_and_nothing_is_made", before_networks),
+    ("wiring::before_macos_26_a_cluster_of_one_node_is_made_on_the_default_network_and_goes_again", single_node_goes),
+    ("wiring::before_macos_26_a_cluster_of_more_nodes_is_refused_and_nothing_is_made", before_networks),
+    ("wiring::before_macos_26_more_nodes_for_a_cluster_that_is_there_are_refused_and_it_stays", grows_not),
+    ("wiring::a_cluster_of_before_macos_26_goes_on_as_it_is_on_macos_26", updated),
     ("wiring::a_node_without_limits_has_a_share_of_its_host_and_keeps_it_when_the_host_grows", share_of_the_host),
     ("wiring::elsewhere_than_on_a_mac_it_is_used_only_where_somebody_says_so", only_where_named),
     ("wiring::a_command_that_is_too_old_is_no_reason_to_destroy_anything", too_old),
@@ -152,19 +155,114 @@ fn goes(version: &str) {
     assert!(!left.contains("dev"), "{left}");
 }
 
-fn before_networks() {
+const WORKERS: &str = "spec: {workers: [{name: default, replicas: 1}]}\n";
+
+fn on_macos_15() -> Lab {
     let lab = Lab::with("1.2.2");
     lab.mac("15.7.1", true);
-    let output = kina(&lab, "apple", &["up", "-f", "dev.yaml", "--timeout", "30s", "--exit"]);
+    lab.control(|control| {
+        control.registry.insert("docker.io/kindest/node:v1.35.5".to_owned());
+    });
+    lab
+}
+
+/// One control plane alone, on the network that is there.
+fn single_node() -> Lab {
+    let lab = on_macos_15();
+    let mut up = Running::up(&lab);
+    let create = asked(&lab, "create --name dev-control-plane-0");
+    assert!(create.contains("--network default,mtu=1500 "), "{create}");
+    let port = create.split(" -p ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(port.starts_with("127.0.0.1:") && port.ends_with(":6443/tcp"), "{create}");
+    // What is called as the load balancer elsewhere is the node itself.
+    assert!(create.contains(" dev-lb 10.160.0.10 "), "{create}");
+    asked(&lab, "start dev-control-plane-0");
+    asked(&lab, "exec -i dev-control-plane-0");
+    up.end();
+    let root = lab.place.root("dev-control-plane-0");
+    let address = std::fs::read_to_string(root.join("kina/overlay/config")).unwrap();
+    assert!(address.starts_with("10.160.0.10/24 "), "{address}");
+    let other = |line: &String| line.starts_with("network") || line.contains("--name dev-lb");
+    assert!(!calls(&lab).iter().any(other), "{:#?}", calls(&lab));
+    lab
+}
+
+fn single_node_goes() {
+    let lab = single_node();
+    let gone = kina(&lab, "apple", &["delete", "cluster", "dev", "--timeout", "60s"]);
+    assert!(gone.status.success(), "{}", text(&gone));
+    assert!(!calls(&lab).iter().any(|line| line.starts_with("network")), "{:#?}", calls(&lab));
+    let left = lab.say(&["list", "--all", "--format", "json"]) + &lab.say(&["volume", "list", "--format", "json"]);
+    assert!(!left.contains("dev"), "{left}");
+    // Nothing but a newer macOS shows it.
+    lab.mac("26.1", true);
+    assert_eq!(lab.say(&["network", "list", "--quiet"]).trim(), "default");
+}
+
+/// A manifest of one control plane and one worker.
+fn with_worker(lab: &Lab) -> &'static str {
+    std::fs::create_dir_all(lab.path("user")).unwrap();
+    std::fs::write(lab.path("user/two.yaml"), format!("{CLUSTER}{WORKERS}")).unwrap();
+    "two.yaml"
+}
+
+fn before_networks() {
+    let lab = on_macos_15();
+    let two = with_worker(&lab);
+    let planned = kina(&lab, "apple", &["plan", "-f", two]);
+    assert!(text(&planned).contains("then it waits: RuntimeUnsupported: "), "{}", text(&planned));
+    let output = kina(&lab, "apple", &["up", "-f", two, "--timeout", "30s", "--exit"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let told = text(&output);
     assert!(
-        told.contains("RuntimeUnsupported: ") && told.contains("Apple Container needs macOS 26 for that"),
+        told.contains("RuntimeUnsupported: ") && told.contains("(Apple Container needs macOS 26 for that)"),
         "{told}"
     );
+    assert!(told.contains("a cluster is one control plane alone here, and 2 machines are asked for"), "{told}");
     assert!(told.contains("hint: `kina doctor` explains what is missing on this host"), "{told}");
     let made = |line: &String| line.contains("create") || line.contains("delete");
     assert!(!calls(&lab).iter().any(made), "{:#?}", calls(&lab));
+    let one = text(&kina(&lab, "apple", &["plan", "-f", "dev.yaml"]));
+    assert!(one.contains("make machine/dev-control-plane-0"), "{one}");
+    assert!(!one.contains("make the network") && !one.contains("make the load balancer"), "{one}");
+}
+
+fn grows_not() {
+    let lab = single_node();
+    let two = with_worker(&lab);
+    let before = calls(&lab).len();
+    let output = kina(&lab, "apple", &["up", "-f", two, "--timeout", "30s", "--exit"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("RuntimeUnsupported: "), "{}", text(&output));
+    let changes = |line: &&String| line.starts_with("create") || line.starts_with("delete") || line.starts_with("stop");
+    let all = calls(&lab);
+    assert_eq!(all[before..].iter().filter(changes).count(), 0, "{all:#?}");
+    let listed = lab.say(&["list", "--all", "--format", "json"]);
+    assert!(listed.contains("dev-control-plane-0") && !listed.contains("dev-default-0"), "{listed}");
+}
+
+fn updated() {
+    let lab = single_node();
+    lab.mac("26.1", true);
+    let before = calls(&lab).len();
+    let mut up = Running::up(&lab);
+    // It is at work again, and makes nothing anew.
+    until(&lab, "listed three times more", |calls| {
+        (calls[before..].iter().filter(|line| line.starts_with("network list")).count() >= 3).then_some(())
+    });
+    assert!(up.0.try_wait().unwrap().is_none(), "kina has ended");
+    up.end();
+    let changes = |line: &&String| line.contains("create") || line.contains("delete") || line.starts_with("stop");
+    let all = calls(&lab);
+    assert_eq!(all[before..].iter().filter(changes).count(), 0, "{all:#?}");
+    // More of it is a cluster to be made anew, and nothing is destroyed for it.
+    let two = with_worker(&lab);
+    let output = kina(&lab, "apple", &["up", "-f", two, "--timeout", "30s", "--exit"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("SingleNode: "), "{}", text(&output));
+    assert!(text(&output).contains("`networking.nodeNetwork: cluster` and `allowRecreate: true`"), "{}", text(&output));
+    let all = calls(&lab);
+    assert_eq!(all[before..].iter().filter(changes).count(), 0, "{all:#?}");
 }
 
 fn share_of_the_host() {

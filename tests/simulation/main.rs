@@ -23,6 +23,7 @@ mod faults_tests;
 mod moving;
 mod node_settings;
 mod routed;
+mod single_node;
 mod stories;
 mod world;
 

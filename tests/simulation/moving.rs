@@ -21,14 +21,14 @@ fn manifest(control_planes: u32, workers: u32, more: &str) -> String {
 }
 
 /// What the runtime says of every container, by name.
-async fn addresses(simulation: &Simulation) -> BTreeMap<String, Ipv4Addr> {
+pub async fn addresses(simulation: &Simulation) -> BTreeMap<String, Ipv4Addr> {
     let listing = simulation.listing().await;
     let running = listing.containers.iter().filter_map(|container| Some((container.name.clone(), container.address?)));
     running.collect()
 }
 
 /// What the cluster says of every node.
-async fn internal_addresses(simulation: &Simulation) -> BTreeMap<String, String> {
+pub async fn internal_addresses(simulation: &Simulation) -> BTreeMap<String, String> {
     let nodes = simulation.nodes("dev").await;
     let internal = |node: &k8s_openapi::api::core::v1::Node| {
         let addresses = node.status.as_ref().unwrap().addresses.as_ref().unwrap();
@@ -37,14 +37,14 @@ async fn internal_addresses(simulation: &Simulation) -> BTreeMap<String, String>
     nodes.iter().map(|node| (node.metadata.name.clone().unwrap(), internal(node))).collect()
 }
 
-async fn leave_a_mark(simulation: &Simulation) {
+pub async fn leave_a_mark(simulation: &Simulation) {
     let maps: Api<ConfigMap> = Api::namespaced(simulation.cluster_client("dev").await, "default");
     let mut mark = ConfigMap::default();
     mark.metadata.name = Some("mark".to_owned());
     maps.create(&PostParams::default(), &mark).await.unwrap();
 }
 
-async fn has_mark(simulation: &Simulation) -> bool {
+pub async fn has_mark(simulation: &Simulation) -> bool {
     let maps: Api<ConfigMap> = Api::namespaced(simulation.cluster_client("dev").await, "default");
     maps.get_opt("mark").await.unwrap().is_some()
 }

@@ -24,7 +24,7 @@ use kina::apiserver::store::RedbStore;
 use kina::home::Home;
 use kina::kubeconfig::Target;
 use kina::runtime::sim::{Fault, Gate, Hands, Operation, SimOptions, SimRuntime, SimStore};
-use kina::runtime::{ClusterAccess, ContainerSpec, Labels, Listing, Resources, Runtime};
+use kina::runtime::{ClusterAccess, ContainerSpec, Labels, Listing, Networks, Resources, Runtime};
 use kina::sources::Root;
 use kina::system::{NoLayers, Options, Running, Storage};
 use kina::world::{FileSystem, MemoryFiles, World};
@@ -134,7 +134,7 @@ where
     F: FnOnce(Simulation) -> Fut + Send + 'static,
     Fut: Future<Output = Simulation>,
 {
-    run_on(seed, true, story)
+    run_on(seed, SimOptions::default(), story)
 }
 
 /// The same, on a runtime that gives a container another address at every start.
@@ -143,10 +143,19 @@ where
     F: FnOnce(Simulation) -> Fut + Send + 'static,
     Fut: Future<Output = Simulation>,
 {
-    run_on(seed, false, story)
+    run_on(seed, SimOptions { pins_addresses: false, ..SimOptions::default() }, story)
 }
 
-fn run_on<F, Fut>(seed: u64, pins_addresses: bool, story: F) -> Run
+/// The same, on a runtime that has these networks, as Apple Container.
+pub fn run_with_networks<F, Fut>(seed: u64, networks: Networks, story: F) -> Run
+where
+    F: FnOnce(Simulation) -> Fut + Send + 'static,
+    Fut: Future<Output = Simulation>,
+{
+    run_on(seed, SimOptions { pins_addresses: false, networks, ..SimOptions::default() }, story)
+}
+
+fn run_on<F, Fut>(seed: u64, options: SimOptions, story: F) -> Run
 where
     F: FnOnce(Simulation) -> Fut + Send + 'static,
     Fut: Future<Output = Simulation>,
@@ -155,7 +164,7 @@ where
         entropy::seed_thread(seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let simulation = Simulation::start(seed, pins_addresses).await;
+            let simulation = Simulation::start(seed, options).await;
             story(simulation).await.end().await
         })
     };
@@ -167,7 +176,7 @@ where
 }
 
 impl Simulation {
-    async fn start(seed: u64, pins_addresses: bool) -> Self {
+    async fn start(seed: u64, options: SimOptions) -> Self {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut world = World::simulated(seed, start);
         let files = Arc::new(MemoryFiles::new(Arc::clone(&world.clock)));
@@ -177,7 +186,7 @@ impl Simulation {
         let trace = Trace { lines: Arc::default(), start: tokio::time::Instant::now() };
         let faults = Faults::default();
         let gate = Arc::new(Recording(trace.clone(), Arc::clone(&faults)));
-        let options = SimOptions { gate, pins_addresses, ..SimOptions::default() };
+        let options = SimOptions { gate, ..options };
         let simulator = SimRuntime::open(world.clone(), SimStore::Memory, options).unwrap();
         let store = SharedBytes::default();
         let system = system(&world, &home, &store, &simulator).await;
