@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use kina::cli::{self, local::LocalEngine};
 
+/// A quarter of all processor time of many clusters is allocation, small objects that live from thread to thread: the system's
+/// own allocators take nearly twice as long for it (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One provider of cryptography, chosen here: with none chosen, rustls would panic at its first use.
     let chosen = rustls::crypto::ring::default_provider().install_default();
