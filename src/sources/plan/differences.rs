@@ -46,8 +46,8 @@ fn differing(live: &Live, document: &Document) -> Vec<String> {
     found
 }
 
-/// What [`differing`] found for Clusters and documents that have not changed since: a source with a thousand of them is planned
-/// anew whenever one changes. Of each Cluster the last comparison alone is kept.
+/// What was found for Clusters and documents that have not changed since: a source with a thousand of them is planned anew
+/// whenever one changes. Of each Cluster the last comparison alone is kept.
 #[derive(Debug, Default)]
 pub struct Compared(Mutex<BTreeMap<String, Comparison>>);
 
@@ -60,7 +60,7 @@ struct Comparison {
 }
 
 impl Compared {
-    /// As [`differing`].
+    /// Paths of everything the document sets that the Cluster has otherwise.
     pub(super) fn differing(&self, name: &str, live: &Arc<Live>, path: &str, document: &Document) -> Vec<String> {
         let is_same =
             |known: &&Comparison| Arc::ptr_eq(&known.live, live) && known.path == path && known.hash == document.hash;
