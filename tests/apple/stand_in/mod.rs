@@ -99,9 +99,12 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let arguments = arguments.get(1..).unwrap_or_default();
     place.note(arguments);
     let fault = place.control(|control| take_fault(control, arguments));
-    if place.control(|control| std::mem::take(&mut control.restart)) {
-        system::restart(&place);
-    }
+    // Under the lock: whoever comes meanwhile finds it restarted.
+    place.control(|control| {
+        if std::mem::take(&mut control.restart) {
+            system::restart(&place, control.docker);
+        }
+    });
     let control = place.control(|control| std::mem::take(control).into_copy(control));
     let version = version(&control.version);
     let scene = Scene { place, control, version };

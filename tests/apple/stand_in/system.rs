@@ -19,7 +19,7 @@ pub fn run(scene: &Scene, verb: &str, arguments: &[String]) -> Answer {
         "start" => start(scene, arguments),
         "stop" => {
             parse("system stop", &[value("prefix", 'p')], Words::Mixed, arguments)?;
-            restart(&scene.place);
+            restart(&scene.place, scene.control.docker);
             scene.place.control(|control| control.service = "unregistered".to_owned());
             let line = "info com.apple.container.cli: [ContainerCommands] checking if APIServer is alive";
             Ok(Said::line(format!("{} {line}", super::now())))
@@ -29,8 +29,7 @@ pub fn run(scene: &Scene, verb: &str, arguments: &[String]) -> Answer {
 }
 
 /// The service begins anew: it knows of no machine that runs, nor that any ever did.
-pub fn restart(place: &Place) {
-    let is_real = place.control(|control| control.docker);
+pub fn restart(place: &Place, is_real: bool) {
     place.with(|state| {
         for (id, container) in &mut state.containers {
             if is_real && container.runs {
