@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod patches;
 pub mod pki;
 pub mod routed;
+pub mod stored;
 pub mod token;
 pub mod units;
 

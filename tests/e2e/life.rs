@@ -47,6 +47,32 @@ fn three_control_planes_come_up_together_and_answer_without_one() {
 }
 
 #[test]
+fn one_control_plane_becomes_three_one_of_which_is_lost_with_its_data_and_replaced() {
+    let Some(lab) = Lab::open("grown") else { return };
+    lab.declare(SINGLE);
+    lab.settled(1);
+    lab.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]);
+    lab.declare(Shape { control_planes: 3, ..SINGLE });
+    lab.settled(3);
+    let members = || {
+        let pki = |file: &str| format!("/etc/kubernetes/pki/etcd/{file}");
+        let options = [("cacert", pki("ca.crt")), ("cert", pki("server.crt")), ("key", pki("server.key"))];
+        let options = options.map(|(name, file)| format!("--{name}={file}"));
+        let pod = ["exec", "-n=kube-system", "etcd-grown-control-plane-0", "--", "etcdctl", "member", "list"];
+        let list = lab.kubectl(&[&pod[..], &options.each_ref().map(String::as_str)].concat());
+        list.lines().filter(|line| line.contains(", started,")).count()
+    };
+    assert_eq!(members(), 3);
+    docker(&["rm", "--force", "--volumes", "grown-control-plane-2"]).unwrap();
+    docker(&["volume", "rm", "--force", "grown-control-plane-2"]).unwrap();
+    lab.until(|| docker(&["inspect", "grown-control-plane-2"]).is_some(), "made anew");
+    lab.settled(3);
+    assert_eq!(members(), 3);
+    assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
+    lab.remove();
+}
+
+#[test]
 fn a_pool_grows_and_shrinks_with_its_file_and_pods_move() {
     let Some(lab) = Lab::open("pool") else { return };
     lab.declare(Shape { workers: 1, ..THREE });

@@ -30,7 +30,7 @@ use crate::kubeadm::overlay::{self, Peers};
 use crate::kubeadm::units::{self, Unit};
 use crate::kubeadm::{
     BootstrapToken, CONFIG_PATH, ClusterFacts, DISCOVERY_PATH, KUBELET_PATCH_PATH, NodeConfig, NodeFacts, TaintFacts,
-    config, containerd, routed,
+    config, containerd, routed, stored,
 };
 use crate::runtime::{Cause, ContainerId, ContainerSpec, ExecRequest, NodeFile, Resources, RuntimeError, VolumeSpec};
 
@@ -345,6 +345,9 @@ impl Act {
             BootstrapMethod::Init => config::init_file(&cluster, &node, &members),
             BootstrapMethod::Join => {
                 self.nodes_may_join().await?;
+                if machine.spec.role == MachineRole::ControlPlane {
+                    self.forget_first_members().await?;
+                }
                 let token = self.new_token().await?;
                 files.push(file(DISCOVERY_PATH, config::discovery(&cluster, &token, &pki.ca.certificate)));
                 config::join_file(&cluster, &node)
@@ -382,6 +385,23 @@ impl Act {
                 Err(failed(format!("it has made no {CLUSTER_INFO} within {} s", FORMED_WITHIN.as_secs()).into()))
             }
         }
+    }
+
+    /// Takes out of what `kubeadm init` stored what the first members of etcd were told: others would not start with it.
+    async fn forget_first_members(&self) -> Result<(), EffectError> {
+        let (operation, name) = ("look at what kubeadm stored before", &self.subject.name);
+        let maps: Api<ConfigMap> = Api::namespaced(self.client()?, "kube-system");
+        let Some(map) = call(operation, name, maps.get_opt(stored::CONFIG_MAP)).await? else { return Ok(()) };
+        let document = map.data.as_ref().and_then(|data| data.get(stored::KEY));
+        let without = document.map(|document| stored::without_first_members(document)).transpose();
+        let failed = |source| EffectError::Local { operation, object: name.clone(), source: Box::new(source) };
+        let Some(document) = without.map_err(failed)?.flatten() else { return Ok(()) };
+        let version = map.metadata.resource_version;
+        let patch = json!({ "metadata": { "resourceVersion": version }, "data": { stored::KEY: document } });
+        let patch = Patch::Merge(&patch);
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = maps.patch(stored::CONFIG_MAP, &params, &patch);
+        call("change what kubeadm stored before", name, patched).await.map(drop)
     }
 
     /// A token that is valid for this join alone, for a while.

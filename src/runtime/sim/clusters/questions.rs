@@ -56,6 +56,11 @@ pub(super) fn answer(session: &mut Session<'_, '_>, question: Question) -> Resul
             Ok(Answer::Yes)
         }
         Question::Discover { id, secret } => discover(session, &id, &secret),
+        Question::ClusterConfiguration => {
+            let found = session.get(&core("configmaps"), "kube-system", "kubeadm-config")?;
+            let text = found.as_ref().and_then(|map| map["data"]["ClusterConfiguration"].as_str());
+            Ok(text.map_or(Answer::No, |text| Answer::Told(text.to_owned())))
+        }
         Question::NodeReady { node } => {
             let found = session.get(&core("nodes"), "", &node)?;
             let ready = found.as_ref().is_some_and(nodes::is_ready);

@@ -180,7 +180,7 @@ pub(super) fn ask_own(run: &mut Run<'_, '_>, question: Question, done: &str) -> 
             return Progress::Next;
         }
         Some(Answer::Refused(error)) => return Progress::Fail(error),
-        Some(Answer::No | Answer::Away) => return kept_away(run),
+        Some(Answer::No | Answer::Told(_) | Answer::Away) => return kept_away(run),
         None => {}
     }
     match route::answers(run.tx.state, run.id) {

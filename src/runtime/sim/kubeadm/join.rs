@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::config::split_token;
+use super::config::{Documents, split_token};
 use super::init::{self, next_or_fail, supported};
 use super::{Answer, Ask, CA_FILE, Phase, Progress, Question, RETRY, Run, files};
 use crate::runtime::sim::etcd;
@@ -95,7 +95,7 @@ fn discover(run: &mut Run<'_, '_>) -> Progress {
             run.say("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...");
             return Progress::Next;
         }
-        Some(Answer::No) => return undiscovered(run, "Unauthorized"),
+        Some(Answer::No | Answer::Told(_)) => return undiscovered(run, "Unauthorized"),
         Some(Answer::Refused(error)) => return Progress::Fail(error),
         Some(Answer::Away) => return undiscovered(run, &away("net/http: request canceled")),
         None => {}
@@ -168,7 +168,7 @@ fn check_node(run: &mut Run<'_, '_>) -> Progress {
         Err(error) => return Progress::Fail(error),
     };
     match run.answer.take() {
-        Some(Answer::No) => return Progress::Next,
+        Some(Answer::No | Answer::Told(_)) => return Progress::Next,
         Some(Answer::Yes) => {
             return Progress::Fail(format!(
                 "a Node with name {:?} and status \"Ready\" already exists in the cluster. You must delete the existing \
@@ -212,16 +212,28 @@ fn worker_kubelet_start(run: &mut Run<'_, '_>) -> Progress {
 }
 
 fn etcd_join(run: &mut Run<'_, '_>) -> Progress {
+    let stored = match run.answer.take() {
+        Some(Answer::Told(text)) => Documents::parse(&text),
+        Some(Answer::Refused(error)) => return Progress::Fail(error),
+        Some(Answer::Yes | Answer::No | Answer::Away) => return away(run),
+        None => return ask(run, Question::ClusterConfiguration),
+    };
+    // What is stored goes before what kubeadm computes, whether it fits this member or not.
+    let stored = match stored {
+        Ok(documents) => documents.arguments("ClusterConfiguration", "/etcd/local/extraArgs"),
+        Err(error) => return Progress::Fail(error),
+    };
     let endpoint = endpoint(run);
     let Ok(backend) = route::from_container(run.tx.state, run.id, &endpoint) else { return away(run) };
     let (name, address) = (run.host(), run.advertised().unwrap_or(run.address()));
     match etcd::add_member(run.tx, &backend.tenant, &name, address) {
         Ok(initial_cluster) => {
-            let extra: BTreeMap<String, String> = [
+            let mut extra: BTreeMap<String, String> = [
                 ("initial-cluster".to_owned(), initial_cluster),
                 ("initial-cluster-state".to_owned(), "existing".to_owned()),
             ]
             .into();
+            extra.extend(stored);
             files::etcd_manifest(run, extra);
             run.say("[etcd] Announced new etcd member joining to the existing etcd cluster");
             Progress::Next

@@ -62,6 +62,8 @@ pub(super) enum Question {
     Addon { addon: Addon, version: String, replicas: u32, data: BTreeMap<String, String> },
     /// Validate a bootstrap token.
     Discover { id: String, secret: String },
+    /// What `kubeadm init` stored of the cluster's configuration.
+    ClusterConfiguration,
     /// Whether a node of this name is there, and Ready.
     NodeReady { node: String },
     /// Wait until the kubelet has registered the node.
@@ -82,6 +84,8 @@ pub(super) enum Answer {
     Yes,
     /// No.
     No,
+    /// What was asked for.
+    Told(String),
     /// It refuses, in these words.
     Refused(String),
     /// It does not answer.
