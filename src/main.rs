@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kina::cli::{self, local::LocalEngine};
 
-/// A quarter of all processor time of many clusters is allocation, small objects that live from thread to thread: the system's
-/// own allocators take nearly twice as long for it (docs/benchmarks.md).
+/// A quarter of all processor time of many clusters is allocation (docs/benchmarks.md). On one loaded host a thousand of them took
+/// 184 s of processor time with the system's allocator, and 148 s with this one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
