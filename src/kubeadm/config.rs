@@ -541,6 +541,11 @@ mod tests {
         let file = join_file(&cluster(), &worker).unwrap().text;
         insta::assert_snapshot!(file);
         assert!(!file.contains("controlPlane:"));
+        let token = BootstrapToken::parse("abcdef.0123456789abcdef").unwrap();
+        let discovery: serde_json::Value = serde_json::from_str(&discovery(&cluster(), &token, "the CA")).unwrap();
+        let wanted = serde_json::json!({"server": "https://dev-lb:6443", "certificate-authority-data": "dGhlIENB"});
+        assert_eq!(discovery["clusters"][0]["cluster"], wanted);
+        assert_eq!(discovery["users"][0]["user"]["token"], "abcdef.0123456789abcdef");
         let joining = join_file(&cluster(), &node("dev-control-plane-1", true)).unwrap().text;
         assert!(joining.contains("controlPlane:"), "{joining}");
     }

@@ -7,13 +7,21 @@ use kina::api::conditions;
 use kina::api::{Cluster, cluster::NodeNetwork};
 use kina::runtime::{Listing, Networks};
 
-use crate::moving::{addresses, has_mark, internal_addresses, leave_a_mark};
+use crate::moving::{has_mark, internal_addresses, leave_a_mark, restarts};
 use crate::world::{self, Simulation};
 
 const SOON: Duration = Duration::from_secs(600);
 
-/// The runtime's own network is all that may be left.
-const LEFT: [&str; 1] = ["network default"];
+/// A story of the cluster `dev`, which goes in the end. The runtime's own network is all that may be left.
+fn story(seed: u64, networks: Networks, told: impl AsyncFnOnce(Simulation) -> Simulation + Send + 'static) {
+    let run = world::run_with_networks(seed, networks, |simulation: Simulation| async move {
+        let mut simulation = told(simulation).await;
+        simulation.remove("dev.yaml");
+        simulation.until_gone("dev", SOON).await;
+        simulation
+    });
+    assert_eq!(run.left_behind, ["network default"]);
+}
 
 fn manifest(name: &str, more: &str) -> String {
     format!("apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\nspec:\n  paused: false\n{more}")
@@ -43,7 +51,7 @@ fn network_reason(cluster: &Cluster) -> Option<&str> {
 
 #[test]
 fn one_node_is_a_whole_cluster_and_its_api_is_where_it_publishes_it() {
-    let run = world::run_with_networks(301, Networks::OnlyDefault, |mut simulation: Simulation| async move {
+    story(301, Networks::OnlyDefault, async |mut simulation: Simulation| {
         simulation.write("dev.yaml", &manifest("dev", ""));
         simulation.until_ready("dev", 1, SOON).await;
         let listing = simulation.listing().await;
@@ -59,39 +67,24 @@ fn one_node_is_a_whole_cluster_and_its_api_is_where_it_publishes_it() {
             [(spec.api_server.port, 6443)]
         );
         assert_eq!(internal_addresses(&simulation).await["dev-control-plane-0"], "10.160.0.10");
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }
 
 #[test]
 fn restarted_with_another_address_it_is_ready_again_with_its_data() {
-    let run = world::run_with_networks(302, Networks::OnlyDefault, |mut simulation: Simulation| async move {
+    story(302, Networks::OnlyDefault, async |mut simulation: Simulation| {
         simulation.write("dev.yaml", &manifest("dev", ""));
         simulation.until_ready("dev", 1, SOON).await;
         leave_a_mark(&simulation).await;
-        let (below, above) = (addresses(&simulation).await, internal_addresses(&simulation).await);
-        for again in [true, false] {
-            simulation.hands().restart_runtime(again).unwrap();
-            simulation.advance(Duration::from_secs(1)).await;
-            simulation.until_ready("dev", 1, SOON).await;
-            let moved = addresses(&simulation).await;
-            assert!(moved.iter().all(|(name, address)| below[name] != *address), "{below:?} {moved:?}");
-            assert_eq!(internal_addresses(&simulation).await, above);
-            assert!(has_mark(&simulation).await);
-        }
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
+        restarts(&mut simulation, 1).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }
 
 #[test]
 fn more_nodes_are_refused_before_anything_is_made_and_those_that_come_later_too() {
-    let run = world::run_with_networks(303, Networks::OnlyDefault, |mut simulation: Simulation| async move {
+    story(303, Networks::OnlyDefault, async |mut simulation: Simulation| {
         simulation.write("dev.yaml", &manifest("dev", &workers(1)));
         let refused = |cluster: &Cluster| waits_for(cluster, "RuntimeUnsupported");
         simulation.until_cluster("dev", "refused", SOON, refused).await;
@@ -116,16 +109,13 @@ fn more_nodes_are_refused_before_anything_is_made_and_those_that_come_later_too(
         simulation.until_ready("dev", 1, SOON).await;
         assert_eq!(simulation.listing().await.containers, [before]);
         assert!(has_mark(&simulation).await);
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }
 
 #[test]
 fn several_share_the_network_and_each_goes_for_itself() {
-    let run = world::run_with_networks(304, Networks::OnlyDefault, |mut simulation: Simulation| async move {
+    story(304, Networks::OnlyDefault, async |mut simulation: Simulation| {
         for name in ["dev", "test"] {
             simulation.write(&format!("{name}.yaml"), &manifest(name, ""));
         }
@@ -139,16 +129,13 @@ fn several_share_the_network_and_each_goes_for_itself() {
         assert_eq!(containers(&simulation.listing().await), ["dev-control-plane-0"]);
         // One an hour goes by itself.
         simulation.advance(Duration::from_secs(3700)).await;
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }
 
 #[test]
 fn rolled_lost_and_adopted_it_keeps_its_data_and_its_port() {
-    let run = world::run_with_networks(305, Networks::OnlyDefault, |mut simulation: Simulation| async move {
+    story(305, Networks::OnlyDefault, async |mut simulation: Simulation| {
         simulation.write("dev.yaml", &manifest("dev", ""));
         simulation.until_ready("dev", 1, SOON).await;
         leave_a_mark(&simulation).await;
@@ -168,11 +155,8 @@ fn rolled_lost_and_adopted_it_keeps_its_data_and_its_port() {
         simulation.until_listing(SOON, |listing| listing.containers.iter().all(|c| c.id != before.id)).await;
         simulation.until_ready("dev", 1, SOON).await;
         assert!(has_mark(&simulation).await);
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }
 
 /// As after an update to macOS 26.
@@ -180,7 +164,7 @@ fn rolled_lost_and_adopted_it_keeps_its_data_and_its_port() {
 fn where_networks_can_be_made_it_stays_as_it_is_until_it_may_be_made_anew_and_can_go_back() {
     const LONE: &str = "  networking: { nodeNetwork: default }\n";
     const OWN: &str = "  networking: { nodeNetwork: cluster }\n";
-    let run = world::run_with_networks(306, Networks::PerClusterOrDefault, |mut simulation: Simulation| async move {
+    story(306, Networks::PerClusterOrDefault, async |mut simulation: Simulation| {
         simulation.write("dev.yaml", &manifest("dev", LONE));
         simulation.until_ready("dev", 1, SOON).await;
         let before = simulation.listing().await;
@@ -208,9 +192,6 @@ fn where_networks_can_be_made_it_stays_as_it_is_until_it_may_be_made_anew_and_ca
         simulation.until_ready("dev", 1, SOON).await;
         assert_eq!(containers(&simulation.listing().await), ["dev-control-plane-0"]);
         simulation.advance(Duration::from_secs(3700)).await;
-        simulation.remove("dev.yaml");
-        simulation.until_gone("dev", SOON).await;
         simulation
     });
-    assert_eq!(run.left_behind, LEFT);
 }

@@ -134,6 +134,7 @@ impl Subject {
 pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess>, adoption: Adoption) -> Facts {
     let cluster = &subject.cluster;
     let recorded = reach::recorded(cluster);
+    let emptied = emptied(shared, subject, recorded.as_ref());
     let (host, balancer) = on_hosts(shared, subject, recorded.as_ref());
     let edit = subject.context_edit(access);
     let context = edit.map_or(Wished::Pending, |edit| shared.contexts.look(&subject.name, &edit));
@@ -152,7 +153,7 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
             recorded,
             shared.hosts.keys().copied(),
             subject.resolved.as_ref().map(|spec| spec.runtime),
-            &emptied(shared, subject),
+            &emptied,
         ),
         host,
         image_present: subject
@@ -229,11 +230,14 @@ fn wish(shared: &Shared, subject: &Subject) -> Instant {
     shared.memory.wished(&subject.uid, what)
 }
 
-/// Runtimes on which nothing of the Cluster is left, as of a listing that began after everything it ever did there.
-fn emptied(shared: &Shared, subject: &Subject) -> BTreeSet<RuntimeName> {
+/// Runtimes of the record, but the one it is to be on, where nothing of the Cluster is left as of a listing that began after
+/// everything it ever did there. Where it is at home there is none to look at.
+fn emptied(shared: &Shared, subject: &Subject, recorded: Option<&BTreeSet<RuntimeName>>) -> BTreeSet<RuntimeName> {
+    let main = subject.resolved.as_ref().map(|spec| spec.runtime);
+    let is_asked = |name: RuntimeName| Some(name) != main && recorded.is_none_or(|recorded| recorded.contains(&name));
     let since = shared.memory.settled(&subject.uid).max(Some(wish(shared, subject)));
     let is_in_use = |name: RuntimeName| subject.machines.iter().any(|machine| machine.spec.runtime == name);
-    let hosts = shared.hosts.iter().filter(|(name, _)| !is_in_use(**name));
+    let hosts = shared.hosts.iter().filter(|(name, _)| is_asked(**name) && !is_in_use(**name));
     let emptied = hosts.filter(|(_, host)| match host.seen_of(&subject.owner) {
         (Seen::Known(listing), owned) => owned.is_empty() && Some(listing.began) > since,
         (Seen::Unknown(_), _) => false,

@@ -67,6 +67,22 @@ impl Two {
         self.house.clusters().delete("dev", &DeleteParams::default()).await.unwrap();
     }
 
+    /// It goes at once, and leaves nothing behind.
+    async fn goes(&self) {
+        self.delete().await;
+        self.house.gone("dev").await;
+        self.house.nothing_left().await;
+    }
+
+    /// It goes only once docker answers, and leaves nothing behind.
+    async fn goes_once_docker_answers(&self) {
+        self.delete().await;
+        self.stays().await;
+        self.docker_is_silent(false);
+        self.house.until(600, "gone", async |house| house.clusters().get_opt("dev").await.unwrap().is_none()).await;
+        self.house.nothing_left().await;
+    }
+
     /// A long time passes, and the cluster is there still.
     async fn stays(&self) {
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -85,9 +101,7 @@ async fn a_cluster_goes_whatever_a_runtime_says_that_it_was_never_on() {
     two.create("sim").await;
     two.house.ready("dev").await;
     assert_eq!(two.recorded().await.as_deref(), Some("sim"));
-    two.delete().await;
-    two.house.gone("dev").await;
-    two.house.nothing_left().await;
+    two.goes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,9 +110,7 @@ async fn a_cluster_that_never_began_on_a_silent_runtime_goes() {
     two.create("docker").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!two.house.is_ready("dev").await);
-    two.delete().await;
-    two.house.gone("dev").await;
-    two.house.nothing_left().await;
+    two.goes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,9 +128,7 @@ async fn a_cluster_that_moved_goes_though_the_runtime_that_it_left_falls_silent(
     assert!(two.is_empty());
     two.house.is_quiet().await;
     two.docker_is_silent(true);
-    two.delete().await;
-    two.house.gone("dev").await;
-    two.house.nothing_left().await;
+    two.goes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,11 +139,7 @@ async fn a_cluster_that_moves_stays_until_the_runtime_that_it_leaves_shows_nothi
     two.docker_is_silent(true);
     two.house.patch("dev", json!({"spec": {"runtime": "sim"}})).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    two.delete().await;
-    two.stays().await;
-    two.docker_is_silent(false);
-    two.house.until(600, "gone", async |house| house.clusters().get_opt("dev").await.unwrap().is_none()).await;
-    two.house.nothing_left().await;
+    two.goes_once_docker_answers().await;
     assert!(two.is_empty());
 }
 
@@ -145,9 +151,5 @@ async fn a_cluster_without_a_record_stays_until_every_runtime_shows_nothing_of_i
     two.house.ready("dev").await;
     two.house.patch("dev", json!({"metadata": {"annotations": {annotations::RUNTIMES: null}}})).await;
     two.house.until(120, "recorded", async |_| two.recorded().await.as_deref() == Some("docker,sim")).await;
-    two.delete().await;
-    two.stays().await;
-    two.docker_is_silent(false);
-    two.house.until(600, "gone", async |house| house.clusters().get_opt("dev").await.unwrap().is_none()).await;
-    two.house.nothing_left().await;
+    two.goes_once_docker_answers().await;
 }
