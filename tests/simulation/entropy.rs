@@ -7,6 +7,7 @@
 //! Keys must follow from the seed as well: a signature's length varies, and with it what is stored where. macOS asks
 //! elsewhere: replay is a facility of Linux, and with clusters' keys of Linux on x86-64.
 #![allow(unsafe_code)]
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody asks for the entropy there"))]
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,7 @@
 //! Hosts that are not as they should be: each is told with its place and the next step, and ends with a code of its own.
 
-use std::fs;
-use std::net::TcpListener;
-use std::process::Command;
+#[cfg(target_os = "linux")]
+use std::{fs, net::TcpListener, process::Command};
 
 use crate::environment::{Ran, TestEnvironment};
 
