@@ -1,6 +1,6 @@
 //! The kinds that Kina's own API serves, with the rules that guard them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::CustomResourceExt;
 
@@ -19,11 +19,22 @@ use crate::sources::admission::SourceOwnership;
 /// # Errors
 /// Only if a derived definition were incomplete.
 pub fn kinds(mounts: MountPolicy) -> Result<Vec<Kind>, KindError> {
-    let cluster = Kind::from_crd(&Cluster::crd())?
+    let [cluster, machine, source] = defined()?;
+    let cluster = cluster
         .with_admission(Arc::new(SourceOwnership))
         .with_admission(Arc::new(ClusterRules { mounts }))
         .with_validation(Arc::new(validate_cluster));
-    let machine = Kind::from_crd(&Machine::crd())?.with_admission(Arc::new(MachineRules));
-    let source = Kind::from_crd(&Source::crd())?.with_admission(Arc::new(SourceRules));
+    let machine = machine.with_admission(Arc::new(MachineRules));
+    let source = source.with_admission(Arc::new(SourceRules));
     Ok(core::control().into_iter().chain([cluster, machine, source]).collect())
+}
+
+/// Kina's own kinds as their types define them: made once a process, as those that are built in.
+fn defined() -> Result<[Kind; 3], KindError> {
+    static KINDS: OnceLock<[Kind; 3]> = OnceLock::new();
+    if let Some(kinds) = KINDS.get() {
+        return Ok(kinds.clone());
+    }
+    let kinds = [Kind::from_crd(&Cluster::crd())?, Kind::from_crd(&Machine::crd())?, Kind::from_crd(&Source::crd())?];
+    Ok(KINDS.get_or_init(|| kinds).clone())
 }

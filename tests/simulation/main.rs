@@ -31,6 +31,10 @@ use std::time::Duration;
 
 use world::{Run, Simulation};
 
+/// As the program itself has it: a long search is processor time, and much of that is allocation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds of the meta-test. A leak of entropy or of real time shows within a few.
 const SEEDS: std::ops::Range<u64> = 1..9;
 
