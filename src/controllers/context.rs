@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use super::cluster::addon_drift::Addons;
 use super::clusters_api::ClustersApi;
 use super::contexts::Contexts;
+use super::derived::Derived;
 use super::events::Events;
 use super::host::Host;
 use super::limit;
@@ -110,6 +111,8 @@ pub struct Shared {
     pub machines: View<Machine>,
     /// What was seen by this process.
     pub memory: Memory,
+    /// What follows from specs.
+    pub derived: Derived,
     certificates: Mutex<BTreeMap<String, Arc<Pki>>>,
 }
 
@@ -158,6 +161,7 @@ impl Shared {
             reservations: Reservations::default(),
             events: Events::new(context.client.clone(), context.world.clone()),
             memory: Memory::default(),
+            derived: Derived::default(),
             certificates: Mutex::default(),
             context,
             waker,

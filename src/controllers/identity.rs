@@ -3,6 +3,7 @@
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+use super::derived::OfCluster;
 use crate::api::Machine;
 use crate::api::cluster::NodeNetwork;
 use crate::api::defaults::{Components, Resolved};
@@ -43,7 +44,10 @@ pub fn of_machines(spec: &Resolved) -> String {
 /// pool has patches.
 #[must_use]
 pub fn of_pool(spec: &Resolved, pool: &str) -> String {
-    let cluster = of_machines(spec);
+    with_pool(of_machines(spec), spec, pool)
+}
+
+fn with_pool(cluster: String, spec: &Resolved, pool: &str) -> String {
     match spec.components.workers.get(pool) {
         None => cluster,
         Some(patches) => format!("{cluster}-{}", hash(&format!("{patches:?}"))),
@@ -52,8 +56,9 @@ pub fn of_pool(spec: &Resolved, pool: &str) -> String {
 
 /// Whether a Machine was made for the cluster, and the pool, as they are wanted now.
 #[must_use]
-pub fn fits(machine: &Machine, spec: &Resolved) -> bool {
-    machine.annotations().get(FINGERPRINT) == Some(&of_pool(spec, &machine.spec.pool))
+pub fn fits(machine: &Machine, cluster: &OfCluster) -> bool {
+    let wanted = || with_pool(cluster.fingerprint.clone(), &cluster.resolved, &machine.spec.pool);
+    machine.annotations().get(FINGERPRINT).is_some_and(|found| *found == wanted())
 }
 
 /// The part of a machine's fingerprint that all machines of its cluster share.

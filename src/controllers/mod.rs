@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod clusters_api;
 pub mod context;
 pub mod contexts;
+pub mod derived;
 pub mod drift;
 pub mod error;
 pub mod events;

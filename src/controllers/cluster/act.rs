@@ -124,8 +124,7 @@ async fn create_machine(
         (annotations::POOL_LABEL.to_owned(), spec.pool.clone()),
         (annotations::ROLE_LABEL.to_owned(), role.to_owned()),
     ]));
-    let fingerprint =
-        subject.resolved.as_ref().map(|resolved| identity::of_pool(resolved, &spec.pool)).unwrap_or_default();
+    let fingerprint = subject.resolved().map(|resolved| identity::of_pool(resolved, &spec.pool)).unwrap_or_default();
     machine.metadata.annotations = Some(BTreeMap::from([(identity::FINGERPRINT.to_owned(), fingerprint)]));
     machine.metadata.finalizers = Some(vec![annotations::MACHINE_FINALIZER.to_owned()]);
     machine.metadata.owner_references = Some(vec![OwnerReference {
@@ -228,7 +227,7 @@ impl Act {
     }
 
     async fn create_network(&self, step: &'static str) -> Result<Next, EffectError> {
-        let Some(spec) = &self.subject.resolved else { return Ok(Next::LookAgain) };
+        let Some(spec) = self.subject.resolved() else { return Ok(Next::LookAgain) };
         let runtime = &self.host()?.runtime;
         let pins = runtime.capabilities().pins_addresses;
         let network = balancer::network(&self.subject.name, spec, &self.subject.owner, pins);
@@ -239,7 +238,7 @@ impl Act {
     }
 
     async fn create_balancer(&mut self, step: &'static str) -> Result<Next, EffectError> {
-        let Some(spec) = &self.subject.resolved else { return Ok(Next::LookAgain) };
+        let Some(spec) = self.subject.resolved() else { return Ok(Next::LookAgain) };
         let wanted = balancer::wanted(&self.subject.name, spec, &self.subject.owner);
         let runtime = Arc::clone(&self.host()?.runtime);
         let made =
@@ -276,7 +275,7 @@ impl Act {
         };
         let backends = balancer::backends(now.machines.iter().map(|machine| &**machine));
         let runtime = &self.host()?.runtime;
-        let address = now.resolved.as_ref().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
+        let address = now.resolved().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
         let stays = address.filter(|_| !runtime.capabilities().pins_addresses);
         let files = balancer::files(&backends, stays);
         effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.copy_in(&id, &files).await?) }).await?;

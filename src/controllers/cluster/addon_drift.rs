@@ -228,7 +228,7 @@ pub async fn compare(shared: Arc<Shared>, subject: Subject, handle: Handle) -> R
 
 /// A NetworkPolicy in a cluster whose pod network enforces none. Where nobody can tell, what was known stays.
 async fn unenforced(shared: &Shared, subject: &Subject, before: Option<String>) -> Option<String> {
-    if subject.resolved.as_ref().is_none_or(|spec| spec.cni != Cni::Routed) {
+    if subject.resolved().is_none_or(|spec| spec.cni != Cni::Routed) {
         return None;
     }
     let client = shared.api.client(&subject.uid)?;

@@ -231,7 +231,7 @@ async fn manifests(
     subject: &Subject,
     handle: &Handle,
 ) -> Result<Vec<Value>, EffectError> {
-    let spec = subject.resolved.as_ref().ok_or(EffectError::Cancelled)?;
+    let spec = subject.resolved().ok_or(EffectError::Cancelled)?;
     let mut paths = Vec::new();
     if spec.cni == Cni::Auto {
         paths.push(CNI_MANIFEST_PATH);

@@ -258,7 +258,7 @@ pub async fn look(shared: &Shared, subject: &Subject) -> Result<Adoption, Reconc
             (!lives).then(|| prove(shared, subject, PROOF, &unknown))
         }
     };
-    let fingerprint = subject.resolved.as_ref().map(identity::of_machines);
+    let fingerprint = subject.resolved().map(identity::of_machines);
     for slot in &mut slots {
         let there = subject.machines.iter().find(|machine| machine.name_any() == slot.name);
         let fits = fits_record(shared, &things, there.map(|machine| &**machine))

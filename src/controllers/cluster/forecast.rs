@@ -12,9 +12,9 @@ use super::reach::Reach;
 use super::wait::Wait;
 use crate::api::cluster::{ClusterSpec, DeletionPolicy, NodeNetwork};
 use crate::api::conditions::{self, BOOTSTRAPPED, READY};
-use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineSpec, Turn};
 use crate::api::{Cluster, Machine, annotations};
+use crate::controllers::derived::OfCluster;
 use crate::controllers::host::Found;
 use crate::controllers::identity;
 use crate::controllers::machine::container;
@@ -60,9 +60,9 @@ pub struct Forecast {
 /// it was reported last. `spec` is resolved; `cluster` is missing where it is to be made.
 #[must_use]
 pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machines: &[Machine]) -> Facts {
-    let resolved = Resolved::of(spec);
+    let of_cluster = OfCluster::of(spec);
     let facts: Vec<MachineFacts> =
-        machines.iter().filter_map(|machine| machine_facts(machine, resolved.as_ref())).collect();
+        machines.iter().filter_map(|machine| machine_facts(machine, of_cluster.as_ref())).collect();
     let is_there = !facts.is_empty();
     let subnet = spec.networking.node_subnet.clone().unwrap_or_default();
     let current = facts.iter().all(|machine| machine.of_this_cluster);
@@ -74,7 +74,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
     Facts {
         name: name.to_owned(),
         spec: spec.clone(),
-        resolved,
+        resolved: of_cluster.map(|of_cluster| of_cluster.resolved),
         deleting: cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_some()),
         orphan: spec.deletion_policy == DeletionPolicy::Orphan,
         paused: spec.paused || cluster.is_some_and(is_paused),
@@ -101,7 +101,7 @@ pub fn presumed(name: &str, spec: &ClusterSpec, cluster: Option<&Cluster>, machi
     }
 }
 
-fn machine_facts(machine: &Machine, resolved: Option<&Resolved>) -> Option<MachineFacts> {
+fn machine_facts(machine: &Machine, of_cluster: Option<&OfCluster>) -> Option<MachineFacts> {
     let status = machine.status.clone().unwrap_or_default();
     let waiting = status.waiting.map(|waiting| waiting.reason).unwrap_or_default();
     let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED);
@@ -110,7 +110,7 @@ fn machine_facts(machine: &Machine, resolved: Option<&Resolved>) -> Option<Machi
         uid: machine.uid()?,
         spec: machine.spec.clone(),
         deleting: machine.metadata.deletion_timestamp.is_some(),
-        of_this_cluster: resolved.is_none_or(|resolved| identity::fits(machine, resolved)),
+        of_this_cluster: of_cluster.is_none_or(|of_cluster| identity::fits(machine, of_cluster)),
         ready: conditions::is_true(&status.conditions, READY),
         bootstrapped: bootstrapped.map(|condition| condition.status == "True"),
         outdated: waiting == "WaitingForRoll" || machine.spec.turn == Some(Turn::Roll),
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::api::cidr::Cidr;
     use crate::api::cluster::{MachineResources, Quantity, RuntimeName, WorkerPool};
-    use crate::api::defaults::{self, HostDefaults};
+    use crate::api::defaults::{self, HostDefaults, Resolved};
     use crate::api::node::HostMount;
 
     fn spec() -> ClusterSpec {

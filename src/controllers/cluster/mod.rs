@@ -79,8 +79,8 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
     let Some(subject) = Subject::of(&shared, cluster) else { return Ok(Action::await_change()) };
     wake_machines(&shared, &subject, "purpose", &purpose(&subject));
     let has_open_ports = defaults::open_ports(&subject.cluster.spec) > 0;
-    if (subject.resolved.is_none() || has_open_ports) && !subject.deleting() {
-        let wait = match subject.resolved {
+    if (subject.resolved().is_none() || has_open_ports) && !subject.deleting() {
+        let wait = match subject.resolved() {
             None => resolve::resolve(&shared, &subject).await?,
             Some(_) => resolve::ports(&shared, &subject).await?,
         };
@@ -93,7 +93,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, shared: Arc<Shared>) -> Result<Act
         };
     }
     shared.reservations.release(&subject.uid);
-    if let Some(spec) = subject.resolved.as_ref().filter(|_| !subject.deleting() && !is_paused(&subject.cluster)) {
+    if let Some(spec) = subject.resolved().filter(|_| !subject.deleting() && !is_paused(&subject.cluster)) {
         // Nothing was left to resolve, where it is judged otherwise.
         if let Some(wait) = resolve::unsupported(&shared, spec, &subject.cluster.spec) {
             return unresolved(&shared, &subject, wait).await;
@@ -184,7 +184,7 @@ fn addons_operation(subject: &Subject) -> String {
 }
 
 fn image_operation(subject: &Subject) -> Option<String> {
-    let spec = subject.resolved.as_ref()?;
+    let spec = subject.resolved()?;
     Some(format!("image/{}/{}", spec.runtime.as_str(), balancer::image(spec)))
 }
 
@@ -195,7 +195,7 @@ fn waiter(subject: &Subject) -> String {
 /// How the cluster is reached, once it has certificates and as long as it is not about to go. Those that are due are made anew;
 /// a failure to is one of the Cluster, and it is not tried again before its time.
 fn access(shared: &Shared, subject: &Subject, mark: &Mark) -> Option<ClusterAccess> {
-    let spec = subject.resolved.as_ref()?;
+    let spec = subject.resolved()?;
     let identity = &subject.owner.cluster_uid;
     if subject.deleting() || !shared.has_certificates(identity) {
         return None;
@@ -269,7 +269,7 @@ async fn end_of_operations(shared: &Shared, subject: &Subject, mark: &Mark) -> O
         if subject.deleting() {
             shared.operations.leave(&image, &waiter);
         } else if let Progress::Done { result, .. } = shared.operations.take(&image, &waiter) {
-            match (result, subject.resolved.as_ref()) {
+            match (result, subject.resolved()) {
                 (Ok(()), Some(spec)) => shared.memory.image_seen(spec.runtime.as_str(), balancer::image(spec)),
                 (Err(error), _) => note_error(shared, subject, mark, &error).await,
                 _ => {}
@@ -364,7 +364,7 @@ fn write_context(shared: &Shared, subject: &Subject, access: Option<&ClusterAcce
 
 fn pull(shared: &Arc<Shared>, subject: &Subject) {
     let (Some(host), Some(name)) = (subject.host(shared), image_operation(subject)) else { return };
-    let Some(image) = subject.resolved.as_ref().map(|spec| balancer::image(spec).to_owned()) else { return };
+    let Some(image) = subject.resolved().map(|spec| balancer::image(spec).to_owned()) else { return };
     let runtime = Arc::clone(&host.runtime);
     shared.operations.start(Load::Wait, &name, "", &waiter(subject), |handle| {
         async move {
@@ -376,7 +376,7 @@ fn pull(shared: &Arc<Shared>, subject: &Subject) {
 }
 
 fn next(shared: &Shared, subject: &Subject, plan: &Plan, held_back: Option<Duration>) -> Duration {
-    let interval = subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval);
+    let interval = subject.resolved().map_or(COMPARE, |spec| spec.drift_interval);
     let mut pause = match plan.wait {
         Some(Wait::Observing | Wait::Working(_) | Wait::Kubeconfig) => Duration::from_secs(2).min(interval),
         // One that is as it should be hears of what changes.
@@ -512,6 +512,7 @@ fn layer_name(layer: DriftLayer) -> &'static str {
 /// A Cluster is gone: so is everything that was remembered of it.
 pub fn forget(shared: &Shared, name: &str, uid: &str) {
     shared.memory.forget(uid);
+    shared.derived.forget(uid);
     shared.backoff.reset(uid);
     shared.backoff.reset(&format!("addons/{uid}"));
     shared.api.forget(uid);

@@ -18,6 +18,7 @@ use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::ApiView;
 use crate::controllers::context::Shared;
 use crate::controllers::contexts::Wished;
+use crate::controllers::derived::OfCluster;
 use crate::controllers::forwarding;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
@@ -35,8 +36,8 @@ pub struct Subject {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// Its spec, in types; `None` while defaults are missing.
-    pub resolved: Option<Resolved>,
+    /// What follows from its spec; `None` while defaults are missing.
+    pub of_cluster: Option<Arc<OfCluster>>,
     /// Labels of what is made for it. Their UID is its identity: its own, or that of an earlier Cluster that it adopted.
     pub owner: OwnerLabels,
     /// Its Machines, in order of name.
@@ -59,8 +60,14 @@ impl Subject {
         };
         let machines = shared.machines.of(&name);
         let machines = machines.into_iter().filter(|machine| container::cluster_uid(machine) == Some(&*uid)).collect();
-        let resolved = Resolved::of(&cluster.spec);
-        Some(Self { cluster, name, uid, resolved, owner, machines })
+        let of_cluster = shared.derived.of_cluster(&cluster);
+        Some(Self { cluster, name, uid, of_cluster, owner, machines })
+    }
+
+    /// Its spec, in types; `None` while defaults are missing.
+    #[must_use]
+    pub fn resolved(&self) -> Option<&Resolved> {
+        self.of_cluster.as_ref().map(|of_cluster| &of_cluster.resolved)
     }
 
     /// Whether it is to go.
@@ -72,7 +79,7 @@ impl Subject {
     /// Where its machines run.
     #[must_use]
     pub fn host<'a>(&self, shared: &'a Shared) -> Option<&'a Arc<Host>> {
-        shared.host(self.resolved.as_ref()?.runtime)
+        shared.host(self.resolved()?.runtime)
     }
 
     /// The context that it has, or had, in the kubeconfig.
@@ -101,7 +108,7 @@ impl Subject {
     /// What the addons in the cluster are made from; `contents` has the hashes of those of the user's.
     #[must_use]
     pub fn addons_hash(&self, contents: &[String]) -> String {
-        let spec = self.resolved.as_ref();
+        let spec = self.resolved();
         let image = format!("{:?}", spec.map(|spec| (&spec.image, spec.pod_subnet, spec.cni)));
         match contents {
             [] => identity::hash(&image),
@@ -143,7 +150,7 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
     Facts {
         name: subject.name.clone(),
         spec: cluster.spec.clone(),
-        resolved: subject.resolved.clone(),
+        resolved: subject.resolved().cloned(),
         deleting: subject.deleting(),
         orphan: cluster.spec.deletion_policy == DeletionPolicy::Orphan,
         paused: is_paused(cluster),
@@ -152,13 +159,12 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
         reach: Reach::new(
             recorded,
             shared.hosts.keys().copied(),
-            subject.resolved.as_ref().map(|spec| spec.runtime),
+            subject.resolved().map(|spec| spec.runtime),
             &emptied,
         ),
         host,
         image_present: subject
-            .resolved
-            .as_ref()
+            .resolved()
             .is_some_and(|spec| shared.memory.has_image(spec.runtime.as_str(), balancer::image(spec))),
         backends_current: balancer
             .is_some_and(|id| shared.memory.text(&subject.uid, "backends") == Some(subject.backends_hash(&id))),
@@ -172,7 +178,7 @@ pub fn observe(shared: &Shared, subject: &Subject, access: Option<&ClusterAccess
         addons_applied: shared.memory.text(&subject.uid, "addons") == Some(subject.addons_hash_now(shared)),
         addons_due: shared.addons.is_due(
             &subject.uid,
-            subject.resolved.as_ref().map_or(COMPARE, |spec| spec.drift_interval),
+            subject.resolved().map_or(COMPARE, |spec| spec.drift_interval),
             &shared.api.with(&subject.uid, |view| view.daemons.clone()).unwrap_or_default(),
         ),
         addons_differing: shared
@@ -233,7 +239,7 @@ fn wish(shared: &Shared, subject: &Subject) -> Instant {
 /// Runtimes of the record, but the one it is to be on, where nothing of the Cluster is left as of a listing that began after
 /// everything it ever did there. Where it is at home there is none to look at.
 fn emptied(shared: &Shared, subject: &Subject, recorded: Option<&BTreeSet<RuntimeName>>) -> BTreeSet<RuntimeName> {
-    let main = subject.resolved.as_ref().map(|spec| spec.runtime);
+    let main = subject.resolved().map(|spec| spec.runtime);
     let is_asked = |name: RuntimeName| Some(name) != main && recorded.is_none_or(|recorded| recorded.contains(&name));
     let since = shared.memory.settled(&subject.uid).max(Some(wish(shared, subject)));
     let is_in_use = |name: RuntimeName| subject.machines.iter().any(|machine| machine.spec.runtime == name);
@@ -254,7 +260,7 @@ fn on_hosts(
 ) -> (HostFacts, Option<String>) {
     let settled = shared.memory.settled(&subject.uid);
     let wished = wish(shared, subject);
-    let main = subject.resolved.as_ref().map(|spec| spec.runtime);
+    let main = subject.resolved().map(|spec| spec.runtime);
     let is_clean = |name: RuntimeName| subject.deleting() && recorded.is_some_and(|recorded| !recorded.contains(&name));
     let mut needed = main
         .iter()
@@ -285,8 +291,7 @@ fn on_hosts(
             let found = host::container(&listing, &format!("{}-lb", subject.name), &subject.owner);
             balancer_id = found.ours().map(|container| container.id.to_string());
             balancer = map(found, |container| {
-                let address =
-                    subject.resolved.as_ref().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
+                let address = subject.resolved().and_then(|spec| spec.node_subnet.address(LOAD_BALANCER_INDEX.into()));
                 let untold = address.filter(|_| !pins).and_then(|own| {
                     forwarding::untold(&shared.memory, &subject.uid, &listing, &subject.owner, container, own)
                 });
@@ -330,7 +335,7 @@ fn map<T, U>(found: Found<T>, facts: impl FnOnce(&T) -> U) -> Found<U> {
 }
 
 fn network_facts(subject: &Subject, network: &Network, pins: bool) -> NetworkFacts {
-    let spec = subject.resolved.as_ref();
+    let spec = subject.resolved();
     let wanted = spec.map(|spec| spec.node_subnet.to_string());
     let wanted6 = spec.and_then(Resolved::node_subnet6).map(|subnet| subnet.to_string());
     let Network { subnet, ipv6_subnet, .. } = network;
@@ -341,7 +346,7 @@ fn network_facts(subject: &Subject, network: &Network, pins: bool) -> NetworkFac
 }
 
 fn balancer_facts(subject: &Subject, container: &Container) -> BalancerFacts {
-    let wanted = subject.resolved.as_ref().map(|spec| balancer::wanted(&subject.name, spec, &subject.owner));
+    let wanted = subject.resolved().map(|spec| balancer::wanted(&subject.name, spec, &subject.owner));
     let hash = container.owner().and_then(|owner| owner.spec_hash);
     let current = wanted.is_none_or(|wanted| {
         let wanted = ContainerSpec { image: container.image.clone(), ..wanted };
@@ -355,7 +360,7 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
     let status = machine.status.clone().unwrap_or_default();
     // One that no Kina could have made is none of the cluster's.
     container::owner(&shared.context.installation, machine)?;
-    let wanted = container::wanted_hash(&name, &machine.spec);
+    let wanted = shared.derived.container_hash(machine);
     let bootstrapped = conditions::get(&status.conditions, BOOTSTRAPPED).map(|condition| condition.status.as_str());
     let altered = status
         .drift
@@ -365,7 +370,7 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
         name,
         uid: machine.uid()?,
         deleting: machine.metadata.deletion_timestamp.is_some(),
-        of_this_cluster: subject.resolved.as_ref().is_none_or(|resolved| identity::fits(machine, resolved)),
+        of_this_cluster: subject.of_cluster.as_ref().is_none_or(|of_cluster| identity::fits(machine, of_cluster)),
         ready: conditions::is_true(&status.conditions, READY),
         bootstrapped: match bootstrapped {
             Some("True") => Some(true),
@@ -373,7 +378,7 @@ fn machine_facts(shared: &Shared, subject: &Subject, machine: &Machine) -> Optio
             _ => None,
         },
         outdated: altered && subject.cluster.spec.drift.mode == crate::api::cluster::DriftMode::Enforce
-            || status.container_hash.is_some() && status.container_hash != wanted,
+            || status.container_hash.is_some() && status.container_hash.as_deref() != wanted.as_deref(),
         just_adopted: is_just_adopted(shared, machine),
         waiting: status.waiting.map(|waiting| waiting.reason).unwrap_or_default(),
         spec: machine.spec.clone(),

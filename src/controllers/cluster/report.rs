@@ -58,7 +58,7 @@ pub fn status(report: &Report<'_>) -> ClusterStatus {
         observed_generation: generation,
         conditions,
         version: version(report).or(before.version),
-        endpoint: report.subject.resolved.as_ref().map(|spec| spec.url()),
+        endpoint: report.subject.resolved().map(|spec| spec.url()),
         machines: Some(counts(report.facts)),
         waiting: wait.map(|wait| waiting(&wait, before.waiting.as_ref(), report.now)),
         drift: drift(report, &before.drift),
@@ -116,7 +116,7 @@ fn network(report: &Report<'_>) -> Verdict {
 
 /// What a pod network of Kina's own does not do.
 fn unenforced(report: &Report<'_>) -> String {
-    let is_routed = report.subject.resolved.as_ref().is_some_and(|spec| spec.cni == Cni::Routed);
+    let is_routed = report.subject.resolved().is_some_and(|spec| spec.cni == Cni::Routed);
     match &report.facts.policy {
         _ if !is_routed => String::new(),
         None => "the pod network `routed` does not enforce NetworkPolicy".to_owned(),
@@ -298,7 +298,7 @@ fn ready(report: &Report<'_>, others: &[Verdict]) -> Verdict {
             report.plan.wait.as_ref().map(Wait::message).unwrap_or_default(),
         );
     }
-    if report.subject.resolved.is_none() {
+    if report.subject.resolved().is_none() {
         let wait = report.plan.wait.as_ref();
         return verdict(
             READY,

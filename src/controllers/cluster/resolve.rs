@@ -163,7 +163,7 @@ fn host_defaults(shared: &Shared, subject: &Subject, spec: &ClusterSpec) -> Resu
     let Some(host) = shared.host(runtime) else {
         return Err(Wait::RuntimeUnsupported(runtime.as_str()));
     };
-    let chosen = subject.resolved.as_ref().map(|resolved| resolved.node_network);
+    let chosen = subject.resolved().map(|resolved| resolved.node_network);
     let node_network = network(runtime, host, spec, chosen)?;
     let listing = match host.seen() {
         Seen::Known(listing) => listing,

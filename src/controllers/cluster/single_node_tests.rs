@@ -113,7 +113,7 @@ fn its_container_publishes_the_api_and_calls_itself_by_the_endpoints_name() {
         role: None,
         spec_hash: None,
     };
-    let wanted = container::wanted(name, machine, &owner).unwrap();
+    let wanted = container::wanted(name, machine, &owner, "0").unwrap();
     assert_eq!(wanted.network, "default");
     assert_eq!(wanted.hosts["dev-lb"].to_string(), machine.address);
     let [port] = wanted.ports.as_slice() else { panic!("{:?}", wanted.ports) };
@@ -124,7 +124,7 @@ fn its_container_publishes_the_api_and_calls_itself_by_the_endpoints_name() {
     let usual = empty(&spec(1, &[]));
     let planned = plan(&usual.facts);
     let (_, usual) = created(&planned)[0];
-    let usual = container::wanted(name, usual, &owner).unwrap();
+    let usual = container::wanted(name, usual, &owner, "0").unwrap();
     assert_eq!((usual.network.as_str(), usual.ports.len()), ("kina-dev", 0));
     assert_eq!(usual.hosts["dev-lb"].to_string(), "10.160.0.2");
 }

@@ -20,6 +20,7 @@ use crate::api::machine::{BootstrapMethod, MachineRole};
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{CORDONED, call, call_unless_gone};
 use crate::controllers::context::Shared;
+use crate::controllers::derived::OfCluster;
 use crate::controllers::finalizer;
 use crate::controllers::forwarding;
 use crate::controllers::operations::Handle;
@@ -180,11 +181,10 @@ impl Act {
     fn with_proxies(&self) -> ContainerSpec {
         let mut wanted = self.subject.wanted.clone();
         let cluster = &self.subject.machine.spec.cluster;
-        let resolved = self.subject.cluster.as_ref().and_then(|cluster| Resolved::of(&cluster.spec));
         let machines = self.shared.machines.of(cluster).into_iter().take(NAMES_MAX).map(|machine| machine.name_any());
-        if let Some(spec) = resolved {
+        if let Some(OfCluster { resolved, .. }) = self.subject.of_cluster.as_deref() {
             let names = std::iter::once(format!("{cluster}-lb")).chain(machines);
-            wanted.environment.extend(self.shared.context.runtimes.proxies.environment(&spec, names));
+            wanted.environment.extend(self.shared.context.runtimes.proxies.environment(resolved, names));
         }
         wanted
     }

@@ -59,11 +59,11 @@ pub fn node_labels(machine: &Machine) -> Labels {
     NodeLabels { address, version: machine.spec.kubernetes_version.clone(), fingerprint }.to_labels()
 }
 
-/// The container, its labels with the hash among them. `None` for an address that is none.
+/// The container, its labels with its hash among them, which is [`wanted_hash`]. `None` for an address that is none.
 #[must_use]
-pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels) -> Option<ContainerSpec> {
+pub fn wanted(name: &str, spec: &MachineSpec, owner: &OwnerLabels, hash: &str) -> Option<ContainerSpec> {
     let mut container = unlabelled(name, spec)?;
-    container.labels = OwnerLabels { spec_hash: Some(hash(&container)), ..owner.clone() }.to_labels();
+    container.labels = OwnerLabels { spec_hash: Some(hash.to_owned()), ..owner.clone() }.to_labels();
     Some(container)
 }
 

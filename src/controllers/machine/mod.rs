@@ -332,6 +332,7 @@ async fn write(shared: &Shared, subject: &Subject, status: MachineStatus) -> Res
 pub fn forget(shared: &Shared, machine: &Machine) {
     let Some(uid) = machine.uid() else { return };
     shared.memory.forget(&uid);
+    shared.derived.forget(&uid);
     shared.backoff.reset(&uid);
     shared.give_place_back(&format!("machine/{uid}"));
 }

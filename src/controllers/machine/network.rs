@@ -14,7 +14,6 @@ use super::container;
 use super::facts::{NodeFacts, PodNetwork};
 use super::observe::Subject;
 use crate::api::Machine;
-use crate::api::defaults::Resolved;
 use crate::controllers::clusters_api::ApiView;
 use crate::controllers::context::Shared;
 use crate::controllers::host::{self, Seen};
@@ -33,7 +32,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn book(shared: &Shared, subject: &Subject) -> Option<Book> {
     subject.machine.spec.pod_cidr.as_ref()?;
-    let pods = Resolved::of(&subject.cluster.as_deref()?.spec)?.pod_subnet.v4()?;
+    let pods = subject.of_cluster.as_ref()?.resolved.pod_subnet.v4()?;
     let machines = shared.machines.of(&subject.machine.spec.cluster);
     let ours = machines.iter().filter(|machine| container::cluster_uid(machine) == Some(&*subject.cluster_uid));
     let mut members: Vec<Member> = ours.filter_map(|machine| member(machine)).collect();

@@ -23,11 +23,11 @@ use super::wait::Wait;
 use crate::api::cidr::Cidr;
 use crate::api::cluster::{DeletionPolicy, DriftMode, NodeNetwork};
 use crate::api::conditions::{self, BOOTSTRAPPED};
-use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::api::{Cluster, Machine, annotations};
 use crate::controllers::clusters_api::{self, NodeView, SeenTaint};
 use crate::controllers::context::Shared;
+use crate::controllers::derived::OfCluster;
 use crate::controllers::forwarding;
 use crate::controllers::host::{self, Found, Host, Seen};
 use crate::controllers::identity;
@@ -66,6 +66,10 @@ pub struct Subject {
     pub owner: OwnerLabels,
     /// The container it asks for.
     pub wanted: ContainerSpec,
+    /// What that is made from, as a hash.
+    pub hash: Arc<str>,
+    /// What follows from its Cluster's spec, where that is known and has all defaults.
+    pub of_cluster: Option<Arc<OfCluster>>,
     /// Where it runs.
     pub host: Arc<Host>,
 }
@@ -80,10 +84,12 @@ impl Subject {
         let cluster = shared.clusters.get(&machine.spec.cluster);
         let cluster = cluster.filter(|cluster| cluster.uid().as_deref() == Some(&*cluster_uid));
         let owner = container::owner(&shared.context.installation, &machine)?;
-        let mut wanted = container::wanted(&name, &machine.spec, &owner)?;
+        let hash = shared.derived.container_hash(&machine)?;
+        let mut wanted = container::wanted(&name, &machine.spec, &owner, &hash)?;
         wanted.labels.extend(container::node_labels(&machine));
         let host = Arc::clone(shared.host(machine.spec.runtime)?);
-        Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, host })
+        let of_cluster = cluster.as_ref().and_then(|cluster| shared.derived.of_cluster(cluster));
+        Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, hash, of_cluster, host })
     }
 
     /// Whether it is to go.
@@ -115,7 +121,7 @@ impl Subject {
         if is_paused(cluster) {
             return ClusterState::Paused;
         }
-        if !Resolved::of(&cluster.spec).is_some_and(|spec| identity::fits(&self.machine, &spec)) {
+        if !self.of_cluster.as_ref().is_some_and(|cluster| identity::fits(&self.machine, cluster)) {
             return ClusterState::Recreating;
         }
         ClusterState::Live
@@ -352,7 +358,7 @@ pub fn volume_owner(owner: &OwnerLabels) -> OwnerLabels {
 
 fn container_facts(subject: &Subject, container: &Container) -> ContainerFacts {
     let hash = container.owner().and_then(|owner| owner.spec_hash);
-    let current = hash == Some(container::hash(&subject.wanted));
+    let current = hash.as_deref() == Some(&*subject.hash);
     // One that was made from another spec differs as it should.
     let altered = if current { container::altered(&subject.wanted, container) } else { Vec::new() };
     ContainerFacts { state: container.state, current, altered, untold: None }
