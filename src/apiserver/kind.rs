@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::admission::Admission;
 use super::jsonpath::{JsonPath, JsonPathError};
-use super::schema;
+use super::schema::{self, Schema};
 use super::user::User;
 
 /// Group, version and plural name of a resource: what a request path names.
@@ -147,7 +147,7 @@ pub struct Kind {
     /// Custom or built in.
     pub flavor: Flavor,
     /// OpenAPI v3 schema of the object, structural, without `$ref`.
-    pub schema: Arc<Value>,
+    pub schema: Arc<Schema>,
     /// Whether `/status` is a subresource.
     pub has_status: bool,
     /// Whether and how `/scale` is a subresource.
@@ -260,7 +260,7 @@ impl Kind {
             categories: names.categories.clone().unwrap_or_default(),
             scope: if crd.spec.scope == "Namespaced" { Scope::Namespaced } else { Scope::Cluster },
             flavor: Flavor::Custom,
-            schema: Arc::new(schema),
+            schema: Arc::new(Schema::of(schema)),
             has_status: version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some()),
             scale: version.subresources.as_ref().and_then(|subresources| subresources.scale.as_ref()).map(|scale| {
                 ScalePaths {

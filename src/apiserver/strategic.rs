@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Additional, Node};
+use super::schema::{Additional, Node, Schema};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -33,7 +33,7 @@ pub enum StrategicError {
 ///
 /// # Errors
 /// See [`StrategicError`]; the object is unspecified then.
-pub fn strategic_merge(schema: &Value, object: &mut Value, patch: &Value) -> Result<(), StrategicError> {
+pub fn strategic_merge(schema: &Schema, object: &mut Value, patch: &Value) -> Result<(), StrategicError> {
     let patch = patch.as_object().ok_or_else(|| StrategicError::WrongType("the patch".into()))?;
     let merged = merge_maps(Some(Node::root(schema)), object.as_object().cloned().unwrap_or_default(), patch)?;
     *object = Value::Object(merged);
@@ -85,8 +85,7 @@ fn merge_maps(node: Option<Node<'_>>, mut fields: Fields, patch: &Fields) -> Res
     for (name, order) in patch {
         let Some(list) = name.strip_prefix(ELEMENT_ORDER) else { continue };
         let order = order.as_array().ok_or_else(|| StrategicError::WrongType(name.clone()))?;
-        let key =
-            field(node, list).and_then(|node| node.keyword("x-kubernetes-patch-merge-key")).and_then(Value::as_str);
+        let key = field(node, list).and_then(|node| node.strategic_key());
         if let Some(Value::Array(items)) = fields.get_mut(list) {
             sort(items, order, key);
         }
@@ -112,10 +111,8 @@ fn merge(node: Option<Node<'_>>, before: Option<Value>, change: &Value) -> Resul
 }
 
 fn merge_lists(node: Option<Node<'_>>, before: Vec<Value>, change: &[Value]) -> Result<Vec<Value>, StrategicError> {
-    let merges =
-        node.and_then(|node| node.keyword("x-kubernetes-patch-strategy")).is_some_and(|found| found == "merge");
-    let Some(node) = node.filter(|_| merges) else { return Ok(change.to_vec()) };
-    let Some(key) = node.keyword("x-kubernetes-patch-merge-key").and_then(Value::as_str) else {
+    let Some(node) = node.filter(Node::strategic_merge) else { return Ok(change.to_vec()) };
+    let Some(key) = node.strategic_key() else {
         let mut items = before;
         for item in change {
             if !items.contains(item) {

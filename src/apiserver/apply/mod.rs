@@ -21,6 +21,7 @@ use managers::{Manager, Managers};
 use types::Type;
 
 use crate::apiserver::kind::FieldFault;
+use crate::apiserver::schema::Schema;
 
 /// One field that another manager has set to something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ const NOT_APPLIED: &[&str] = &[
 /// # Errors
 /// See [`ApplyError`]; with `force` there are no conflicts.
 pub fn apply(
-    schema: &Value,
+    schema: &Schema,
     live: Option<&Value>,
     config: &Value,
     manager: &str,
@@ -152,7 +153,7 @@ pub fn apply(
 /// `metadata.managedFields` that came with the request are taken over (except through a subresource); a list with one
 /// empty entry resets them.
 pub fn track_update(
-    schema: &Value,
+    schema: &Schema,
     old: Option<&Value>,
     new: &mut Value,
     manager: &str,

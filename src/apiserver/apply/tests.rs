@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn schema() -> Value {
-    json!({"type": "object", "properties": {
+fn schema() -> Schema {
+    Schema::of(json!({"type": "object", "properties": {
         "spec": {"type": "object", "properties": {
             "replicas": {"type": "integer"},
             "mode": {"type": "string"},
@@ -26,7 +26,7 @@ fn schema() -> Value {
         "status": {"type": "object", "properties": {"ready": {"type": "integer"}, "conditions": {"type": "array",
             "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
             "items": {"type": "object", "properties": {"type": {"type": "string"}, "status": {"type": "string"}}}}}},
-    }})
+    }}))
 }
 
 fn at(second: i64) -> Timestamp {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::set::Step;
-use crate::apiserver::schema::{Additional, Node};
+use crate::apiserver::schema::{self, Additional, ListType, Node, Schema};
 
 /// The type of a place in an object.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ pub(super) enum Shape<'s> {
 }
 
 impl<'s> Type<'s> {
-    pub(super) fn root(schema: &'s Value) -> Self {
+    pub(super) fn root(schema: &'s Schema) -> Self {
         Self::of(Node::root(schema), false)
     }
 
@@ -79,16 +79,16 @@ impl<'s> Type<'s> {
             }
             Self::Node { node, preserve } => {
                 let none = Shapes { scalar: None, list: None, map: None };
-                match node.type_name() {
-                    "object" => Shapes { map: Some(map_of(node, preserve)), ..none },
-                    "array" => Shapes { list: Some(list_of(node, preserve)), ..none },
-                    "" if node.is_resource() => Shapes { map: Some(map_of(node, preserve)), ..none },
-                    "" => Shapes {
+                match node.of_type() {
+                    schema::Type::Object => Shapes { map: Some(map_of(node, preserve)), ..none },
+                    schema::Type::Array => Shapes { list: Some(list_of(node, preserve)), ..none },
+                    schema::Type::Any if node.is_resource() => Shapes { map: Some(map_of(node, preserve)), ..none },
+                    schema::Type::Any => Shapes {
                         scalar: Some(Scalar::Any),
                         list: Some(list_of(node, preserve)),
                         map: Some(map_of(node, preserve)),
                     },
-                    name => Shapes { scalar: Some(scalar_of(node, name)), ..none },
+                    scalar => Shapes { scalar: Some(scalar_of(node, scalar)), ..none },
                 }
             }
         }
@@ -112,33 +112,31 @@ impl<'s> Type<'s> {
     }
 }
 
-fn scalar_of(node: Node<'_>, name: &str) -> Scalar {
-    let format = node.keyword("format").and_then(Value::as_str).unwrap_or_default();
-    match (name, format) {
-        ("integer" | "number", _) => Scalar::Numeric,
-        ("boolean", _) => Scalar::Boolean,
-        ("string", "" | "byte") => Scalar::String,
+fn scalar_of(node: Node<'_>, of_type: &schema::Type) -> Scalar {
+    match (of_type, node.format()) {
+        (schema::Type::Integer | schema::Type::Number, _) => Scalar::Numeric,
+        (schema::Type::Boolean, _) => Scalar::Boolean,
+        (schema::Type::String, "" | "byte") => Scalar::String,
         _ => Scalar::Any,
     }
 }
 
 fn list_of(node: Node<'_>, preserve: bool) -> List<'_> {
     let element = node.items().map_or(Type::Untyped, |items| Type::of(items, preserve));
-    let kind = node.keyword("x-kubernetes-list-type").and_then(Value::as_str);
-    let keys = if kind == Some("map") { node.list_map_keys() } else { Vec::new() };
-    List { associative: matches!(kind, Some("map" | "set")), keys, element }
+    let list = node.list_type();
+    let keys = if list == Some(ListType::Map) { node.list_map_keys().collect() } else { Vec::new() };
+    List { associative: list.is_some(), keys, element }
 }
 
 fn map_of(node: Node<'_>, preserve: bool) -> MapType<'_> {
-    let named = node.is_resource() || node.properties().is_some_and(|properties| !properties.is_empty());
+    let named = node.is_resource() || node.names_properties();
     let element = match node.additional() {
         Additional::Unspecified if preserve || !named => Type::Deduced,
         Additional::Unspecified | Additional::Nothing => Type::Undeclared,
         Additional::Anything => Type::Deduced,
         Additional::Schema(schema) => Type::of(schema, preserve),
     };
-    let atomic = node.keyword("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic");
-    MapType { node: Some(node), preserve, atomic, element }
+    MapType { node: Some(node), preserve, atomic: node.map_is_atomic(), element }
 }
 
 impl<'s> MapType<'s> {
@@ -187,7 +185,7 @@ impl List<'_> {
 
     fn key_default(&self, key: &str) -> Option<Value> {
         match self.element {
-            Type::Node { node, .. } => node.property(key)?.keyword("default").cloned(),
+            Type::Node { node, .. } => node.property(key)?.default().cloned(),
             _ => None,
         }
     }

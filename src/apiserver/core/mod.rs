@@ -26,6 +26,7 @@ pub use events::{event_to_core, event_to_events};
 pub(crate) use structural::structural;
 
 use super::kind::{FieldFault, Flavor, Kind, Printer, ResourceId, ScalePaths, Scope, StoredAs};
+use super::schema::Schema;
 
 /// What Kina's own API serves besides its own kinds: Event (in both groups), Lease, Namespace, and the reviews by which
 /// users ask what they may do and who they are.
@@ -68,7 +69,7 @@ fn built_in<T: JsonSchema>(group: &str, kind: &str, scope: Scope, short_names: &
         categories: Vec::new(),
         scope,
         flavor: Flavor::BuiltIn,
-        schema: Arc::new(schema_of::<T>()),
+        schema: Arc::new(Schema::of(schema_of::<T>())),
         has_status: false,
         scale: None,
         evictable: false,

@@ -6,9 +6,9 @@ use crate::apiserver::schema::{default, unknown_fields, unsupported, validate};
 #[test]
 fn every_schema_is_structural_and_enforced() {
     for kind in workload() {
-        assert_eq!(unsupported(&kind.schema), Vec::<String>::new(), "{}", kind.kind);
+        assert_eq!(unsupported(kind.schema.document()), Vec::<String>::new(), "{}", kind.kind);
         let mut references = 0;
-        count_references(&kind.schema, &mut references);
+        count_references(kind.schema.document(), &mut references);
         assert_eq!(references, 0, "{}", kind.kind);
     }
 }
@@ -34,6 +34,7 @@ fn the_schema_is_made_once_and_shared() {
 #[test]
 fn well_known_lists_merge_by_their_keys() {
     let pod = pod().schema;
+    let pod = pod.document();
     let spec = &pod["properties"]["spec"]["properties"];
     assert_eq!(spec["containers"]["x-kubernetes-list-map-keys"], json!(["name"]));
     let container = &spec["containers"]["items"]["properties"];

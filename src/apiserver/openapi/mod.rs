@@ -7,7 +7,7 @@ pub(crate) mod wire;
 use serde_json::{Map, Value, json};
 
 use super::kind::{Kind, Scope};
-use super::schema::object_meta_schema;
+use super::schema::object_meta;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -20,7 +20,7 @@ pub(crate) fn root(group: &str, version: &str) -> String {
 pub(crate) fn document(group: &str, version: &str, kinds: &[&Kind]) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
-    schemas.insert(META.into(), object_meta_schema().clone());
+    schemas.insert(META.into(), object_meta().document().clone());
     for kind in kinds {
         let name = component(kind);
         schemas.insert(name.clone(), object_schema(kind));
@@ -48,7 +48,7 @@ fn gvk(kind: &Kind, suffix: &str) -> Value {
 
 /// The schema of an object, with what the server adds to it.
 fn object_schema(kind: &Kind) -> Value {
-    let mut schema = (*kind.schema).clone();
+    let mut schema = kind.schema.document().clone();
     let text = |description: &str| json!({"type": "string", "description": description});
     schema["properties"]["apiVersion"] = text(
         "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized \

@@ -264,7 +264,7 @@ fn absent(kind: &Kind, path: &str) -> &'static str {
     if kind.flavor == Flavor::Custom {
         return "";
     }
-    let field = path.split('.').try_fold(&*kind.schema, |schema, name| schema.get("properties")?.get(name));
+    let field = path.split('.').try_fold(kind.schema.document(), |schema, name| schema.get("properties")?.get(name));
     match field.and_then(|schema| schema.get("type")).and_then(Value::as_str) {
         Some("boolean") => "false",
         Some("integer") => "0",

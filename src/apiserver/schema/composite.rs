@@ -4,25 +4,23 @@ use serde_json::Value;
 
 use super::node::Node;
 use super::path::Path;
+use super::rules::{Checks, Rules};
 use super::validate::walk;
 use crate::apiserver::kind::FieldFault;
 
-pub(super) fn check(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
-    let branches = |keyword| node.keyword(keyword).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for branch in branches("allOf") {
+pub(super) fn check(checks: &Checks, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
+    for branch in &checks.all_of {
         faults.extend(faults_of(branch, value, path));
     }
-    let any = branches("anyOf");
-    if !any.is_empty() {
-        let results = results(any, value, path);
+    if !checks.any_of.is_empty() {
+        let results = results(&checks.any_of, value, path);
         if !results.iter().any(Vec::is_empty) {
             faults.push(composite(path, "must validate at least one schema (anyOf)"));
             faults.extend(closest(results));
         }
     }
-    let one = branches("oneOf");
-    if !one.is_empty() {
-        let results = results(one, value, path);
+    if !checks.one_of.is_empty() {
+        let results = results(&checks.one_of, value, path);
         match results.iter().filter(|faults| faults.is_empty()).count() {
             1 => {}
             0 => {
@@ -35,20 +33,20 @@ pub(super) fn check(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut
             }
         }
     }
-    if let Some(forbidden) = node.keyword("not")
+    if let Some(forbidden) = &checks.not
         && faults_of(forbidden, value, path).is_empty()
     {
         faults.push(composite(path, "must not validate the schema (not)"));
     }
 }
 
-fn faults_of(branch: &Value, value: &Value, path: &Path<'_>) -> Vec<FieldFault> {
+fn faults_of(branch: &Rules, value: &Value, path: &Path<'_>) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     walk(Node::inner(branch), None, value, path, &mut faults);
     faults
 }
 
-fn results(branches: &[Value], value: &Value, path: &Path<'_>) -> Vec<Vec<FieldFault>> {
+fn results(branches: &[Rules], value: &Value, path: &Path<'_>) -> Vec<Vec<FieldFault>> {
     branches.iter().map(|branch| faults_of(branch, value, path)).collect()
 }
 

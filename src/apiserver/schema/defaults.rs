@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::node::{Additional, Node};
+use super::rules::{Schema, Type};
 
 /// Sets every missing field that has a `default`, at any depth below fields that are present, and removes nulls
 /// where the schema does not allow them (which then take the default, if there is one).
-pub fn default(schema: &Value, object: &mut Value) {
+pub fn default(schema: &Schema, object: &mut Value) {
     walk(Node::root(schema), object);
 }
 
@@ -14,12 +15,11 @@ fn walk(node: Node<'_>, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, field| !field.is_null() || !forbids_null(node, name));
-            for (name, property) in node.properties().into_iter().flatten() {
-                if let Some(default) = property.get("default").filter(|default| !default.is_null())
-                    && !fields.contains_key(name)
-                    && !(node.is_resource() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
+            for (name, default) in node.defaults() {
+                if !fields.contains_key(name)
+                    && !(node.is_resource() && matches!(name, "apiVersion" | "kind" | "metadata"))
                 {
-                    fields.insert(name.clone(), default.clone());
+                    fields.insert(name.to_owned(), default.clone());
                 }
             }
             for (name, field) in fields.iter_mut() {
@@ -46,6 +46,6 @@ fn forbids_null(node: Node<'_>, name: &str) -> bool {
         (None, Additional::Schema(additional)) => additional,
         _ => return false,
     };
-    let untyped = schema.type_name().is_empty() && schema.preserves_unknown();
+    let untyped = *schema.of_type() == Type::Any && schema.preserves_unknown();
     !schema.nullable() && !untyped
 }

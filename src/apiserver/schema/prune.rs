@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::node::{Additional, Node};
+use super::rules::Schema;
 
 /// Removes every field that the schema does not name, except below `x-kubernetes-preserve-unknown-fields`.
-pub fn prune(schema: &Value, object: &mut Value) {
+pub fn prune(schema: &Schema, object: &mut Value) {
     walk(Node::root(schema), object);
 }
 

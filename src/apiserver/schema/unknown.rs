@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::node::{Additional, Node};
 use super::path::Path;
+use super::rules::Schema;
 
 /// The paths of all fields that [`super::prune`] would remove, in dotted form (`spec.list[0].field`), in order of path.
-pub fn unknown_fields(schema: &Value, object: &Value) -> Vec<String> {
+pub fn unknown_fields(schema: &Schema, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     walk(Node::root(schema), object, &Path::Root, &mut found);
     found

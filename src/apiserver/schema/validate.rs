@@ -5,20 +5,21 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::composite;
+use super::format;
 use super::node::{Additional, Node};
 use super::path::Path;
-use super::{format, pattern};
+use super::rules::{Checks, ListType, Schema, Type};
 use crate::apiserver::kind::FieldFault;
 
 /// Every fault of an object: types, required fields, enumerations, bounds, lengths, patterns, formats, uniqueness in
 /// lists of type `set` and `map`, and the types of `metadata`. Unknown fields are not faults: see [`super::unknown_fields`].
-pub fn validate(schema: &Value, object: &Value) -> Vec<FieldFault> {
+pub fn validate(schema: &Schema, object: &Value) -> Vec<FieldFault> {
     validate_change(schema, None, object)
 }
 
 /// As [`validate`], without looking at what is the same in `before`, where that is known: its faults, if it has any, are no
 /// news.
-pub fn validate_change(schema: &Value, before: Option<&Value>, object: &Value) -> Vec<FieldFault> {
+pub fn validate_change(schema: &Schema, before: Option<&Value>, object: &Value) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     walk(Node::root(schema), before, object, &Path::Root, &mut faults);
     faults
@@ -34,45 +35,48 @@ pub(super) fn walk(
     if before == Some(value) {
         return;
     }
-    if value.is_null() && (node.nullable() || node.type_name().is_empty() && !node.flag("x-kubernetes-int-or-string")) {
+    if value.is_null() && (node.nullable() || *node.of_type() == Type::Any && !node.is_int_or_string()) {
         return;
     }
     if let Some(expected) = type_mismatch(node, value) {
         faults.push(wrong_type(path, expected, type_of(value)));
         return;
     }
-    if let Some(allowed) = node.keyword("enum").and_then(Value::as_array)
+    let checks = node.checks();
+    if let Some(allowed) = checks.and_then(|checks| checks.one_of_values.as_ref())
         && !allowed.contains(value)
     {
         faults.push(unsupported_value(path, value, allowed));
     }
-    match value {
-        Value::Object(fields) => object(node, before, fields, path, faults),
-        Value::Array(items) => list(node, items, path, faults),
-        Value::String(text) => string(node, text, path, faults),
-        Value::Number(_) => number(node, value, path, faults),
-        Value::Null | Value::Bool(_) => {}
+    match (value, checks) {
+        (Value::Object(fields), _) => object(node, before, fields, path, faults),
+        (Value::Array(items), _) => list(node, items, path, faults),
+        (Value::String(text), Some(checks)) => string(checks, text, path, faults),
+        (Value::Number(_), Some(checks)) => number(checks, value, path, faults),
+        _ => {}
     }
-    composite::check(node, value, path, faults);
+    if let Some(checks) = checks {
+        composite::check(checks, value, path, faults);
+    }
 }
 
 /// The type that was expected, where the value has another.
 fn type_mismatch<'s>(node: Node<'s>, value: &Value) -> Option<&'s str> {
-    if node.flag("x-kubernetes-int-or-string") {
+    if node.is_int_or_string() {
         return (!value.is_string() && !is_integer(value)).then_some("integer,string");
     }
-    let name = node.type_name();
-    let matches = match name {
-        "" => true,
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => is_integer(value),
-        "number" => value.is_number(),
-        _ => false,
+    let expected = node.of_type();
+    let matches = match expected {
+        Type::Any => true,
+        Type::Object => value.is_object(),
+        Type::Array => value.is_array(),
+        Type::String => value.is_string(),
+        Type::Boolean => value.is_boolean(),
+        Type::Integer => is_integer(value),
+        Type::Number => value.is_number(),
+        Type::Unknown(_) => false,
     };
-    (!matches).then_some(name)
+    (!matches).then(|| expected.name())
 }
 
 fn is_integer(value: &Value) -> bool {
@@ -98,8 +102,8 @@ fn object(
     path: &Path<'_>,
     faults: &mut Vec<FieldFault>,
 ) {
-    for name in node.keyword("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        if !fields.contains_key(name) {
+    for name in node.checks().into_iter().flat_map(|checks| &checks.required) {
+        if !fields.contains_key(&**name) {
             faults.push(FieldFault {
                 field: Path::Field(path, name).to_string(),
                 reason: "FieldValueRequired",
@@ -108,10 +112,11 @@ fn object(
         }
     }
     let count = fields.len() as u64;
-    if let Some(least) = limit(node, "minProperties").filter(|least| count < *least) {
+    let limits = node.checks().map(|checks| checks.properties).unwrap_or_default();
+    if let Some(least) = limits.least.filter(|least| count < *least) {
         faults.push(body(path, &count.into(), &format!("should have at least {least} properties")));
     }
-    if let Some(most) = limit(node, "maxProperties").filter(|most| count > *most) {
+    if let Some(most) = limits.most.filter(|most| count > *most) {
         faults.push(too_many(path, count, most));
     }
     for (name, field) in fields {
@@ -126,10 +131,11 @@ fn object(
 
 fn list(node: Node<'_>, items: &[Value], path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let count = items.len() as u64;
-    if let Some(least) = limit(node, "minItems").filter(|least| count < *least) {
+    let limits = node.checks().map(|checks| checks.items).unwrap_or_default();
+    if let Some(least) = limits.least.filter(|least| count < *least) {
         faults.push(body(path, &count.into(), &format!("should have at least {least} items")));
     }
-    if let Some(most) = limit(node, "maxItems").filter(|most| count > *most) {
+    if let Some(most) = limits.most.filter(|most| count > *most) {
         faults.push(too_many(path, count, most));
     }
     if let Some(schema) = node.items() {
@@ -137,22 +143,19 @@ fn list(node: Node<'_>, items: &[Value], path: &Path<'_>, faults: &mut Vec<Field
             walk(schema, None, item, &Path::Item(path, index), faults);
         }
     }
-    match node.keyword("x-kubernetes-list-type").and_then(Value::as_str) {
-        Some("set") => unique(items, path, faults, Value::clone),
-        Some("map") => {
-            let keys = node.list_map_keys();
-            unique(items, path, faults, |item| {
-                let found = keys.iter().filter_map(|key| Some(((*key).to_owned(), key_of(node, item, key)?)));
-                Value::Object(found.collect())
-            });
-        }
-        _ => {}
+    match node.list_type() {
+        Some(ListType::Set) => unique(items, path, faults, Value::clone),
+        Some(ListType::Map) => unique(items, path, faults, |item| {
+            let found = node.list_map_keys().filter_map(|key| Some((key.to_owned(), key_of(node, item, key)?)));
+            Value::Object(found.collect())
+        }),
+        None => {}
     }
 }
 
 /// The value of one key of an item, or its default.
 fn key_of(list: Node<'_>, item: &Value, key: &str) -> Option<Value> {
-    let default = || list.items()?.property(key)?.keyword("default").cloned();
+    let default = || list.items()?.property(key)?.default().cloned();
     item.get(key).cloned().or_else(default)
 }
 
@@ -174,25 +177,23 @@ fn unique(items: &[Value], path: &Path<'_>, faults: &mut Vec<FieldFault>, identi
     }
 }
 
-fn string(node: Node<'_>, text: &str, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
+fn string(checks: &Checks, text: &str, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let value = || Value::from(text);
     let count = text.chars().count() as u64;
-    if let Some(least) = limit(node, "minLength").filter(|least| count < *least) {
+    if let Some(least) = checks.length.least.filter(|least| count < *least) {
         faults.push(body(path, &value(), &format!("should be at least {least} chars long")));
     }
-    if let Some(most) = limit(node, "maxLength").filter(|most| count > *most) {
+    if let Some(most) = checks.length.most.filter(|most| count > *most) {
         faults.push(FieldFault {
             field: path.to_string(),
             reason: "FieldValueTooLong",
             message: format!("Too long: may not be more than {most} bytes"),
         });
     }
-    if let Some(expression) = node.keyword("pattern").and_then(Value::as_str)
-        && pattern::matches(expression, text) != Some(true)
-    {
-        faults.push(body(path, &value(), &format!("should match '{expression}'")));
+    if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
+        faults.push(body(path, &value(), &format!("should match '{}'", pattern.expression)));
     }
-    if let Some(name) = node.keyword("format").and_then(Value::as_str)
+    if let Some(name) = checks.format.as_deref()
         && !format::holds(name, text)
     {
         faults.push(FieldFault {
@@ -203,32 +204,31 @@ fn string(node: Node<'_>, text: &str, path: &Path<'_>, faults: &mut Vec<FieldFau
     }
 }
 
-fn number(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
+fn number(checks: &Checks, value: &Value, path: &Path<'_>, faults: &mut Vec<FieldFault>) {
     let Some(number) = value.as_f64() else { return };
-    let fits = match node.keyword("format").and_then(Value::as_str) {
+    let fits = match checks.format.as_deref() {
         Some("int32") => (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number),
         Some("int64") => value.is_i64() || !value.is_u64(),
         _ => true,
     };
     if !fits {
-        let format = node.keyword("format").and_then(Value::as_str).unwrap_or_default();
-        faults.push(wrong_type(path, format, "integer"));
+        faults.push(wrong_type(path, checks.format.as_deref().unwrap_or_default(), "integer"));
     }
-    if let Some(least) = node.keyword("minimum").filter(|least| least.as_f64().is_some_and(|least| number < least)) {
+    if let Some(least) = checks.minimum.as_ref().filter(|least| least.as_f64().is_some_and(|least| number < least)) {
         faults.push(body(path, value, &format!("should be greater than or equal to {}", plain(least))));
-    } else if let Some(least) = node.keyword("minimum").filter(|least| least.as_f64() == Some(number))
-        && node.flag("exclusiveMinimum")
+    } else if let Some(least) = checks.minimum.as_ref().filter(|least| least.as_f64() == Some(number))
+        && checks.exclusive_minimum
     {
         faults.push(body(path, value, &format!("should be greater than {}", plain(least))));
     }
-    if let Some(most) = node.keyword("maximum").filter(|most| most.as_f64().is_some_and(|most| number > most)) {
+    if let Some(most) = checks.maximum.as_ref().filter(|most| most.as_f64().is_some_and(|most| number > most)) {
         faults.push(body(path, value, &format!("should be less than or equal to {}", plain(most))));
-    } else if let Some(most) = node.keyword("maximum").filter(|most| most.as_f64() == Some(number))
-        && node.flag("exclusiveMaximum")
+    } else if let Some(most) = checks.maximum.as_ref().filter(|most| most.as_f64() == Some(number))
+        && checks.exclusive_maximum
     {
         faults.push(body(path, value, &format!("should be less than {}", plain(most))));
     }
-    if let Some(factor) = node.keyword("multipleOf").and_then(Value::as_f64).filter(|factor| number % factor != 0.0) {
+    if let Some(factor) = checks.multiple_of.filter(|factor| number % factor != 0.0) {
         faults.push(body(path, value, &format!("should be a multiple of {factor}")));
     }
 }
@@ -236,10 +236,6 @@ fn number(node: Node<'_>, value: &Value, path: &Path<'_>, faults: &mut Vec<Field
 /// A bound as Go prints it: `1`, not `1.0`.
 fn plain(bound: &Value) -> String {
     bound.as_f64().map_or_else(|| bound.to_string(), |bound| bound.to_string())
-}
-
-fn limit(node: Node<'_>, keyword: &str) -> Option<u64> {
-    node.keyword(keyword).and_then(Value::as_u64)
 }
 
 fn body(path: &Path<'_>, value: &Value, rule: &str) -> FieldFault {
