@@ -14,7 +14,7 @@ use super::object::{from_bytes, meta, rfc3339, set_meta};
 use super::request::query::WriteOptions;
 use super::server::Tenant;
 use super::status::ApiError;
-use super::txn::{Place, Txn, resource_prefix};
+use super::txn::{Place, Stored, Txn, resource_prefix};
 use super::user::User;
 use super::verbs::delete::{self, DeleteOptions};
 use super::verbs::{Part, Write, pipeline};
@@ -70,7 +70,8 @@ impl Session<'_, '_> {
         self.txn.now
     }
 
-    /// Visits the objects of a resource as they are stored, in order of namespace and name, until `visit` breaks.
+    /// Visits the objects of a resource as they are stored, in order of their keys (namespace and name), until `visit`
+    /// breaks.
     ///
     /// # Errors
     /// Where the store fails, or the resource is not served.
@@ -78,12 +79,12 @@ impl Session<'_, '_> {
         &self,
         resource: &ResourceId,
         namespace: Option<&str>,
-        visit: &mut dyn FnMut(&Bytes) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(String, Bytes) -> ControlFlow<()>,
     ) -> Result<(), ApiError> {
         let served = self.txn.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
         let prefix = resource_prefix(&self.tenant, &served.stored, namespace);
-        for (_, bytes) in self.txn.scan(&prefix, "", usize::MAX)? {
-            if visit(&bytes).is_break() {
+        for (key, bytes) in self.txn.scan(&prefix, "", usize::MAX)? {
+            if visit(key, bytes).is_break() {
                 break;
             }
         }
@@ -117,22 +118,44 @@ impl Session<'_, '_> {
                 set_meta(&mut object, "creationTimestamp", Some(json!(rfc3339(self.txn.now))));
                 let generation = pipeline::has_generation(&self.write(&place)).then(|| json!(1));
                 set_meta(&mut object, "generation", generation);
+                self.txn.put(&place, None, &mut object)?;
+                Ok((meta(&object, "uid").to_owned(), true))
             }
-            Some(old) => {
-                for field in
-                    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"]
-                {
-                    super::object::copy_meta(&old.value, &mut object, field);
-                }
-                let generation = pipeline::next_generation(&self.write(&place), &old.value, &object);
-                set_meta(&mut object, "generation", generation);
-                if old.value == object {
-                    return Ok((meta(&object, "uid").to_owned(), false));
-                }
-            }
+            Some(old) => Ok((meta(&old.value, "uid").to_owned(), self.replace(&place, old, object)?)),
         }
-        self.txn.put(&place, old.as_ref(), &mut object)?;
-        Ok((meta(&object, "uid").to_owned(), true))
+    }
+
+    /// Changes an object that is there, as [`Session::put`] replaces one. Whether anything changed: nothing does where there
+    /// is none of this name.
+    ///
+    /// # Errors
+    /// Where the store fails, or the resource is not served.
+    pub fn change(
+        &mut self,
+        resource: &ResourceId,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<bool, ApiError> {
+        let place = self.place(resource, namespace, name)?;
+        let Some(old) = self.txn.object(&place)? else { return Ok(false) };
+        let mut object = old.value.clone();
+        change(&mut object);
+        self.replace(&place, &old, object)
+    }
+
+    fn replace(&mut self, place: &Place, old: &Stored, mut object: Value) -> Result<bool, ApiError> {
+        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"]
+        {
+            super::object::copy_meta(&old.value, &mut object, field);
+        }
+        let generation = pipeline::next_generation(&self.write(place), &old.value, &object);
+        set_meta(&mut object, "generation", generation);
+        if old.value == object {
+            return Ok(false);
+        }
+        self.txn.put(place, Some(old), &mut object)?;
+        Ok(true)
     }
 
     /// Deletes an object as a client would, with the kind's own grace where `grace_seconds` names none. What does not

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::engine::{Scene, View};
-use super::model::{Budget, Pod, resource};
+use super::model::{Budget, Meta, Pod, resource};
 use super::workloads::int_or_percent;
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
@@ -24,11 +24,8 @@ pub(super) fn sync(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View
         if budget.status == status {
             continue;
         }
-        let Some(mut object) = session.get(&budgets(), &budget.metadata.namespace, &budget.metadata.name)? else {
-            continue;
-        };
-        object["status"] = status;
-        wrote |= session.put(&budgets(), object)?.1;
+        let Meta { namespace, name, .. } = &budget.metadata;
+        wrote |= session.change(&budgets(), namespace, name, |object| object["status"] = status)?;
     }
     Ok(wrote)
 }

@@ -1,10 +1,13 @@
 //! One look at a cluster: everything is read, what kubelets, scheduler and controllers would do now is done, until
 //! nothing more follows, all in one transaction. Level-triggered: nothing is remembered between looks.
 
+use std::collections::BTreeMap;
+
 use super::super::options::Latency;
 use super::super::time::At;
 use super::kubelets::{Infra, Kubelet, Pulse};
 use super::model::{Budget, Node, Objects, Pod, Workload, apps, core};
+use super::nodes::Verdict;
 use super::{disruption, nodes, pods, questions, workloads};
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
@@ -19,6 +22,8 @@ pub(super) struct Pass {
     pub registered: Vec<String>,
     /// When to look again.
     pub again: Option<At>,
+    /// What nodes were judged to be in this look.
+    pub judged: BTreeMap<String, Verdict>,
 }
 
 impl Pass {
@@ -83,12 +88,12 @@ pub(super) fn pass(
 ) -> Result<Pass, ApiError> {
     session.quiet();
     let scene = Scene { infra, pulse, latency, now };
-    let mut registered = Vec::new();
+    let (mut registered, mut judged) = (Vec::new(), BTreeMap::new());
     questions::default_accounts(session)?;
     let mut view = View::default();
     view.read(session)?;
     for round in 1..=ROUNDS {
-        let mut pass = Pass::default();
+        let mut pass = Pass { judged, ..Pass::default() };
         let mut wrote = false;
         for step in [nodes::sync, control, pods::run] {
             if step(session, &scene, &view, &mut pass)? {
@@ -98,14 +103,15 @@ pub(super) fn pass(
         }
         registered.append(&mut pass.registered);
         if !wrote {
-            return Ok(Pass { registered, again: pass.again });
+            return Ok(Pass { registered, ..pass });
         }
         if round == ROUNDS {
             pass.again_at(now);
-            return Ok(Pass { registered, again: pass.again });
+            return Ok(Pass { registered, ..pass });
         }
+        judged = pass.judged;
     }
-    Ok(Pass { registered, again: None })
+    Ok(Pass { registered, ..Pass::default() })
 }
 
 /// What scheduler and controllers do.

@@ -274,7 +274,7 @@ impl Clusters {
         let counted = tenant.batch(|session| {
             let mut count = 0;
             for kind in crate::apiserver::core::workload() {
-                session.visit(&kind.resource, None, &mut |_| {
+                session.visit(&kind.resource, None, &mut |_, _| {
                     count += 1;
                     std::ops::ControlFlow::Continue(())
                 })?;

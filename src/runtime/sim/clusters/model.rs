@@ -1,11 +1,13 @@
 //! Names of resources, and parts of objects as the engine reads them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
@@ -240,6 +242,33 @@ pub(super) struct Workload {
     pub metadata: Meta,
     pub spec: WorkloadSpec,
     pub status: Value,
+    /// What follows from the template, where anybody has asked.
+    #[serde(skip)]
+    derived: OnceCell<OfTemplate>,
+}
+
+/// What follows from the template of a workload.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfTemplate {
+    /// A hash, as it is part of names and labels.
+    pub hash: String,
+    /// The spec of its pods.
+    pub pod: PodSpec,
+}
+
+impl Workload {
+    pub fn of_template(&self) -> &OfTemplate {
+        const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+        self.derived.get_or_init(|| {
+            let template = &self.spec.template;
+            let digest = Sha256::digest(template.to_string().as_bytes());
+            let letter = |byte: &u8| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]);
+            OfTemplate {
+                hash: digest.iter().take(10).map(letter).collect(),
+                pod: template.get("spec").and_then(|spec| PodSpec::deserialize(spec).ok()).unwrap_or_default(),
+            }
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -316,16 +345,16 @@ pub(super) fn all<T: for<'de> Deserialize<'de>>(
     Ok(found.all)
 }
 
-/// Objects of one resource as they were read last, with the bytes that they were read from.
+/// Objects of one resource as they were read last, with the keys and bytes that they were read from.
 #[derive(Clone, Debug)]
 pub(super) struct Objects<T> {
     all: Vec<T>,
-    bytes: Vec<Bytes>,
+    rows: Vec<(String, Bytes)>,
 }
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
-        Self { all: Vec::new(), bytes: Vec::new() }
+        Self { all: Vec::new(), rows: Vec::new() }
     }
 }
 
@@ -349,12 +378,16 @@ impl<'o, T> IntoIterator for &'o Objects<T> {
 impl<T: for<'de> Deserialize<'de>> Objects<T> {
     /// Reads them as they are now. What is as it was is not parsed again.
     pub fn read(&mut self, session: &Session<'_, '_>, id: &ResourceId) -> Result<(), ApiError> {
-        let mut known: BTreeMap<Bytes, T> = self.bytes.drain(..).zip(self.all.drain(..)).collect();
-        session.visit(id, None, &mut |bytes| {
+        let (rows, all) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.all));
+        let mut known = rows.into_iter().zip(all).peekable();
+        session.visit(id, None, &mut |key, bytes| {
+            // Both are in order of key.
+            while known.next_if(|((known, _), _)| *known < key).is_some() {}
+            let same = known.next_if(|((known, old), _)| *known == key && *old == bytes);
             // What cannot be read so was written past the schema: no component could do anything with it.
-            if let Some(object) = known.remove(bytes).or_else(|| serde_json::from_slice(bytes).ok()) {
+            if let Some(object) = same.map(|(_, object)| object).or_else(|| serde_json::from_slice(&bytes).ok()) {
                 self.all.push(object);
-                self.bytes.push(bytes.clone());
+                self.rows.push((key, bytes));
             }
             ControlFlow::Continue(())
         })

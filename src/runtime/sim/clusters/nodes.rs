@@ -31,7 +31,7 @@ pub(super) fn taint(text: &str) -> Option<Value> {
 
 /// What a node's condition `Ready` should say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Ready,
     /// The kubelet is well, its network is not.
     NoNetwork,
@@ -56,7 +56,7 @@ pub(super) fn sync(
             }
             Some(_) => {
                 let verdict = if view.has_network(kubelet) { Verdict::Ready } else { Verdict::NoNetwork };
-                wrote |= judge(session, scene, &kubelet.node, Some(kubelet), verdict)?;
+                wrote |= judge(session, scene, pass, &kubelet.node, Some(kubelet), verdict)?;
             }
         }
         if !kubelet.registered {
@@ -91,7 +91,7 @@ fn look_after(
     if let (false, Some(beat)) = (already, beat) {
         lease(session, name, beat)?;
     }
-    judge(session, scene, name, None, Verdict::Lost)
+    judge(session, scene, pass, name, None, Verdict::Lost)
 }
 
 fn lease(session: &mut Session<'_, '_>, node: &str, renewed: At) -> Result<(), ApiError> {
@@ -158,10 +158,10 @@ fn hand_out_ranges(session: &mut Session<'_, '_>, view: &View) -> Result<bool, A
         // Where a subnet has run out, whoever comes later has no range, as on other clusters.
         let Some(ranges) = subnets.iter().map(free).collect::<Option<Vec<String>>>() else { break };
         taken.extend(ranges.iter().cloned());
-        let Some(mut object) = session.get(&core("nodes"), "", &node.metadata.name)? else { continue };
-        object["spec"]["podCIDR"] = json!(ranges.first());
-        object["spec"]["podCIDRs"] = json!(ranges);
-        wrote |= session.put(&core("nodes"), object)?.1;
+        wrote |= session.change(&core("nodes"), "", &node.metadata.name, |object| {
+            object["spec"]["podCIDR"] = json!(ranges.first());
+            object["spec"]["podCIDRs"] = json!(ranges);
+        })?;
     }
     Ok(wrote)
 }
@@ -177,13 +177,16 @@ fn range(subnet: AnyCidr, nth: u32) -> Option<String> {
 fn judge(
     session: &mut Session<'_, '_>,
     scene: &Scene<'_>,
+    pass: &mut Pass,
     name: &str,
     kubelet: Option<&Kubelet>,
     verdict: Verdict,
 ) -> Result<bool, ApiError> {
-    let Some(mut node) = session.get(&core("nodes"), "", name)? else { return Ok(false) };
-    apply(&mut node, scene, kubelet, verdict);
-    Ok(session.put(&core("nodes"), node)?.1)
+    // Nothing else of what a judgement says changes amid a look.
+    if pass.judged.insert(name.to_owned(), verdict) == Some(verdict) {
+        return Ok(false);
+    }
+    session.change(&core("nodes"), "", name, |node| apply(node, scene, kubelet, verdict))
 }
 
 /// Writes what the kubelet says and what is judged into a Node.

@@ -69,15 +69,15 @@ fn unschedulable(session: &mut Session<'_, '_>, scene: &Scene<'_>, pod: &Pod, no
 
 /// Reads a pod, changes it, stores it if it differs.
 fn change(session: &mut Session<'_, '_>, pod: &Pod, change: impl FnOnce(&mut Value)) -> Result<bool, ApiError> {
-    let found = session.get(&core("pods"), &pod.metadata.namespace, &pod.metadata.name)?;
-    let Some(mut object) = found.filter(|object| object["metadata"]["uid"] == pod.metadata.uid.as_str()) else {
-        return Ok(false);
-    };
-    if !object["status"].is_object() {
-        object["status"] = json!({});
-    }
-    change(&mut object);
-    Ok(session.put(&core("pods"), object)?.1)
+    session.change(&core("pods"), &pod.metadata.namespace, &pod.metadata.name, |object| {
+        if object["metadata"]["uid"] != pod.metadata.uid.as_str() {
+            return;
+        }
+        if !object["status"].is_object() {
+            object["status"] = json!({});
+        }
+        change(object);
+    })
 }
 
 fn set_condition(object: &mut Value, now: At, kind: &str, status: &str, why: Option<(&str, &str)>) {

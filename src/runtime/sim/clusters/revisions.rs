@@ -61,9 +61,8 @@ fn annotate(
     if of.metadata.annotations == *annotations {
         return Ok(false);
     }
-    let Some(mut object) = session.get(&apps(plural), &of.metadata.namespace, &of.metadata.name)? else {
-        return Ok(false);
-    };
-    object["metadata"]["annotations"] = Value::Object(annotations.iter().map(|(k, v)| (k.clone(), json!(v))).collect());
-    Ok(session.put(&apps(plural), object)?.1)
+    session.change(&apps(plural), &of.metadata.namespace, &of.metadata.name, |object| {
+        let annotations = annotations.iter().map(|(key, value)| (key.clone(), json!(value)));
+        object["metadata"]["annotations"] = Value::Object(annotations.collect());
+    })
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::admission::complete_pod;
 use super::engine::{Scene, View};
-use super::model::{Node, Pod, PodSpec, Taint, Toleration, Workload, apps, controller_reference, core};
+use super::model::{Node, OfTemplate, Pod, PodSpec, Taint, Toleration, Workload, apps, controller_reference, core};
 use super::revisions;
 use crate::apiserver::ApiError;
 use crate::apiserver::batch::Session;
@@ -15,13 +14,6 @@ use crate::apiserver::kind::ResourceId;
 
 /// Old ReplicaSets kept (`revisionHistoryLimit`).
 const HISTORY: usize = 10;
-
-/// A hash of a pod template, as it is part of names and labels.
-fn template_hash(template: &Value) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let digest = Sha256::digest(template.to_string().as_bytes());
-    digest.iter().take(10).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
-}
 
 /// Whether a pod's node selector and required node affinity let it run on a node.
 pub(super) fn fits_node(pod: &PodSpec, node: &Node) -> bool {
@@ -123,19 +115,17 @@ pub(super) fn daemon_sets(session: &mut Session<'_, '_>, scene: &Scene<'_>, view
 }
 
 fn daemon_set(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, set: &Workload) -> Result<bool, ApiError> {
-    let spec: PodSpec =
-        set.spec.template.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok()).unwrap_or_default();
-    let hash = template_hash(&set.spec.template);
+    let OfTemplate { hash, pod: spec } = set.of_template();
     let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
     for pod in owned(view, set) {
         by_node.entry(&pod.spec.node_name).or_default().push(pod);
     }
-    let current = |pod: &Pod| pod.metadata.labels.get("controller-revision-hash") == Some(&hash);
+    let current = |pod: &Pod| pod.metadata.labels.get("controller-revision-hash") == Some(hash);
     let (mut wrote, mut counts) = (false, Counts::default());
     let mut doomed: Vec<&Pod> = Vec::new();
     for node in view.nodes.iter().filter(|node| node.metadata.deletion_timestamp.is_none()) {
         let mut here = by_node.remove(node.metadata.name.as_str()).unwrap_or_default();
-        if !daemon_fits(&spec, node) {
+        if !daemon_fits(spec, node) {
             doomed.extend(here.iter().filter(|pod| !pod.is_deleting()));
             continue;
         }
@@ -147,7 +137,7 @@ fn daemon_set(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, set
                     session,
                     set,
                     "DaemonSet",
-                    &[("controller-revision-hash", &hash), ("pod-template-generation", "1")],
+                    &[("controller-revision-hash", hash), ("pod-template-generation", "1")],
                     Some(&node.metadata.name),
                 );
                 pod["spec"]["nodeName"] = json!(node.metadata.name);
@@ -241,9 +231,7 @@ fn set_status(session: &mut Session<'_, '_>, id: &ResourceId, of: &Workload, sta
     if of.status == status {
         return Ok(false);
     }
-    let Some(mut object) = session.get(id, &of.metadata.namespace, &of.metadata.name)? else { return Ok(false) };
-    object["status"] = status;
-    Ok(session.put(id, object)?.1)
+    session.change(id, &of.metadata.namespace, &of.metadata.name, |object| object["status"] = status)
 }
 
 pub(super) fn replica_sets(session: &mut Session<'_, '_>, view: &View) -> Result<bool, ApiError> {
@@ -291,11 +279,11 @@ fn number(set: &Workload, field: &str) -> i64 {
 
 fn deployment_sets(session: &mut Session<'_, '_>, view: &View, deployment: &Workload) -> Result<bool, ApiError> {
     let uid = deployment.metadata.uid.as_str();
-    let hash = template_hash(&deployment.spec.template);
+    let hash = &deployment.of_template().hash;
     let replicas = deployment.spec.replicas.unwrap_or(1).max(0);
     let sets = view.replica_sets.iter().filter(|set| set.metadata.controller() == Some(uid));
     let (new, mut old): (Vec<&Workload>, Vec<&Workload>) =
-        sets.partition(|set| set.metadata.labels.get("pod-template-hash") == Some(&hash));
+        sets.partition(|set| set.metadata.labels.get("pod-template-hash") == Some(hash));
     let rolling = deployment.spec.strategy.get("type").and_then(Value::as_str) != Some("Recreate");
     let limit = |name: &str, up: bool| {
         let set = deployment.spec.strategy.pointer(&format!("/rollingUpdate/{name}")).cloned().unwrap_or(json!("25%"));
@@ -312,7 +300,7 @@ fn deployment_sets(session: &mut Session<'_, '_>, view: &View, deployment: &Work
             (_, true, _) => (replicas + surge - old_total).clamp(0, replicas),
             (_, false, _) => 0,
         };
-        session.put(&apps("replicasets"), replica_set(deployment, &hash, first))?;
+        session.put(&apps("replicasets"), replica_set(deployment, hash, first))?;
         return Ok(true);
     };
     let mut wrote = revisions::number(session, deployment, new, &old)?;
@@ -349,10 +337,8 @@ fn scale(session: &mut Session<'_, '_>, set: &Workload, replicas: i64) -> Result
     if set.spec.replicas == Some(replicas) {
         return Ok(false);
     }
-    let found = session.get(&apps("replicasets"), &set.metadata.namespace, &set.metadata.name)?;
-    let Some(mut object) = found else { return Ok(false) };
-    object["spec"]["replicas"] = json!(replicas);
-    Ok(session.put(&apps("replicasets"), object)?.1)
+    let (namespace, name) = (&set.metadata.namespace, &set.metadata.name);
+    session.change(&apps("replicasets"), namespace, name, |object| object["spec"]["replicas"] = json!(replicas))
 }
 
 fn replica_set(deployment: &Workload, hash: &str, replicas: i64) -> Value {
