@@ -16,9 +16,8 @@ fn walk(node: Node<'_>, value: &mut Value) {
         Value::Object(fields) => {
             fields.retain(|name, field| !field.is_null() || !forbids_null(node, name));
             for (name, default) in node.defaults() {
-                if !fields.contains_key(name)
-                    && !(node.is_resource() && matches!(name, "apiVersion" | "kind" | "metadata"))
-                {
+                let is_implied = node.is_resource() && matches!(name, "apiVersion" | "kind" | "metadata");
+                if !is_implied && !fields.contains_key(name) {
                     fields.insert(name.to_owned(), default.clone());
                 }
             }
