@@ -43,22 +43,18 @@ pub fn of_machines(spec: &Resolved) -> String {
 /// Of everything that the machines of one pool cannot change in place: the cluster's, and a part of its own where the
 /// pool has patches.
 #[must_use]
-pub fn of_pool(spec: &Resolved, pool: &str) -> String {
-    with_pool(of_machines(spec), spec, pool)
-}
-
-fn with_pool(cluster: String, spec: &Resolved, pool: &str) -> String {
-    match spec.components.workers.get(pool) {
-        None => cluster,
-        Some(patches) => format!("{cluster}-{}", hash(&format!("{patches:?}"))),
+pub fn of_pool(cluster: &OfCluster, pool: &str) -> String {
+    let fingerprint = &cluster.fingerprint;
+    match cluster.resolved.components.workers.get(pool) {
+        None => fingerprint.clone(),
+        Some(patches) => format!("{fingerprint}-{}", hash(&format!("{patches:?}"))),
     }
 }
 
 /// Whether a Machine was made for the cluster, and the pool, as they are wanted now.
 #[must_use]
 pub fn fits(machine: &Machine, cluster: &OfCluster) -> bool {
-    let wanted = || with_pool(cluster.fingerprint.clone(), &cluster.resolved, &machine.spec.pool);
-    machine.annotations().get(FINGERPRINT).is_some_and(|found| *found == wanted())
+    machine.annotations().get(FINGERPRINT) == Some(&of_pool(cluster, &machine.spec.pool))
 }
 
 /// The part of a machine's fingerprint that all machines of its cluster share.
@@ -89,7 +85,7 @@ mod tests {
     use crate::api::cluster::{NodeNetwork, RuntimeName};
     use crate::api::defaults::{HostDefaults, resolve};
 
-    fn resolved(spec: &ClusterSpec) -> Resolved {
+    fn derived(spec: &ClusterSpec) -> OfCluster {
         let node_subnet = "10.160.0.0/24".parse().unwrap();
         let host = HostDefaults {
             runtime: RuntimeName::Sim,
@@ -98,7 +94,11 @@ mod tests {
             api_port: 40_000,
             mapped_ports: Vec::new(),
         };
-        Resolved::of(&resolve(spec, &host)).unwrap()
+        OfCluster::of(&resolve(spec, &host)).unwrap()
+    }
+
+    fn resolved(spec: &ClusterSpec) -> Resolved {
+        derived(spec).resolved
     }
 
     #[test]
@@ -113,8 +113,8 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(of_machines(&resolved(&spec)), plain);
-        assert_eq!(of_cluster(&of_pool(&resolved(&spec), "a")), plain);
-        assert_ne!(of_pool(&resolved(&spec), "a"), plain);
+        assert_eq!(of_cluster(&of_pool(&derived(&spec), "a")), plain);
+        assert_ne!(of_pool(&derived(&spec), "a"), plain);
         spec.kubeadm_config_patches = patch;
         assert_ne!(of_machines(&resolved(&spec)), plain);
         let mut lone = ClusterSpec::default();

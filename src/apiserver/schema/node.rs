@@ -1,6 +1,5 @@
 //! One node of a schema, with the questions that every walk asks of it.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -86,9 +85,8 @@ impl<'s> Node<'s> {
 
     /// Names of properties and their defaults, of those that have one.
     pub(super) fn defaults(&self) -> impl Iterator<Item = (&'s str, &'s Value)> + use<'s> {
-        static NONE: BTreeMap<Box<str>, Rules> = BTreeMap::new();
-        let properties = if self.rules.has_defaults { &self.rules.properties } else { &NONE };
-        properties.iter().filter_map(|(name, property)| Some((&**name, property.default.as_ref()?)))
+        let properties = self.rules.has_defaults.then_some(&self.rules.properties);
+        properties.into_iter().flatten().filter_map(|(name, property)| Some((&**name, property.default.as_ref()?)))
     }
 
     /// The schema of a named field, also of the implied ones.

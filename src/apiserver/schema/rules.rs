@@ -156,7 +156,7 @@ impl Pattern {
 }
 
 /// How values merge.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub(super) struct Merging {
     pub list: Option<ListType>,
     pub keys: Vec<Box<str>>,
@@ -211,60 +211,39 @@ impl Reader {
         }
     }
 
+    /// Nothing where no keyword is one of a check.
     fn checks(&mut self, keywords: &Map<String, Value>) -> Option<Box<Checks>> {
-        const KEYWORDS: [&str; 19] = [
-            "allOf",
-            "anyOf",
-            "enum",
-            "exclusiveMaximum",
-            "exclusiveMinimum",
-            "format",
-            "maxItems",
-            "maxLength",
-            "maxProperties",
-            "maximum",
-            "minItems",
-            "minLength",
-            "minProperties",
-            "minimum",
-            "multipleOf",
-            "not",
-            "oneOf",
-            "pattern",
-            "required",
-        ];
-        if !KEYWORDS.iter().any(|keyword| keywords.contains_key(*keyword)) {
-            return None;
+        let (mut checks, mut is_any) = (Checks::default(), false);
+        for (keyword, value) in keywords {
+            match keyword.as_str() {
+                "allOf" => checks.all_of = self.branches(value),
+                "anyOf" => checks.any_of = self.branches(value),
+                "enum" => checks.one_of_values = value.as_array().cloned(),
+                "exclusiveMaximum" => checks.exclusive_maximum = value == true,
+                "exclusiveMinimum" => checks.exclusive_minimum = value == true,
+                "format" => checks.format = value.as_str().map(Into::into),
+                "maxItems" => checks.items.most = value.as_u64(),
+                "maxLength" => checks.length.most = value.as_u64(),
+                "maxProperties" => checks.properties.most = value.as_u64(),
+                "maximum" => checks.maximum = Some(value.clone()),
+                "minItems" => checks.items.least = value.as_u64(),
+                "minLength" => checks.length.least = value.as_u64(),
+                "minProperties" => checks.properties.least = value.as_u64(),
+                "minimum" => checks.minimum = Some(value.clone()),
+                "multipleOf" => checks.multiple_of = value.as_f64(),
+                "not" => checks.not = Some(self.rules(value)),
+                "oneOf" => checks.one_of = self.branches(value),
+                "pattern" => checks.pattern = value.as_str().map(|expression| self.pattern(expression)),
+                "required" => checks.required = texts(value),
+                _ => continue,
+            }
+            is_any = true;
         }
-        let limits = |least: &str, most: &str| Limits {
-            least: keywords.get(least).and_then(Value::as_u64),
-            most: keywords.get(most).and_then(Value::as_u64),
-        };
-        let flag = |keyword: &str| keywords.get(keyword).and_then(Value::as_bool).unwrap_or(false);
-        let (properties, items) = (limits("minProperties", "maxProperties"), limits("minItems", "maxItems"));
-        Some(Box::new(Checks {
-            one_of_values: keywords.get("enum").and_then(Value::as_array).cloned(),
-            required: texts(keywords, "required"),
-            properties,
-            items,
-            length: limits("minLength", "maxLength"),
-            pattern: text(keywords, "pattern").map(|expression| self.pattern(expression)),
-            format: text(keywords, "format").map(Into::into),
-            minimum: keywords.get("minimum").cloned(),
-            exclusive_minimum: flag("exclusiveMinimum"),
-            maximum: keywords.get("maximum").cloned(),
-            exclusive_maximum: flag("exclusiveMaximum"),
-            multiple_of: keywords.get("multipleOf").and_then(Value::as_f64),
-            all_of: self.branches(keywords, "allOf"),
-            any_of: self.branches(keywords, "anyOf"),
-            one_of: self.branches(keywords, "oneOf"),
-            not: keywords.get("not").map(|forbidden| self.rules(forbidden)),
-        }))
+        is_any.then(|| Box::new(checks))
     }
 
-    fn branches(&mut self, keywords: &Map<String, Value>, keyword: &str) -> Vec<Rules> {
-        let branches = keywords.get(keyword).and_then(Value::as_array);
-        branches.into_iter().flatten().map(|branch| self.rules(branch)).collect()
+    fn branches(&mut self, branches: &Value) -> Vec<Rules> {
+        branches.as_array().into_iter().flatten().map(|branch| self.rules(branch)).collect()
     }
 
     fn pattern(&mut self, expression: &str) -> Pattern {
@@ -281,28 +260,21 @@ impl Reader {
 }
 
 fn merging(keywords: &Map<String, Value>) -> Option<Box<Merging>> {
+    let text = |keyword: &str| keywords.get(keyword).and_then(Value::as_str);
     let merging = Merging {
-        list: match text(keywords, "x-kubernetes-list-type") {
+        list: match text("x-kubernetes-list-type") {
             Some("set") => Some(ListType::Set),
             Some("map") => Some(ListType::Map),
             _ => None,
         },
-        keys: texts(keywords, "x-kubernetes-list-map-keys"),
-        map_is_atomic: text(keywords, "x-kubernetes-map-type") == Some("atomic"),
-        strategic_merge: text(keywords, "x-kubernetes-patch-strategy") == Some("merge"),
-        strategic_key: text(keywords, "x-kubernetes-patch-merge-key").map(Into::into),
+        keys: keywords.get("x-kubernetes-list-map-keys").map(texts).unwrap_or_default(),
+        map_is_atomic: text("x-kubernetes-map-type") == Some("atomic"),
+        strategic_merge: text("x-kubernetes-patch-strategy") == Some("merge"),
+        strategic_key: text("x-kubernetes-patch-merge-key").map(Into::into),
     };
-    let Merging { list, keys, map_is_atomic, strategic_merge, strategic_key } = &merging;
-    let says_nothing =
-        list.is_none() && keys.is_empty() && !map_is_atomic && !strategic_merge && strategic_key.is_none();
-    (!says_nothing).then(|| Box::new(merging))
+    (merging != Merging::default()).then(|| Box::new(merging))
 }
 
-fn text<'k>(keywords: &'k Map<String, Value>, keyword: &str) -> Option<&'k str> {
-    keywords.get(keyword).and_then(Value::as_str)
-}
-
-fn texts(keywords: &Map<String, Value>, keyword: &str) -> Vec<Box<str>> {
-    let found = keywords.get(keyword).and_then(Value::as_array);
-    found.into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
+fn texts(list: &Value) -> Vec<Box<str>> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
 }

@@ -124,7 +124,8 @@ async fn create_machine(
         (annotations::POOL_LABEL.to_owned(), spec.pool.clone()),
         (annotations::ROLE_LABEL.to_owned(), role.to_owned()),
     ]));
-    let fingerprint = subject.resolved().map(|resolved| identity::of_pool(resolved, &spec.pool)).unwrap_or_default();
+    let of_cluster = subject.of_cluster.as_ref();
+    let fingerprint = of_cluster.map(|of_cluster| identity::of_pool(of_cluster, &spec.pool)).unwrap_or_default();
     machine.metadata.annotations = Some(BTreeMap::from([(identity::FINGERPRINT.to_owned(), fingerprint)]));
     machine.metadata.finalizers = Some(vec![annotations::MACHINE_FINALIZER.to_owned()]);
     machine.metadata.owner_references = Some(vec![OwnerReference {

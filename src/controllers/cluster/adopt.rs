@@ -258,11 +258,11 @@ pub async fn look(shared: &Shared, subject: &Subject) -> Result<Adoption, Reconc
             (!lives).then(|| prove(shared, subject, PROOF, &unknown))
         }
     };
-    let fingerprint = subject.resolved().map(identity::of_machines);
+    let fingerprint = subject.of_cluster.as_ref().map(|of_cluster| of_cluster.fingerprint.as_str());
     for slot in &mut slots {
         let there = subject.machines.iter().find(|machine| machine.name_any() == slot.name);
         let fits = fits_record(shared, &things, there.map(|machine| &**machine))
-            .and_then(|()| fits_cluster(&things, &slot.name, fingerprint.as_deref()));
+            .and_then(|()| fits_cluster(&things, &slot.name, fingerprint));
         if let (Ok(found), Err(why)) = (&slot.found, fits) {
             tracing::debug!(machine = slot.name, identity = found.identity, why, "not adopted");
             slot.found = Err(why);

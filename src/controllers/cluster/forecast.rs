@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::api::cidr::Cidr;
     use crate::api::cluster::{MachineResources, Quantity, RuntimeName, WorkerPool};
-    use crate::api::defaults::{self, HostDefaults, Resolved};
+    use crate::api::defaults::{self, HostDefaults};
     use crate::api::node::HostMount;
 
     fn spec() -> ClusterSpec {
@@ -316,11 +316,11 @@ mod tests {
             planned.steps.iter().for_each(|step| world.carry_out(step));
             world.pass_time(planned.steps.is_empty());
         }
-        let resolved = Resolved::of(spec).unwrap();
+        let of_cluster = OfCluster::of(spec).unwrap();
         let machine = |facts: &MachineFacts| {
             let mut machine = Machine::new(&facts.name, facts.spec.clone());
             machine.metadata.uid = Some(facts.uid.clone());
-            let fingerprint = identity::of_pool(&resolved, &facts.spec.pool);
+            let fingerprint = identity::of_pool(&of_cluster, &facts.spec.pool);
             machine.annotations_mut().insert(identity::FINGERPRINT.to_owned(), fingerprint);
             let condition = |type_: &str| {
                 json!({"type": type_, "status": "True", "reason": type_, "message": "",

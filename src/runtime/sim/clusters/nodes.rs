@@ -130,11 +130,8 @@ fn register(session: &mut Session<'_, '_>, scene: &Scene<'_>, kubelet: &Kubelet)
     lease(session, name, scene.now)?;
     // The Lease goes with its node.
     let leases = resource("coordination.k8s.io", "leases");
-    if let Some(mut lease) = session.get(&leases, "kube-node-lease", name)? {
-        lease["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
-        session.put(&leases, lease)?;
-    }
-    Ok(())
+    let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
+    session.change(&leases, "kube-node-lease", name, |lease| lease["metadata"]["ownerReferences"] = owner).map(drop)
 }
 
 /// Gives nodes that have none a range of each pod subnet, the lowest that no node has: a /24, of IPv6 a /64; none where the
