@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod containerd;
 pub mod documents;
+pub mod etcd;
 pub mod kubelet;
 pub mod overlay;
 pub mod patches;

@@ -372,6 +372,35 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
 }
 
 #[test]
+fn a_control_plane_whose_volume_is_lost_is_replaced_where_others_have_its_data() {
+    for (seed, lost) in [(78, "ha-control-plane-0"), (79, "ha-control-plane-2")] {
+        world::run(seed, move |mut simulation: Simulation| async move {
+            simulation.write("ha.yaml", &manifest("ha", 0, "  controlPlane:\n    replicas: 3\n"));
+            simulation.until_ready("ha", 3, SOON).await;
+            leave_a_mark(&simulation, "ha").await;
+            let there =
+                |listing: &Listing| listing.volumes.iter().map(|volume| volume.name.clone()).collect::<Vec<String>>();
+            simulation.hands().remove_container(lost).unwrap();
+            simulation.hands().remove_volume(lost).unwrap();
+            // A person may be about to restore it.
+            simulation.advance(Duration::from_secs(30)).await;
+            let volumes = there(&simulation.listing().await);
+            assert_eq!(volumes.len(), 2, "{volumes:?}");
+            simulation.until_listing(SOON, |listing| there(listing).len() == 3).await;
+            simulation.until_ready("ha", 3, SOON).await;
+            assert!(!there(&simulation.listing().await).contains(&lost.to_owned()));
+            assert!(has_mark(&simulation, "ha").await);
+            let nodes = simulation.nodes("ha").await;
+            assert!(nodes.len() == 3 && nodes.iter().all(|node| node.name_any() != lost), "{nodes:?}");
+            // etcd counts three, not four: one of them may stop.
+            simulation.hands().stop_container(&there(&simulation.listing().await)[0]).unwrap();
+            assert!(has_mark(&simulation, "ha").await);
+            simulation
+        });
+    }
+}
+
+#[test]
 fn a_first_control_plane_that_stops_whenever_it_may_goes_on_where_it_was() {
     for after in [500, 1000, 1500, 2000, 2250, 2500, 2750, 3000] {
         world::run(after, move |mut simulation: Simulation| async move {

@@ -339,7 +339,10 @@ fn machines(facts: &Facts) -> Plan {
         None => slots::missing(facts, resolved),
     };
     plan.steps.extend(new.into_iter().map(|(name, spec)| Step::CreateMachine(name, Box::new(spec))));
-    let (leaving, held) = slots::surplus(facts);
+    let (mut leaving, held) = slots::surplus(facts);
+    if leaving.is_empty() && facts.spec.drift.mode == DriftMode::Enforce {
+        leaving.extend(slots::lost(facts));
+    }
     wait = wait.or(held);
     let going: BTreeSet<&str> = leaving.iter().map(|machine| machine.name.as_str()).collect();
     let granted = turns::turns(facts, &going);

@@ -13,6 +13,7 @@ use crate::api::machine::{Bootstrap, BootstrapMethod, ContainerdPatches, Identit
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::api::node::{HostMount, PortMapping};
 use crate::controllers::machine::container::FIRST_MACHINE_INDEX;
+use crate::controllers::machine::wait::WAITING_FOR_REPLACEMENT;
 use crate::kubeadm::{CONTROL_PLANE_TAINT, routed};
 
 /// A pool as the spec has it.
@@ -357,6 +358,17 @@ pub fn surplus(facts: &Facts) -> (Vec<&MachineFacts>, Option<Wait>) {
         }
     }
     (leaving, wait)
+}
+
+/// A control plane whose data is gone, and whose place another one is to take: it leaves as every machine does, and what is
+/// made then joins.
+#[must_use]
+pub fn lost(facts: &Facts) -> Option<&MachineFacts> {
+    let mut live: Vec<&MachineFacts> =
+        of_pool(facts, CONTROL_PLANE_POOL).into_iter().filter(|machine| !machine.deleting).collect();
+    live.sort_by_key(|machine| machine.waiting != WAITING_FOR_REPLACEMENT);
+    let is_lost = live.len() > 1 && live.first().is_some_and(|first| first.waiting == WAITING_FOR_REPLACEMENT);
+    is_lost.then(|| next_control_plane_to_go(facts, &live).ok()).flatten()
 }
 
 /// One at a time, and only while all the others are Ready: a member of etcd leaves, and the rest must have a quorum.

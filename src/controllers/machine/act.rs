@@ -26,6 +26,7 @@ use crate::controllers::forwarding;
 use crate::controllers::operations::Handle;
 use crate::controllers::retry::{EffectError, with_retries};
 use crate::kubeadm::commands::{self, BootstrapCommand};
+use crate::kubeadm::etcd::{self, MemberId};
 use crate::kubeadm::kubelet::{self, Amount};
 use crate::kubeadm::overlay::{self, Peers};
 use crate::kubeadm::units::{self, Unit};
@@ -140,6 +141,7 @@ impl Act {
                 self.patch_node(name, patch).await
             }
             Step::Evict(pods) => self.evict(name, pods).await,
+            Step::RemoveMember { member, via } => self.remove_member(name, member, &via).await,
             Step::DeleteNode(uid) => self.delete_node(name, uid).await,
             Step::RemoveContainer => self.remove_container(name).await,
             Step::RemoveVolume => self.remove_volume(name).await,
@@ -442,6 +444,19 @@ impl Act {
         Ok(Next::Go)
     }
 
+    async fn remove_member(
+        &self,
+        step: &'static str,
+        member: MemberId,
+        via: &ContainerId,
+    ) -> Result<Next, EffectError> {
+        match self.run_in(via, step, etcd::remove_member(member), None).await {
+            // By an earlier attempt whose answer was lost.
+            Err(EffectError::Command { message, .. }) if message.contains(etcd::NOT_FOUND) => Ok(Next::Go),
+            result => result.map(|()| Next::Go),
+        }
+    }
+
     async fn run(&self, step: &'static str, command: Vec<String>) -> Result<(), EffectError> {
         self.run_with(step, command, None).await
     }
@@ -453,12 +468,22 @@ impl Act {
         stdin: Option<Vec<u8>>,
     ) -> Result<(), EffectError> {
         let Some(id) = self.id() else { return Err(EffectError::Cancelled) };
+        self.run_in(&id, step, command, stdin).await
+    }
+
+    async fn run_in(
+        &self,
+        id: &ContainerId,
+        step: &'static str,
+        command: Vec<String>,
+        stdin: Option<Vec<u8>>,
+    ) -> Result<(), EffectError> {
         let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
         let what = words.join(" ");
         let runtime = &self.subject.host.runtime;
         let request = ExecRequest { command, stdin, timeout: COMMAND_WITHIN };
         let output =
-            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(&id, &request).await?) }).await?;
+            effect(&self.handle, &self.subject.name, step, || async { Ok(runtime.exec(id, &request).await?) }).await?;
         if output.code == 0 {
             return Ok(());
         }

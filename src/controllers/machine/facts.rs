@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::host::Found;
+use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::ContainerState;
+use crate::runtime::{ContainerId, ContainerState};
 
 /// Everything that is known when planning.
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ pub struct Facts {
     pub turn: Option<Turn>,
     /// It is to go.
     pub deleting: bool,
-    /// And has been for longer than anything of it is waited for that does not come.
-    pub overdue: bool,
+    /// Whether etcd counts it.
+    pub membership: Membership,
     /// What its Cluster is about.
     pub cluster: ClusterState,
     /// What is on the host.
@@ -39,6 +40,8 @@ pub struct Facts {
     pub inside: Inside,
     /// What its cluster's API server shows.
     pub api: ApiFacts,
+    /// For how long its data has been seen to be gone, where other control planes have them and drift is repaired.
+    pub replaceable: Option<Duration>,
     /// For how long its Node is missing or not Ready, as far as Kina saw.
     pub ailing: Ailing,
     /// How far a drain is.
@@ -53,6 +56,46 @@ pub struct Facts {
     pub stops_before_kubernetes: bool,
     /// Why what it mounts of the host cannot be mounted; looked at while a container of it is to be made.
     pub unmountable: Option<Wait>,
+}
+
+impl Facts {
+    /// Whether what a control plane kept is gone: its volume, or all that was on it. An empty one in its place would be a
+    /// cluster without its data.
+    #[must_use]
+    pub fn has_lost_data(&self) -> bool {
+        let HostFacts::Known { volume, container, .. } = &self.host else { return false };
+        let is_empty =
+            matches!(self.inside, Inside::Up { marker: false, leftovers: false, bootstrap: UnitState::Absent, .. });
+        let is_lost = match container {
+            Found::Foreign => false,
+            Found::Absent => self.was_node && *volume == Found::Absent,
+            Found::Ours(container) => match container.state {
+                ContainerState::Running => self.recorded && is_empty,
+                ContainerState::Created | ContainerState::Stopped { .. } => self.was_node && *volume == Found::Absent,
+                ContainerState::Unknown => false,
+            },
+        };
+        self.role == MachineRole::ControlPlane && is_lost
+    }
+}
+
+/// Whether a control plane is a member of its cluster's etcd, as another one says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    /// Nobody was asked: it is not to leave now, or there is no other control plane.
+    #[default]
+    NotAsked,
+    /// None of the others tells.
+    Unknown(String),
+    /// It is none.
+    Absent,
+    /// It is one.
+    Present {
+        /// Which one.
+        member: MemberId,
+        /// The container that said so.
+        via: ContainerId,
+    },
 }
 
 /// How a node's containerd was started.

@@ -1,14 +1,16 @@
 //! Control planes are members of etcd: how they begin again, and how they go.
 
 use super::facts::{
-    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork,
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, Membership, NodeFacts,
+    PodNetwork,
 };
 use super::plan::{Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::host::Found;
+use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::ContainerState;
+use crate::runtime::{ContainerId, ContainerState};
 
 /// A control plane in which kubeadm was at work, and did not get to its end.
 fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
@@ -18,7 +20,7 @@ fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
         method,
         turn: Some(Turn::Bootstrap),
         deleting: false,
-        overdue: false,
+        membership: Membership::NotAsked,
         cluster: ClusterState::Live,
         host: HostFacts::Known {
             fresh: true,
@@ -38,6 +40,7 @@ fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
         network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
+        replaceable: None,
     }
 }
 
@@ -50,8 +53,16 @@ fn a_first_control_plane_goes_on_with_what_it_has_of_etcd() {
     assert!(failed.failed.is_some());
 }
 
+fn present() -> Membership {
+    Membership::Present { member: MemberId::new(7), via: ContainerId("other".to_owned()) }
+}
+
+fn remove_member() -> Step {
+    Step::RemoveMember { member: MemberId::new(7), via: ContainerId("other".to_owned()) }
+}
+
 #[test]
-fn a_control_plane_that_joins_is_reset_only_where_its_member_can_be_taken_out_of_etcd() {
+fn a_control_plane_that_joins_is_reset_only_once_it_is_taken_out_of_etcd() {
     let mut interrupted = half_way(BootstrapMethod::Join, UnitState::Absent);
     let mut failed = half_way(BootstrapMethod::Join, UnitState::Failed { code: Some(1) });
     let (first, second) = (plan(&interrupted), plan(&failed));
@@ -60,8 +71,26 @@ fn a_control_plane_that_joins_is_reset_only_where_its_member_can_be_taken_out_of
     assert!(second.failed.is_some());
     for facts in [&mut interrupted, &mut failed] {
         facts.api.answers = Some(true);
+        facts.membership = Membership::Unknown("no etcd runs here".to_owned());
+        assert_eq!(plan(facts).steps, []);
+        facts.membership = present();
+        assert_eq!(plan(facts).steps, [remove_member()]);
+        facts.membership = Membership::Absent;
         assert_eq!(plan(facts).steps, [Step::StartReset]);
     }
+    assert!(plan(&failed).failed.is_some(), "it is told all the same");
+}
+
+#[test]
+fn a_control_plane_whose_volume_is_new_joins_once_etcd_counts_the_old_one_no_more() {
+    let mut facts = half_way(BootstrapMethod::Join, UnitState::Absent);
+    let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
+    facts.inside = Inside::Up { marker: false, leftovers: false, bootstrap, reset, log: String::new() };
+    facts.api.answers = Some(true);
+    facts.membership = present();
+    assert_eq!(plan(&facts).steps, [remove_member()]);
+    facts.membership = Membership::Absent;
+    assert_eq!(plan(&facts).steps, [Step::WriteFiles, Step::StartBootstrap]);
 }
 
 #[test]
@@ -69,45 +98,51 @@ fn a_control_plane_that_goes_half_way_into_etcd_is_taken_out_of_it_first() {
     let mut facts = half_way(BootstrapMethod::Join, UnitState::Running);
     facts.deleting = true;
     assert_eq!(plan(&facts).wait, Some(Wait::ApiAway));
-    (facts.api.answers, facts.api.listed) = (Some(true), true);
+    (facts.api.answers, facts.api.listed, facts.membership) = (Some(true), true, present());
     assert_eq!(plan(&facts).steps, [Step::ForgetUnits]);
-    let inside = |leftovers, reset| {
-        let bootstrap = UnitState::Absent;
+    let inside = |leftovers| {
+        let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
         Inside::Up { marker: false, leftovers, bootstrap, reset, log: String::new() }
     };
-    facts.inside = inside(true, UnitState::Absent);
-    assert_eq!(plan(&facts).steps, [Step::StartReset]);
-    facts.inside = inside(false, UnitState::Succeeded);
+    facts.inside = inside(true);
+    assert_eq!(plan(&facts).steps, [remove_member()]);
+    facts.membership = Membership::Absent;
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
-    // Where kubeadm has not begun there is nothing to take out.
-    facts.inside = inside(false, UnitState::Absent);
-    facts.api.answers = Some(false);
+    // Where kubeadm has not begun there is nothing to take out, unless etcd says so.
+    facts.inside = inside(false);
+    (facts.api.answers, facts.membership) = (Some(false), Membership::NotAsked);
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
+    (facts.api.answers, facts.membership) = (Some(true), present());
+    assert_eq!(plan(&facts).steps, [remove_member()]);
 }
 
 #[test]
-fn a_control_plane_that_stopped_leaves_etcd_before_it_goes() {
+fn a_control_plane_that_stopped_runs_once_more_only_where_the_others_have_no_majority() {
     let mut facts = half_way(BootstrapMethod::Init, UnitState::Absent);
     (facts.deleting, facts.was_node, facts.recorded) = (true, true, true);
     facts.inside = Inside::NotAsked { bootstrapped: false };
     let host = |container| HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container };
-    let stopped = ContainerFacts {
+    let stopped = Found::Ours(ContainerFacts {
         state: ContainerState::Stopped { exit_code: Some(137) },
         current: true,
         altered: Vec::new(),
         untold: None,
-    };
-    // The others may lack it for their majority, so that their API is away.
-    facts.host = host(Found::Ours(stopped));
+    });
+    // Their API is away: it may be what they lack.
+    facts.host = host(stopped.clone());
     assert_eq!(plan(&facts).steps, [Step::StartContainer]);
     facts.host = host(Found::Absent);
     assert_eq!(plan(&facts).steps, [Step::CreateContainer, Step::StartContainer]);
-    // Or not: it is counted as a member all the same.
+    // They are a majority: they let go of it where it is.
     facts.api = ApiFacts { answers: Some(true), listed: true, node: Some(NodeFacts::default()) };
-    assert_eq!(plan(&facts).steps, [Step::CreateContainer, Step::StartContainer]);
-    // What does not start holds nothing up for ever, and what has left is not brought back.
-    facts.overdue = true;
-    assert_eq!(plan(&facts).steps, [Step::DeleteNode(Some(String::new())), Step::RemoveVolume]);
-    (facts.overdue, facts.api.node) = (false, None);
-    assert_eq!(plan(&facts).steps, [Step::RemoveVolume]);
+    for container in [stopped, Found::Absent] {
+        facts.host = host(container);
+        facts.membership = Membership::Unknown("no etcd runs here".to_owned());
+        assert_eq!(plan(&facts).wait, Some(Wait::EtcdSilent("no etcd runs here".to_owned())));
+        facts.membership = present();
+        assert_eq!(plan(&facts).steps, [remove_member()]);
+        facts.membership = Membership::Absent;
+        assert_eq!(plan(&facts).steps.first(), Some(&Step::DeleteNode(Some(String::new()))));
+        assert_eq!(plan(&facts).steps.last(), Some(&Step::RemoveVolume));
+    }
 }

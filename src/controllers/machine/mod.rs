@@ -9,6 +9,7 @@ pub mod facts;
 pub mod images;
 #[cfg(test)]
 mod member_tests;
+mod membership;
 pub mod network;
 pub mod observe;
 pub mod plan;
@@ -245,7 +246,7 @@ fn next(shared: &Shared, subject: &Subject, plan: &Plan, started: bool, held_bac
 fn pause(shared: &Shared, subject: &Subject, wait: &Wait) -> Duration {
     let poll = || shared.memory.poll(&subject.uid, wait.reason());
     match wait {
-        Wait::NodeSilent(_) | Wait::BootBroken => poll().max(Duration::from_secs(1)),
+        Wait::NodeSilent(_) | Wait::EtcdSilent(_) | Wait::BootBroken => poll().max(Duration::from_secs(1)),
         _ if is_polled(wait) => poll(),
         Wait::Observing | Wait::Network | Wait::HostPathMissing(_) | Wait::HostPathRefused { .. } => {
             Duration::from_secs(5)
@@ -268,6 +269,7 @@ fn is_polled(wait: &Wait) -> bool {
             | Wait::Draining(_)
             | Wait::DisruptionBudget { .. }
             | Wait::LeaseNotRenewed
+            | Wait::EtcdSilent(_)
             | Wait::NodeSilent(_)
             | Wait::BootBroken
     )

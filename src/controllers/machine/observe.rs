@@ -18,6 +18,7 @@ use super::container;
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
 };
+use super::membership;
 use super::network;
 use super::wait::Wait;
 use crate::api::cidr::Cidr;
@@ -41,8 +42,7 @@ use crate::runtime::{
 
 /// Longest wait for a command that only asks.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
-/// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it. A control plane that does
-/// not start is waited for as long.
+/// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
 /// The other label of kubeadm's on control planes.
 const EXCLUDE_FROM_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -193,12 +193,12 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
     let place = running.as_ref().map(|container| &container.id).zip(running_since);
     let network = network::look(shared, subject, place, api.node.as_ref());
     let spec = &subject.machine.spec;
-    Facts {
+    let mut facts = Facts {
         role: spec.role,
         method: spec.bootstrap.method,
         turn: spec.turn,
         deleting: subject.deleting(),
-        overdue: subject.deleting() && wish(shared, subject).elapsed() >= DRAIN_WITHIN,
+        membership: membership::look(shared, subject, &api, &inside).await,
         cluster: subject.cluster_state(),
         host,
         image_present: shared.memory.has_image(spec.runtime.as_str(), &spec.image),
@@ -216,7 +216,22 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         network,
         stops_before_kubernetes: subject.cluster.as_ref().is_some_and(|cluster| cluster.spec.stop_before_kubernetes),
         unmountable: unmountable(shared, subject, running.is_some()),
+        replaceable: None,
+    };
+    facts.replaceable = replaceable(shared, subject, &facts);
+    facts
+}
+
+/// For how long its data has been seen to be gone, where another control plane may take its place.
+fn replaceable(shared: &Shared, subject: &Subject, facts: &Facts) -> Option<Duration> {
+    const LOST: &str = "data lost";
+    if !facts.has_lost_data() {
+        shared.memory.unwish(&subject.uid, LOST);
+        return None;
     }
+    let since = shared.memory.wished(&subject.uid, LOST);
+    let may_be = subject.drift_mode() == DriftMode::Enforce && !membership::others(shared, subject).is_empty();
+    may_be.then(|| since.elapsed())
 }
 
 /// How containerd was started in a container that runs. Where the node does not answer, nothing is known.
@@ -401,8 +416,7 @@ fn node_facts(subject: &Subject, node: &NodeView) -> NodeFacts {
 
 async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> Inside {
     let runtime = &*subject.host.runtime;
-    let parting = subject.deleting() && subject.machine.spec.role == MachineRole::ControlPlane;
-    if !parting && shared.memory.is_bootstrapped(&subject.uid, &container.id) {
+    if shared.memory.is_bootstrapped(&subject.uid, &container.id) {
         return Inside::NotAsked { bootstrapped: true };
     }
     // Only Kina begins something in it: while it may not, nothing changes there.
@@ -411,7 +425,7 @@ async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> I
     {
         return untouched(leftovers);
     }
-    match look_inside(runtime, &container.id, parting).await {
+    match look_inside(runtime, &container.id).await {
         Ok(inside) => {
             if let Inside::Up { leftovers, .. } = &inside
                 && inside == untouched(*leftovers)
@@ -443,9 +457,9 @@ fn may_begin(shared: &Shared, subject: &Subject) -> bool {
             && subject.host.places.has_room(&super::place_holder(subject))
 }
 
-async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, parting: bool) -> Result<Inside, String> {
+async fn look_inside(runtime: &dyn Runtime, id: &ContainerId) -> Result<Inside, String> {
     let marker = runtime.read_file(id, MARKER_PATH).await.map_err(|error| error.to_string())?.is_some();
-    if marker && !parting {
+    if marker {
         let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
         return Ok(Inside::Up { marker, leftovers: false, bootstrap, reset, log: String::new() });
     }
@@ -459,7 +473,7 @@ async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, parting: bool) -> 
         units::parse_show(&shown).ok_or_else(|| format!("systemd answers {:?}", units::tail(&shown, 1)))
     };
     let bootstrap = state(Unit::Bootstrap).await?;
-    if bootstrap == UnitState::Running && !parting {
+    if bootstrap == UnitState::Running {
         let reset = UnitState::Absent;
         return Ok(Inside::Up { marker, leftovers: true, bootstrap, reset, log: String::new() });
     }

@@ -13,9 +13,10 @@ use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::drift::{Finding, Repair};
 use crate::controllers::host::Found;
+use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::ContainerState;
+use crate::runtime::{ContainerId, ContainerState};
 
 /// How long a Node may be missing before its kubelet is restarted: somebody who deletes one may be about to do more.
 const MISSING_GRACE: Duration = Duration::from_secs(15);
@@ -27,6 +28,8 @@ const NOT_READY_GRACE: Duration = Duration::from_secs(180);
 /// How often services are restarted for the same trouble, after twice the time each; then it is only told.
 const RESTARTS_MAX: u32 = 2;
 
+/// How long the data of a control plane have to be gone before another one takes its place.
+const REPLACED_AFTER: Duration = Duration::from_secs(60);
 /// How soon is looked whether other nodes were told of one.
 const TOLD_SOON: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,13 @@ pub enum Step {
     Uncordon,
     /// Asks pods to go.
     Evict(Vec<(String, String)>),
+    /// Takes a control plane out of etcd.
+    RemoveMember {
+        /// Which member it is.
+        member: MemberId,
+        /// The container of another one, which does it.
+        via: ContainerId,
+    },
     /// Removes the Node of this UID; without one, whichever has the name.
     DeleteNode(Option<String>),
     /// Removes the container.
@@ -105,6 +115,7 @@ impl Step {
             Self::Cordon => "Cordoning",
             Self::Uncordon => "Uncordoning",
             Self::Evict(_) => "Evicting",
+            Self::RemoveMember { .. } => "RemovingMember",
             Self::DeleteNode(_) => "DeletingNode",
             Self::RemoveContainer => "RemovingContainer",
             Self::RemoveVolume => "RemovingVolume",
@@ -210,11 +221,9 @@ fn making(facts: &Facts, network: bool, volume: &Found<()>) -> Plan {
         plan.findings.push(Finding::gone("container"));
         if *volume == Found::Absent {
             plan.findings.push(Finding::gone("volume"));
-            if facts.role == MachineRole::ControlPlane {
-                // An empty etcd member under an old name would be a cluster without its data.
-                plan.wait = Some(Wait::VolumeLost);
-                return plan;
-            }
+        }
+        if facts.has_lost_data() {
+            return Plan { findings: plan.findings, ..data_lost(facts) };
         }
         if !matches!(facts.turn, Some(Turn::Repair | Turn::Roll)) {
             plan.wait = Some(Wait::Turn(Turn::Repair));
@@ -260,11 +269,21 @@ fn existing(facts: &Facts, container: &ContainerFacts, volume: &Found<()>) -> Pl
 /// A container that cannot start any more: what it kept its data on is gone.
 fn without_volume(facts: &Facts) -> Plan {
     let plan = match (facts.role, facts.turn) {
-        (MachineRole::ControlPlane, _) => Plan::wait(Wait::VolumeLost),
+        (MachineRole::ControlPlane, _) => data_lost(facts),
         (MachineRole::Worker, Some(Turn::Repair | Turn::Roll)) => Plan::steps(vec![Step::RemoveContainer]),
         (MachineRole::Worker, None | Some(Turn::Bootstrap)) => Plan::wait(Wait::Turn(Turn::Repair)),
     };
     Plan { findings: vec![Finding::gone("volume")], ..plan }
+}
+
+/// Nothing brings back to a control plane what it kept. Where others have it, another one may take its place, after a while:
+/// a person may be about to restore the volume, and a runtime that was restarted may not show all it has at first.
+fn data_lost(facts: &Facts) -> Plan {
+    let Some(lasted) = facts.replaceable else { return Plan::wait(Wait::VolumeLost) };
+    match REPLACED_AFTER.checked_sub(lasted).filter(|left| !left.is_zero()) {
+        Some(left) => Plan { again: Some(left), ..Plan::wait(Wait::VolumeLost) },
+        None => Plan::wait(Wait::Replacement),
+    }
 }
 
 fn stopped(facts: &Facts, outdated: bool) -> Plan {
@@ -329,10 +348,8 @@ fn running(facts: &Facts, outdated: bool) -> Plan {
         {
             as_node(facts, outdated)
         }
-        Inside::Up { leftovers: false, bootstrap: UnitState::Absent, .. }
-            if facts.recorded && facts.role == MachineRole::ControlPlane =>
-        {
-            Plan { findings: vec![Finding::gone("volume")], ..Plan::wait(Wait::VolumeLost) }
+        Inside::Up { .. } if facts.has_lost_data() => {
+            Plan { findings: vec![Finding::gone("volume")], ..data_lost(facts) }
         }
         Inside::Up { leftovers, bootstrap, reset, log, .. } => becoming(facts, *leftovers, *bootstrap, *reset, log),
     }
@@ -350,7 +367,9 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
         (UnitState::Failed { .. }, UnitState::Absent) => {
             let steps = match facts.method {
                 BootstrapMethod::Init => vec![Step::ForgetUnits],
-                BootstrapMethod::Join if may_reset(facts) => vec![Step::StartReset],
+                BootstrapMethod::Join if may_reset(facts) => {
+                    removal::leaving_etcd(facts).map_or_else(|| vec![Step::StartReset], |plan| plan.steps)
+                }
                 BootstrapMethod::Join => Vec::new(),
             };
             let wait = Some(Wait::BootstrapFailed(log.to_owned()));
@@ -362,12 +381,18 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
         return Plan::wait(Wait::Turn(Turn::Bootstrap));
     }
     // `kubeadm init` goes on with what it finds, and has to: what a first control plane has of etcd, the others may need
-    // for their quorum. A join begins from scratch, which is the simplest that is right.
-    if leftovers && facts.method == BootstrapMethod::Join {
-        return if may_reset(facts) { Plan::steps(vec![Step::StartReset]) } else { Plan::wait(Wait::ApiAway) };
-    }
-    if facts.method == BootstrapMethod::Join && facts.api.answers != Some(true) {
-        return Plan::wait(Wait::ApiAway);
+    // for their quorum. A join begins from scratch, which is the simplest that is right: etcd takes no member back either
+    // that lost its data.
+    if facts.method == BootstrapMethod::Join {
+        if leftovers && may_reset(facts) {
+            return removal::leaving_etcd(facts).unwrap_or_else(|| Plan::steps(vec![Step::StartReset]));
+        }
+        if facts.api.answers != Some(true) {
+            return Plan::wait(Wait::ApiAway);
+        }
+        if let Some(first) = removal::leaving_etcd(facts) {
+            return first;
+        }
     }
     if !facts.has_place {
         return Plan::wait(Wait::Queued);
@@ -381,7 +406,7 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
     Plan { wait: Some(Wait::Bootstrapping), ..Plan::steps(steps) }
 }
 
-/// A reset takes a control plane's member out of etcd, which only the others can grant: without them the member would be
+/// Before a reset a control plane's member leaves etcd, which only the others can grant: without them the member would be
 /// counted for ever, and its data be gone.
 fn may_reset(facts: &Facts) -> bool {
     facts.role == MachineRole::Worker || facts.api.answers == Some(true)

@@ -5,16 +5,18 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::facts::{
-    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork,
+    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, Membership, NodeFacts,
+    PodNetwork,
 };
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::drift::Repair;
 use crate::controllers::host::Found;
+use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::ContainerState;
+use crate::runtime::{ContainerId, ContainerState};
 
 /// A machine's world: what a runtime, a node and an API server would hold.
 #[derive(Clone, Debug)]
@@ -58,9 +60,26 @@ struct Model {
     /// The runtime gives it another address at every start.
     moves: bool,
     containerd: Containerd,
+    /// etcd counts it.
+    member: bool,
 }
 
 impl Model {
+    fn membership(&self) -> Membership {
+        match (self.role, self.member) {
+            (MachineRole::Worker, _) => Membership::NotAsked,
+            (MachineRole::ControlPlane, false) => Membership::Absent,
+            (MachineRole::ControlPlane, true) => {
+                Membership::Present { member: MemberId::new(1), via: ContainerId("other".to_owned()) }
+            }
+        }
+    }
+
+    /// Who loses its data while it is counted can never vote again.
+    fn loses_its_data(&self) {
+        assert!(!self.member || self.cluster.ends(), "etcd counts a member without its data");
+    }
+
     fn facts(&self) -> Facts {
         let running = self.container.as_ref().is_some_and(|c| c.state == ContainerState::Running);
         let container = match &self.container {
@@ -82,7 +101,7 @@ impl Model {
             method: self.method,
             turn: self.turn,
             deleting: self.deleting,
-            overdue: false,
+            membership: self.membership(),
             cluster: self.cluster,
             host: HostFacts::Known { fresh: self.fresh, network: true, volume, container },
             image_present: self.image,
@@ -97,6 +116,7 @@ impl Model {
             network: if running { self.network.clone() } else { PodNetwork::Current },
             stops_before_kubernetes: false,
             unmountable: None,
+            replaceable: None,
         }
     }
 
@@ -177,13 +197,17 @@ impl Model {
             Step::StartBootstrap => {
                 assert_eq!(self.bootstrap, UnitState::Absent, "kubeadm is never started twice");
                 assert!(!self.leftovers || self.method == BootstrapMethod::Init, "a join starts from scratch");
+                let joins = self.method == BootstrapMethod::Join && self.role == MachineRole::ControlPlane;
+                assert!(!joins || !self.member, "etcd takes nobody back without its data");
                 (self.bootstrap, self.leftovers) = (UnitState::Running, true);
+                self.member |= self.role == MachineRole::ControlPlane;
             }
             Step::StartReset => {
                 assert!(self.deleting || !self.formed, "what is formed is not reset");
                 let first = self.method == BootstrapMethod::Init;
                 assert!(self.deleting || !first, "what the first have of etcd the others may need");
                 assert_ne!(self.bootstrap, UnitState::Running, "nothing is taken back that still goes on");
+                self.loses_its_data();
                 self.reset = UnitState::Running;
                 self.network = if self.routed { PodNetwork::Outdated } else { PodNetwork::Current };
             }
@@ -199,12 +223,19 @@ impl Model {
             }
             // One budget lets one pod go at a time.
             Step::Evict(_) => self.pods -= 1,
+            Step::RemoveMember { .. } => {
+                let joins = self.bootstrap == UnitState::Running
+                    && self.container.as_ref().is_some_and(|container| container.state == ContainerState::Running);
+                assert!(!joins, "it would become one again");
+                self.member = false;
+            }
             Step::DeleteNode(_) => self.node = None,
             Step::RemoveContainer => {
                 self.destroyed_without_wish |= !wished || !self.fresh;
                 self.container = None;
             }
             Step::RemoveVolume => {
+                self.loses_its_data();
                 self.destroyed_without_wish |= !self.deleting || !self.fresh;
                 (self.volume, self.marker, self.leftovers) = (false, false, false);
             }
@@ -259,6 +290,7 @@ prop_compose! {
         image in any::<bool>(), volume in any::<bool>(), container in container(), stage in 0_u8..5,
         bootstrap in unit(), reset in unit(), failures in 0_u8..3, node in node(), pods in 0_usize..4,
         fresh in any::<bool>(), ailing in 0_u8..3, (patched, moves, routed) in any::<(bool, bool, bool)>(),
+        counted in any::<bool>(),
     ) -> Model {
         let was_node = stage >= 2;
         let mut container = container;
@@ -309,6 +341,8 @@ prop_compose! {
             patched,
             moves,
             containerd: if patched { Containerd::Outdated } else { Containerd::Current },
+            // One that kubeadm was at work on may be one or not.
+            member: control_plane && (was_node || counted && stage == 1),
         }
     }
 }
@@ -397,7 +431,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         method: BootstrapMethod::Init,
         turn: Some(Turn::Repair),
         deleting: false,
-        overdue: false,
+        membership: Membership::NotAsked,
         cluster: ClusterState::Live,
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Absent },
         image_present: true,
@@ -412,6 +446,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
+        replaceable: None,
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
@@ -427,6 +462,12 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         let planned = plan(&facts);
         assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
     }
+    // Others have it: one of them may take its place, but not at once.
+    for (seconds, wait) in [(10, Wait::VolumeLost), (60, Wait::Replacement)] {
+        facts.replaceable = Some(Duration::from_secs(seconds));
+        let planned = plan(&facts);
+        assert_eq!((planned.steps, planned.wait), (vec![], Some(wait)));
+    }
 }
 
 #[test]
@@ -436,7 +477,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         method: BootstrapMethod::Join,
         turn: Some(Turn::Bootstrap),
         deleting: false,
-        overdue: false,
+        membership: Membership::NotAsked,
         cluster: ClusterState::Live,
         host: HostFacts::Known {
             fresh: true,
@@ -461,6 +502,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
         network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
+        replaceable: None,
     };
     let at = |facts: &mut Facts, seconds: u64, restarts: u32, turn: Option<Turn>| {
         facts.ailing = Ailing { lasted: Duration::from_secs(seconds), restarts };
@@ -520,6 +562,7 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
         patched: false,
         moves: false,
         containerd: Containerd::Current,
+        member: false,
     };
     let planned = plan(&model.facts());
     assert_eq!(planned.wait, Some(Wait::Turn(Turn::Repair)));
@@ -547,7 +590,7 @@ fn a_node_at_work_is_told_of_others_and_stays_ready() {
         method: BootstrapMethod::Join,
         turn: None,
         deleting: false,
-        overdue: false,
+        membership: Membership::NotAsked,
         cluster: ClusterState::Live,
         host: HostFacts::Known {
             fresh: true,
@@ -567,6 +610,7 @@ fn a_node_at_work_is_told_of_others_and_stays_ready() {
         network: PodNetwork::Outdated,
         stops_before_kubernetes: false,
         unmountable: None,
+        replaceable: None,
     };
     let planned = plan(&facts);
     assert_eq!((planned.steps.as_slice(), planned.ready, planned.wait), ([Step::WriteRoutes].as_slice(), true, None));
@@ -599,7 +643,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         method: BootstrapMethod::Join,
         turn: Some(Turn::Repair),
         deleting: false,
-        overdue: false,
+        membership: Membership::NotAsked,
         cluster: ClusterState::Live,
         host: HostFacts::Known { fresh: true, network: true, volume: Found::Absent, container: Found::Ours(stopped) },
         image_present: true,
@@ -614,6 +658,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
+        replaceable: None,
     };
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
     facts.role = MachineRole::ControlPlane;

@@ -1,6 +1,6 @@
 //! How a Machine goes: first from its cluster, where that lives on, then from the host.
 
-use super::facts::{ClusterState, ContainerFacts, Facts, HostFacts, Inside};
+use super::facts::{ClusterState, ContainerFacts, Facts, HostFacts, Inside, Membership};
 use super::plan::{Plan, Step, draining};
 use super::wait::Wait;
 use crate::api::machine::MachineRole;
@@ -54,51 +54,56 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
     {
         return Err(Box::new(plan));
     }
-    if runs && facts.role == MachineRole::ControlPlane && (facts.api.node.is_some() || is_member(facts, container)) {
-        match &facts.inside {
-            // What is half way in would go on joining behind the reset.
-            Inside::Up { bootstrap: UnitState::Running, .. } => {
-                return Err(Box::new(Plan::steps(vec![Step::ForgetUnits])));
-            }
-            Inside::Up { reset: UnitState::Absent, .. } => return Err(Box::new(Plan::steps(vec![Step::StartReset]))),
-            Inside::Up { reset: UnitState::Running, .. } => return Err(Box::new(Plan::wait(Wait::Resetting))),
-            // A reset that failed was tried: the node goes all the same, since it was asked to.
-            Inside::Up { .. } | Inside::Broken => {}
-            Inside::Booting => return Err(Box::new(Plan::wait(Wait::Booting))),
-            Inside::Silent(message) => return Err(Box::new(Plan::wait(Wait::NodeSilent(message.clone())))),
-            Inside::NotAsked { .. } => return Err(Box::new(Plan::wait(Wait::Observing))),
-        }
+    if runs
+        && facts.role == MachineRole::ControlPlane
+        && matches!(facts.inside, Inside::Up { bootstrap: UnitState::Running, .. })
+    {
+        // What is half way in would go on joining after it has left.
+        return Err(Box::new(Plan::steps(vec![Step::ForgetUnits])));
+    }
+    if let Some(plan) = leaving_etcd(facts) {
+        return Err(Box::new(plan));
     }
     Ok(facts.api.node.iter().map(|node| Step::DeleteNode(Some(node.uid.clone()))).collect())
 }
 
-/// A control plane that does not run any more has to run once more before it goes: its member of etcd leaves from within
-/// it, and may be what the others lack for the majority that lets it leave. `None` where that is done or no use.
+/// What comes before the data of a control plane may be lost: a member that is counted and has none can never vote again.
+/// `None` where etcd does not count it.
+pub(super) fn leaving_etcd(facts: &Facts) -> Option<Plan> {
+    match &facts.membership {
+        Membership::NotAsked | Membership::Absent => None,
+        Membership::Unknown(message) => Some(Plan::wait(Wait::EtcdSilent(message.clone()))),
+        Membership::Present { member, via } => {
+            Some(Plan::steps(vec![Step::RemoveMember { member: *member, via: via.clone() }]))
+        }
+    }
+}
+
+/// A control plane that does not run any more may be what the others lack for their majority, without which their API is
+/// away and it cannot be let go: it runs once more. `None` where that is no use.
 fn back_up(facts: &Facts, network: bool, container: &Found<ContainerFacts>) -> Option<Plan> {
     let is_known = facts.api.answers == Some(true) && facts.api.listed;
-    // No deletion is held up for ever by what does not start.
-    if facts.role != MachineRole::ControlPlane || is_known && facts.overdue {
+    if facts.role != MachineRole::ControlPlane || is_known {
         return None;
     }
     match container {
         Found::Ours(ContainerFacts { state: ContainerState::Created | ContainerState::Stopped { .. }, .. }) => {
             Some(Plan::steps(vec![Step::StartContainer]))
         }
-        // Its Node goes after its member, and before its container.
-        Found::Absent if is_known && facts.api.node.is_none() => None,
         Found::Absent if !network => Some(Plan::wait(Wait::Network)),
         Found::Absent => Some(Plan::steps(vec![Step::CreateContainer, Step::StartContainer])),
         Found::Ours(_) | Found::Foreign => None,
     }
 }
 
-/// Whether a control plane may be a member of etcd though it is not known as a node: kubeadm has been at work in it, or
-/// nobody can tell.
+/// Whether a control plane may be a member of etcd though it is not known as a node: the others say so, or kubeadm has been
+/// at work in it, or nobody can tell.
 fn is_member(facts: &Facts, container: &Found<ContainerFacts>) -> bool {
-    facts.role == MachineRole::ControlPlane
-        && match container.ours().map(|container| container.state) {
-            None | Some(ContainerState::Created) => false,
-            Some(ContainerState::Running) => !matches!(facts.inside, Inside::Up { leftovers: false, .. }),
-            Some(ContainerState::Stopped { .. } | ContainerState::Unknown) => true,
-        }
+    let may_be = match container.ours().map(|container| container.state) {
+        None | Some(ContainerState::Created) => false,
+        Some(ContainerState::Running) => !matches!(facts.inside, Inside::Up { leftovers: false, .. }),
+        Some(ContainerState::Stopped { .. } | ContainerState::Unknown) => true,
+    };
+    let is_said = matches!(facts.membership, Membership::Present { .. });
+    facts.role == MachineRole::ControlPlane && (may_be || is_said)
 }

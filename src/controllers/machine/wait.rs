@@ -3,6 +3,9 @@
 use crate::api::machine::Turn;
 use crate::controllers::cluster::wait::some_of;
 
+/// The word for [`Wait::Replacement`], by which its Cluster knows it.
+pub const WAITING_FOR_REPLACEMENT: &str = "WaitingForReplacement";
+
 /// Why a Machine waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -20,6 +23,8 @@ pub enum Wait {
     NameTaken(&'static str),
     /// Its data is gone, and it cannot be made anew by itself.
     VolumeLost,
+    /// Its data is gone, and others have it: its Cluster is to replace it.
+    Replacement,
     /// The image is being pulled.
     PullingImage,
     /// The runtime does not say what the container does.
@@ -53,6 +58,8 @@ pub enum Wait {
     BootstrapFailed(String),
     /// The cluster's API server does not answer.
     ApiAway,
+    /// No other control plane tells who the members of etcd are.
+    EtcdSilent(String),
     /// There is no Node of its name.
     NodeMissing,
     /// The Node is not Ready.
@@ -86,6 +93,7 @@ impl Wait {
             Self::Network => "NetworkMissing",
             Self::NameTaken(_) => "NameTakenByOthers",
             Self::VolumeLost => "VolumeLost",
+            Self::Replacement => WAITING_FOR_REPLACEMENT,
             Self::PullingImage => "ImagePulling",
             Self::ContainerUnknown => "ContainerUnknown",
             Self::NodeSilent(_) => "NodeSilent",
@@ -102,6 +110,7 @@ impl Wait {
             Self::Resetting => "Resetting",
             Self::BootstrapFailed(_) => "BootstrapFailed",
             Self::ApiAway => "ApiAway",
+            Self::EtcdSilent(_) => "EtcdSilent",
             Self::NodeMissing => "NodeMissing",
             Self::NodeNotReady(_) => "NodeNotReady",
             Self::LeaseNotRenewed => "LeaseNotRenewed",
@@ -129,6 +138,11 @@ impl Wait {
                                  cluster and make it again"
                     .to_owned()
             }
+            Self::Replacement => {
+                "its volume is gone, and with it the data of this control plane: another one takes its place once all the \
+                 others are Ready"
+                    .to_owned()
+            }
             Self::PullingImage => "its image is being pulled".to_owned(),
             Self::ContainerUnknown => "the container runtime does not say what its container does".to_owned(),
             Self::NodeSilent(message) => format!("commands in the node fail: {message}"),
@@ -147,6 +161,9 @@ impl Wait {
             Self::Resetting => "kubeadm takes back what it did".to_owned(),
             Self::BootstrapFailed(log) => format!("kubeadm failed: {log}"),
             Self::ApiAway => "the cluster's API server does not answer".to_owned(),
+            Self::EtcdSilent(message) => {
+                format!("no other control plane tells whether etcd counts this one, which it must not lose: {message}")
+            }
             Self::NodeMissing => "the cluster has no Node of this name".to_owned(),
             Self::NodeNotReady(message) if message.is_empty() => "its Node is not Ready".to_owned(),
             Self::NodeNotReady(message) => format!("its Node is not Ready: {message}"),

@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
+use super::exec::{fails, says};
 use super::manifests;
 use super::pki;
 use super::world::{Change, ContainerRecord, ETCD_DATA, State, Tx};
+use crate::kubeadm::ETCD_PEER_PORT;
+use crate::kubeadm::etcd::peer_address as address_of;
+use crate::runtime::ExecOutput;
 use crate::world::Random;
 
 /// A member.
@@ -62,8 +68,6 @@ impl EtcdCluster {
     }
 }
 
-/// Port on which members speak to each other.
-const PEER_PORT: u16 = 2380;
 pub(super) const CA_FILE: &str = "/etc/kubernetes/pki/etcd/ca.crt";
 pub(super) const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
@@ -180,7 +184,7 @@ pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ip
     if !has_quorum(tx.state, &record) {
         return Err("context deadline exceeded: etcdserver: no leader".to_owned());
     }
-    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
+    let peer = format!("https://{}", SocketAddr::new(address, ETCD_PEER_PORT));
     // kubeadm looks for its own peer URL first and adds nothing where it finds it. A member that already ran and lost
     // its data is found too, and then refuses to start.
     let known = record.members.get(name).is_some_and(|member| member.peer == peer);
@@ -194,19 +198,83 @@ pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ip
 /// Removes the member that this container is, unless it is the last.
 ///
 /// # Errors
-/// In etcd's words, where the cluster has no quorum.
+/// In etcd's words, where the others would be no majority.
 pub(super) fn remove_own_member(tx: &mut Tx<'_>, id: &str) -> Result<(), String> {
     let Some(data) = Data::of(tx.state, id) else { return Ok(()) };
-    let Some(mut cluster) = tx.state.etcd.get(&data.cluster).cloned() else { return Ok(()) };
+    let Some(cluster) = tx.state.etcd.get(&data.cluster).cloned() else { return Ok(()) };
     if !cluster.members.contains_key(&data.member) || cluster.members.len() == 1 {
         return Ok(());
     }
     if !has_quorum(tx.state, &cluster) {
         return Err("context deadline exceeded: etcdserver: no leader".to_owned());
     }
-    cluster.members.remove(&data.member);
-    tx.apply(Change::Etcd { id: data.cluster, record: Some(cluster) });
+    remove_member(tx, cluster, &data.member)
+}
+
+/// Removes a member of a cluster that has a quorum.
+///
+/// # Errors
+/// As etcd's `mayRemoveMember` (`server/etcdserver/server.go`): where of those that stay too few run. One that is down is no
+/// part of the majority, and may always go.
+fn remove_member(tx: &mut Tx<'_>, mut cluster: EtcdCluster, name: &str) -> Result<(), String> {
+    let runs = |name: &str| {
+        let mut here = tx.state.in_network(&cluster.network);
+        here.any(|(id, record)| {
+            votes(tx.state, id, record).is_some_and(|other| other.id == cluster.id)
+                && Data::of(tx.state, id).is_some_and(|data| data.member == name)
+        })
+    };
+    let was_active = runs(name);
+    let active = cluster.members.keys().filter(|other| *other != name && runs(other)).count();
+    cluster.members.remove(name);
+    if was_active && active < cluster.majority() {
+        return Err("etcdserver: unhealthy cluster".to_owned());
+    }
+    tx.apply(Change::Etcd { id: cluster.id.clone(), record: Some(cluster) });
     Ok(())
+}
+
+/// What etcdctl does beside the etcd of a container.
+pub(super) fn etcdctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str]) -> ExecOutput {
+    let runs = tx.state.containers.get(id).is_some_and(|record| record.runs() && record.inside.static_pods);
+    if !runs || tx.state.file(id, MANIFEST).is_none() {
+        return fails(1, "no etcd runs here\n");
+    }
+    let Some(cluster) = serving(tx.state, id).cloned() else {
+        return fails(1, "Error: context deadline exceeded\n");
+    };
+    match arguments {
+        ["member", "list", "--write-out=json"] => says(list(&cluster)),
+        ["member", "remove", member] => {
+            let found = cluster.members.keys().find(|name| format!("{:x}", member_id(&cluster, name)) == *member);
+            match found.cloned().map(|name| remove_member(tx, cluster.clone(), &name)) {
+                Some(Ok(())) => says(format!("Member {member} removed from cluster {}\n", cluster.id)),
+                Some(Err(error)) => fails(1, format!("Error: {error}\n")),
+                None => fails(1, "Error: etcdserver: member not found\n"),
+            }
+        }
+        _ => fails(1, "Error: unknown command\n"),
+    }
+}
+
+/// One that was only announced has no name.
+fn list(cluster: &EtcdCluster) -> String {
+    let members = cluster.members.iter().map(|(name, member)| {
+        let shown = if member.started { name.as_str() } else { "" };
+        let mut shown = json!({"ID": member_id(cluster, name), "name": shown, "peerURLs": [member.peer]});
+        if member.learner {
+            shown["isLearner"] = true.into();
+        }
+        shown
+    });
+    json!({"header": {}, "members": members.collect::<Vec<_>>()}).to_string()
+}
+
+/// As with etcd, another one for one that comes from another address.
+fn member_id(cluster: &EtcdCluster, name: &str) -> u64 {
+    let peer = cluster.members.get(name).map_or("", |member| &member.peer);
+    let digest = Sha256::digest(format!("{} {name} {peer}", cluster.id));
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Gives up clusters whose data nobody holds any more; returns their ids, whose objects are to go.
@@ -231,9 +299,4 @@ fn members(text: &str) -> Result<BTreeMap<String, String>, String> {
     let parse = |entry: &str| Some(entry.split_once('=')?).map(|(name, peer)| (name.to_owned(), peer.to_owned()));
     let parsed = text.split(',').map(|entry| parse(entry).filter(|(_, peer)| address_of(peer).is_some()));
     parsed.collect::<Option<_>>().ok_or_else(|| format!("invalid value {text:?} for flag --initial-cluster"))
-}
-
-fn address_of(peer: &str) -> Option<IpAddr> {
-    let peer: SocketAddr = peer.strip_prefix("https://")?.parse().ok()?;
-    (peer.port() == PEER_PORT).then(|| peer.ip())
 }

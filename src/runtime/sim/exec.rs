@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::etcd;
 use super::images;
 use super::kubeadm;
 use super::overlay;
@@ -73,6 +74,9 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
         ("crictl", ["images"]) if node => {
             let loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
             says(format!("IMAGE\n{loaded}"))
+        }
+        ("sh", ["-c", script, "etcdctl", arguments @ ..]) if node && *script == crate::kubeadm::etcd::SCRIPT => {
+            etcd::etcdctl(tx, id, arguments)
         }
         // Simulated pods have no containers.
         ("crictl", ["ps", "--all"]) if node => says("CONTAINER           IMAGE               STATE\n"),

@@ -542,6 +542,9 @@ impl Run {
         if found.len() != machines as usize {
             return Some(format!("{} machine objects, not {machines}", found.len()));
         }
+        if let Some(machine) = found.iter().find(|machine| !machine["status"]["waiting"].is_null()) {
+            return Some(format!("{} waits: {}", machine["metadata"]["name"], machine["status"]["waiting"]));
+        }
         let ours = self.ours();
         let mut running: Vec<&str> = ours
             .iter()
@@ -555,7 +558,13 @@ impl Run {
 
     /// When faults have stopped: as wished within bounded time, and then still. Tells the end state.
     async fn come_to_rest(&mut self) -> Vec<String> {
-        if !self.drive(SETTLED_WITHIN, Self::is_settled).await {
+        let mut settled = self.drive(SETTLED_WITHIN, Self::is_settled).await;
+        if settled {
+            // What is in flight lands, and may be told of only meanwhile.
+            self.drive(Duration::from_secs(120), |_| false).await;
+            settled = self.drive(SETTLED_WITHIN, Self::is_settled).await;
+        }
+        if !settled {
             let why = self.unsettled().unwrap_or_default();
             self.note_objects();
             self.gate
@@ -563,8 +572,6 @@ impl Run {
                 .violated(format!("not settled {} s after the last fault: {why}", SETTLED_WITHIN.as_secs()));
             return Vec::new();
         }
-        // What is in flight lands.
-        self.drive(Duration::from_secs(120), |_| false).await;
         let (commits, before, spent) = (self.gate.oracle.count_of_commits(), self.marks(), self.spent());
         self.drive(STILL, |_| false).await;
         let written = self.gate.oracle.count_of_commits() - commits;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::effect::Upset;
 use super::run::{FOREIGN, OTHERS, Run};
+use super::workload;
 use crate::world::others_container;
 
 /// What is broken stays so for at most this long.
@@ -108,7 +109,7 @@ impl Run {
                     && let Ok(content) = files.read(&path, 1 << 20)
                 {
                     let half = usize::try_from(random % content.len().max(1) as u64).unwrap();
-                    files.write(&path, &content[..half], 0o600).unwrap();
+                    files.write(&path, workload::half(&content, half), 0o600).unwrap();
                     self.mend_later(Mend::Content { path, content });
                 }
             }

@@ -40,9 +40,10 @@ impl Shape {
 
     pub fn manifest(&self) -> String {
         let Self { name, control_planes, workers, .. } = self;
-        let mut text = format!(
-            "apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\nspec:\n  controlPlane:\n    replicas: {control_planes}\n"
-        );
+        let head = format!("apiVersion: kina.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: {name}\n");
+        // First: what cannot be changed later.
+        let network = if self.routed { "  networking: { cni: routed }\n" } else { "" };
+        let mut text = format!("{head}{SPEC}{network}  controlPlane:\n    replicas: {control_planes}\n");
         if *workers > 0 {
             text.push_str(&format!("  workers:\n    - name: pool\n      replicas: {workers}\n"));
             if let Some(tier) = &self.tier {
@@ -52,10 +53,21 @@ impl Shape {
                 text.push_str(&format!("      resources: {{ memory: {memory} }}\n"));
             }
         }
-        if self.routed {
-            text.push_str("  networking: { cni: routed }\n");
-        }
         text
+    }
+}
+
+/// The line before what a cluster is to be.
+const SPEC: &str = "spec:\n";
+
+/// The first half of a manifest, cut at `at`, or before: without all of the line that chooses the network it would be no half
+/// of a wish but another one, which the whole cannot make up for.
+pub fn half(manifest: &[u8], at: usize) -> &[u8] {
+    let text = String::from_utf8_lossy(manifest);
+    let network = text.find("  networking:").and_then(|start| Some(start + text.get(start..)?.find('\n')?));
+    match (text.find(SPEC), network) {
+        (Some(spec), Some(end)) if (spec..=end).contains(&at) => &manifest[..spec],
+        _ => &manifest[..at],
     }
 }
 

@@ -11,7 +11,8 @@ fn preflight(run: &mut Run<'_, '_>) -> Progress {
     Progress::Next
 }
 
-/// As kubeadm does: a member that cannot be removed is a warning, and the node is cleaned all the same.
+/// As kubeadm does: a member that cannot be removed is a warning, and the node is cleaned all the same, its data first
+/// (`cmd/kubeadm/app/cmd/phases/reset/removeetcdmember.go`).
 fn remove_etcd_member(run: &mut Run<'_, '_>) -> Progress {
     if run.text(etcd::MANIFEST).is_some()
         && let Err(error) = etcd::remove_own_member(run.tx, run.id)
