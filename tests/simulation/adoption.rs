@@ -401,6 +401,26 @@ fn a_control_plane_whose_volume_is_lost_is_replaced_where_others_have_its_data()
 }
 
 #[test]
+fn one_control_plane_may_lose_its_container_whenever_another_one_goes() {
+    for after in (150..700).step_by(75) {
+        world::run(after, move |mut simulation: Simulation| async move {
+            let with = |replicas: u32| manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"));
+            simulation.write("ha.yaml", &with(3));
+            simulation.until_ready("ha", 3, SOON).await;
+            leave_a_mark(&simulation, "ha").await;
+            simulation.write("ha.yaml", &with(1));
+            simulation.advance(Duration::from_millis(after)).await;
+            simulation.hands().remove_container("ha-control-plane-0").unwrap();
+            // What is broken goes first: it may be this one.
+            simulation.until_listing(SOON, |listing| listing.containers.len() == 2).await;
+            simulation.until_ready("ha", 1, SOON).await;
+            assert!(has_mark(&simulation, "ha").await);
+            simulation
+        });
+    }
+}
+
+#[test]
 fn a_first_control_plane_that_stops_whenever_it_may_goes_on_where_it_was() {
     for after in [500, 1000, 1500, 2000, 2250, 2500, 2750, 3000] {
         world::run(after, move |mut simulation: Simulation| async move {
