@@ -47,14 +47,14 @@ fn three_control_planes_come_up_together_and_answer_without_one() {
 }
 
 #[test]
-fn one_control_plane_becomes_three_of_which_one_is_killed_and_then_one_again() {
-    let Some(lab) = Lab::open("grown") else { return };
+fn one_control_plane_becomes_three_of_which_one_is_killed_and_one_loses_its_data_and_then_one_again() {
+    let Some(mut lab) = Lab::open("grown") else { return };
     lab.declare(SINGLE);
     lab.settled(1);
     lab.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]);
     lab.declare(Shape { control_planes: 3, ..SINGLE });
     lab.settled(3);
-    let members = || {
+    let members = |lab: &Lab| {
         let pki = |file: &str| format!("/etc/kubernetes/pki/etcd/{file}");
         let options = [("cacert", pki("ca.crt")), ("cert", pki("server.crt")), ("key", pki("server.key"))];
         let options = options.map(|(name, file)| format!("--{name}={file}"));
@@ -62,14 +62,24 @@ fn one_control_plane_becomes_three_of_which_one_is_killed_and_then_one_again() {
         let list = lab.kubectl(&[&pod[..], &options.each_ref().map(String::as_str)].concat());
         list.lines().filter(|line| line.contains(", started,")).count()
     };
-    assert_eq!(members(), 3);
+    assert_eq!(members(&lab), 3);
     docker(&["rm", "--force", "grown-control-plane-2"]).unwrap();
     lab.until(|| docker(&["inspect", "grown-control-plane-2"]).is_some(), "made anew");
     lab.settled(3);
-    assert_eq!(members(), 3);
+    assert_eq!(members(&lab), 3);
+    // At once: what is made anew in between would hold its volume.
+    lab.kill();
+    docker(&["rm", "--force", "grown-control-plane-1"]).unwrap();
+    docker(&["volume", "rm", "grown-control-plane-1"]).unwrap();
+    lab.serve();
+    // A minute after it was missed.
+    lab.running(&["grown-control-plane-3"]);
+    lab.settled(3);
+    assert_eq!(members(&lab), 3);
+    assert!(!lab.kubectl_works(&["get", "node", "grown-control-plane-1"]));
     lab.declare(SINGLE);
     lab.settled(1);
-    assert_eq!(members(), 1);
+    assert_eq!(members(&lab), 1);
     assert_eq!(lab.object(&["configmap", "kept"])["data"]["key"], "value");
     lab.remove();
 }
