@@ -17,7 +17,7 @@ use crate::kubeadm::units::{self, UnitState};
 use crate::runtime::{ContainerId, ContainerState, ExecRequest};
 
 /// Longest wait for one of the others.
-const ASK_WITHIN: Duration = Duration::from_secs(8);
+const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Asks, where it matters: of a machine that goes while its cluster stays, and of one that is about to be reset, or to join.
 /// While the API is away etcd has no majority, and nothing can be changed.
@@ -49,13 +49,18 @@ fn may_begin(inside: &Inside) -> bool {
     matches!(inside, Inside::Up { marker: false, bootstrap: UnitState::Absent | UnitState::Failed { .. }, .. })
 }
 
-/// The other control planes that became nodes; those that stay come first.
+/// The other control planes, but for those known never to have become nodes; those that stay come first.
 pub fn others(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
+    // One that was adopted a moment ago has told nothing yet.
+    let is_none = |machine: &Machine| {
+        let told = machine.status.as_ref().and_then(|status| conditions::get(&status.conditions, BOOTSTRAPPED));
+        told.is_some_and(|told| told.status == "False")
+    };
     let is_other = |machine: &Arc<Machine>| {
         machine.name_any() != subject.name
             && machine.spec.role == MachineRole::ControlPlane
             && container::cluster_uid(machine) == Some(&*subject.cluster_uid)
-            && machine.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, BOOTSTRAPPED))
+            && !is_none(machine)
     };
     let mut others: Vec<Arc<Machine>> =
         shared.machines.of(&subject.machine.spec.cluster).into_iter().filter(is_other).collect();
@@ -74,7 +79,7 @@ async fn ask(subject: &Subject, via: &ContainerId) -> Result<Option<etcd::Member
     let printed = String::from_utf8_lossy(&output.stdout);
     if output.code != 0 {
         let wrote = [output.stderr, output.stdout.clone()].concat();
-        return Err(units::tail(&String::from_utf8_lossy(&wrote), 3));
+        return Err(units::tail(&String::from_utf8_lossy(&wrote), 2));
     }
     let address = subject.machine.spec.address.parse().map_err(|error| format!("its own address: {error}"))?;
     let addresses = subject.of_cluster.as_ref().map(|cluster| cluster.resolved.all_addresses(address));
