@@ -76,10 +76,13 @@ forward() {
   } | "$iptables-restore" --noflush
 }
 
-# Connections to one that is away are forgotten: what comes next on them is refused, and the client connects anew.
+# Connections to one that is away, or no backend any more, are forgotten: what comes next on them is refused, and the client
+# connects anew.
+declare -A known=()
 forget() {
   local backend
-  for backend in "${backends[@]}"; do
+  for backend in "${backends[@]}"; do known[$backend]=1; done
+  for backend in "${!known[@]}"; do
     [[ " $* " == *" $backend "* ]] || conntrack -D -p tcp --reply-src "$backend" --reply-port-src $port >/dev/null 2>&1
   done
 }

@@ -1,6 +1,11 @@
-# Runs etcdctl beside the etcd of a control plane: images of nodes have it in etcd's own image only.
+# Runs etcdctl beside the etcd of the control plane that the first argument names: images of nodes have it in etcd's own image
+# only.
 set -eu
-etcd=$(crictl ps --quiet --state Running --name '^etcd$' | head -n 1)
+node=$1
+shift
+# Workloads may run here, too, and have containers of this name.
+etcd=$(crictl ps --quiet --state Running --label io.kubernetes.pod.namespace=kube-system \
+  --label "io.kubernetes.pod.name=etcd-$node" --label io.kubernetes.container.name=etcd | head -n 1)
 if [ -z "$etcd" ]; then
   echo "no etcd runs here" >&2
   exit 1

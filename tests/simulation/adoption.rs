@@ -371,33 +371,94 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
     });
 }
 
+fn lose(simulation: &Simulation, machines: &[&str]) {
+    for machine in machines {
+        simulation.hands().remove_container(machine).unwrap();
+        simulation.hands().remove_volume(machine).unwrap();
+    }
+}
+
+fn volumes(listing: &Listing) -> Vec<String> {
+    listing.volumes.iter().map(|volume| volume.name.clone()).collect()
+}
+
 #[test]
-fn a_control_plane_whose_volume_is_lost_is_replaced_where_others_have_its_data() {
-    for (seed, lost) in [(78, "ha-control-plane-0"), (79, "ha-control-plane-2")] {
+fn control_planes_whose_volumes_are_lost_are_replaced_where_others_have_their_data() {
+    let cases: [(u64, usize, &[&str]); 3] = [
+        (78, 3, &["ha-control-plane-0"]),
+        (79, 3, &["ha-control-plane-2"]),
+        (80, 5, &["ha-control-plane-1", "ha-control-plane-3"]),
+    ];
+    for (seed, replicas, lost) in cases {
         world::run(seed, move |mut simulation: Simulation| async move {
-            simulation.write("ha.yaml", &manifest("ha", 0, "  controlPlane:\n    replicas: 3\n"));
-            simulation.until_ready("ha", 3, SOON).await;
+            let spec = format!("  controlPlane:\n    replicas: {replicas}\n");
+            simulation.write("ha.yaml", &manifest("ha", 0, &spec));
+            simulation.until_ready("ha", u32::try_from(replicas).unwrap(), SOON).await;
             leave_a_mark(&simulation, "ha").await;
-            let there =
-                |listing: &Listing| listing.volumes.iter().map(|volume| volume.name.clone()).collect::<Vec<String>>();
-            simulation.hands().remove_container(lost).unwrap();
-            simulation.hands().remove_volume(lost).unwrap();
-            // A person may be about to restore it.
+            lose(&simulation, lost);
+            // A person may be about to restore them.
             simulation.advance(Duration::from_secs(30)).await;
-            let volumes = there(&simulation.listing().await);
-            assert_eq!(volumes.len(), 2, "{volumes:?}");
-            simulation.until_listing(SOON, |listing| there(listing).len() == 3).await;
-            simulation.until_ready("ha", 3, SOON).await;
-            assert!(!there(&simulation.listing().await).contains(&lost.to_owned()));
+            let left = volumes(&simulation.listing().await);
+            assert_eq!(left.len(), replicas - lost.len(), "{left:?}");
+            let is_replaced = |listing: &Listing| {
+                volumes(listing).len() == replicas
+                    && lost.iter().all(|lost| !volumes(listing).contains(&(*lost).to_owned()))
+            };
+            simulation.until_listing(SOON, is_replaced).await;
+            simulation.until_ready("ha", u32::try_from(replicas).unwrap(), SOON).await;
             assert!(has_mark(&simulation, "ha").await);
             let nodes = simulation.nodes("ha").await;
-            assert!(nodes.len() == 3 && nodes.iter().all(|node| node.name_any() != lost), "{nodes:?}");
-            // etcd counts three, not four: one of them may stop.
-            simulation.hands().stop_container(&there(&simulation.listing().await)[0]).unwrap();
+            let is_old = |name: &str| lost.contains(&name);
+            assert!(nodes.len() == replicas && nodes.iter().all(|node| !is_old(&node.name_any())), "{nodes:?}");
+            // etcd counts those that are there and no others: all but a majority of them may stop.
+            for name in volumes(&simulation.listing().await).iter().take(lost.len()) {
+                simulation.hands().stop_container(name).unwrap();
+            }
             assert!(has_mark(&simulation, "ha").await);
             simulation
         });
     }
+}
+
+#[test]
+fn where_no_majority_has_its_data_a_person_is_told_so_for_as_long_as_it_takes() {
+    world::run(81, |mut simulation: Simulation| async move {
+        simulation.write("ha.yaml", &manifest("ha", 0, "  controlPlane:\n    replicas: 3\n"));
+        simulation.until_ready("ha", 3, SOON).await;
+        lose(&simulation, &["ha-control-plane-0", "ha-control-plane-1"]);
+        let lost = |machine: &Machine| {
+            machine.status.as_ref().is_some_and(|status| {
+                conditions::is_true(&status.conditions, conditions::STALLED)
+                    && status.waiting.as_ref().is_some_and(|waiting| waiting.reason == "VolumeLost")
+            })
+        };
+        simulation.until_machine("ha-control-plane-0", SOON, lost).await;
+        simulation.advance(Duration::from_secs(3600)).await;
+        for machine in ["ha-control-plane-0", "ha-control-plane-1"] {
+            simulation.until_machine(machine, Duration::from_secs(1), lost).await;
+        }
+        assert_eq!(volumes(&simulation.listing().await), ["ha-control-plane-2"]);
+        simulation
+    });
+}
+
+#[test]
+fn a_control_plane_that_drains_is_no_reason_to_keep_one_whose_volume_is_lost() {
+    world::run(82, |mut simulation: Simulation| async move {
+        let with = |replicas: u32| manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"));
+        simulation.write("ha.yaml", &with(3));
+        simulation.until_ready("ha", 3, SOON).await;
+        leave_a_mark(&simulation, "ha").await;
+        simulation.write("ha.yaml", &with(1));
+        let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
+        simulation.until_machine("ha-control-plane-2", SOON, goes).await;
+        // etcd, which counts three, lets nobody go of the two that run.
+        lose(&simulation, &["ha-control-plane-1"]);
+        simulation.until_listing(SOON, |listing| volumes(listing) == ["ha-control-plane-0"]).await;
+        simulation.until_ready("ha", 1, SOON).await;
+        assert!(has_mark(&simulation, "ha").await);
+        simulation
+    });
 }
 
 #[test]

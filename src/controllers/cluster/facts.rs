@@ -8,6 +8,7 @@ use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::clusters_api::Unwell;
 use crate::controllers::host::Found;
+use crate::controllers::machine::wait::WAITING_FOR_REPLACEMENT;
 use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
@@ -164,6 +165,12 @@ impl MachineFacts {
     #[must_use]
     pub fn is_control_plane(&self) -> bool {
         self.spec.role == MachineRole::ControlPlane
+    }
+
+    /// Whether what it kept is gone: nothing repairs that.
+    #[must_use]
+    pub fn has_lost_data(&self) -> bool {
+        matches!(self.waiting.as_str(), "VolumeLost" | "VolumeMissing" | WAITING_FOR_REPLACEMENT)
     }
 
     /// Whether it asks for repair.

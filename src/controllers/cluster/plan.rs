@@ -340,8 +340,11 @@ fn machines(facts: &Facts) -> Plan {
     };
     plan.steps.extend(new.into_iter().map(|(name, spec)| Step::CreateMachine(name, Box::new(spec))));
     let (mut leaving, held) = slots::surplus(facts);
-    if leaving.is_empty() && facts.spec.drift.mode == DriftMode::Enforce {
-        leaving.extend(slots::lost(facts));
+    if facts.spec.drift.mode == DriftMode::Enforce
+        && let Some(lost) = slots::lost(facts)
+    {
+        leaving.retain(|machine| !machine.is_control_plane());
+        leaving.push(lost);
     }
     wait = wait.or(held);
     let going: BTreeSet<&str> = leaving.iter().map(|machine| machine.name.as_str()).collect();

@@ -361,14 +361,14 @@ pub fn surplus(facts: &Facts) -> (Vec<&MachineFacts>, Option<Wait>) {
 }
 
 /// A control plane whose data is gone, and whose place another one is to take: it leaves as every machine does, and what is
-/// made then joins.
+/// made then joins. While the API answers the others have a majority without it, and whatever else comes or goes is the
+/// better off: etcd lets nobody go who runs while it counts too many who do not.
 #[must_use]
 pub fn lost(facts: &Facts) -> Option<&MachineFacts> {
-    let mut live: Vec<&MachineFacts> =
-        of_pool(facts, CONTROL_PLANE_POOL).into_iter().filter(|machine| !machine.deleting).collect();
-    live.sort_by_key(|machine| machine.waiting != WAITING_FOR_REPLACEMENT);
-    let is_lost = live.len() > 1 && live.first().is_some_and(|first| first.waiting == WAITING_FOR_REPLACEMENT);
-    is_lost.then(|| next_control_plane_to_go(facts, &live).ok()).flatten()
+    let is_lost = |machine: &&MachineFacts| {
+        machine.is_control_plane() && !machine.deleting && machine.waiting == WAITING_FOR_REPLACEMENT
+    };
+    facts.machines.iter().find(is_lost).filter(|_| facts.api_answers == Some(true))
 }
 
 /// One at a time, and only while all the others are Ready: a member of etcd leaves, and the rest must have a quorum.

@@ -45,7 +45,7 @@ fn has_ended(machine: &MachineFacts) -> bool {
         "ApiAway" | "NodeNotReady" | "LeaseNotRenewed" | "NodeMissing" | "WaitingForRoll"
     );
     match machine.spec.turn {
-        Some(Turn::Repair) => machine.ready || as_node,
+        Some(Turn::Repair) => machine.ready || as_node || machine.has_lost_data(),
         Some(Turn::Roll) => machine.ready && !machine.outdated,
         Some(Turn::Bootstrap) | None => false,
     }

@@ -11,6 +11,8 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::facts::Peer;
+use super::membership;
 use super::network;
 use super::observe::{Subject, volume_owner};
 use super::plan::Step;
@@ -444,17 +446,16 @@ impl Act {
         Ok(Next::Go)
     }
 
-    async fn remove_member(
-        &self,
-        step: &'static str,
-        member: MemberId,
-        via: &ContainerId,
-    ) -> Result<Next, EffectError> {
-        match self.run_in(via, step, etcd::remove_member(member), None).await {
+    async fn remove_member(&self, step: &'static str, member: MemberId, via: &Peer) -> Result<Next, EffectError> {
+        let (command, what) = (etcd::remove_member(&via.name, member), "etcdctl member remove");
+        match self.run_in((&via.name, &via.container), step, what, command, None).await {
+            Ok(()) => {}
             // By an earlier attempt whose answer was lost.
-            Err(EffectError::Command { message, .. }) if message.contains(etcd::NOT_FOUND) => Ok(Next::Go),
-            result => result.map(|()| Next::Go),
+            Err(EffectError::Command { message, .. }) if message.contains(etcd::NOT_FOUND) => {}
+            Err(error) => return Err(error),
         }
+        membership::left(&self.shared, &self.subject);
+        Ok(Next::Go)
     }
 
     async fn run(&self, step: &'static str, command: Vec<String>) -> Result<(), EffectError> {
@@ -468,18 +469,20 @@ impl Act {
         stdin: Option<Vec<u8>>,
     ) -> Result<(), EffectError> {
         let Some(id) = self.id() else { return Err(EffectError::Cancelled) };
-        self.run_in(&id, step, command, stdin).await
+        let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
+        let what = words.join(" ");
+        self.run_in((&self.subject.name, &id), step, &what, command, stdin).await
     }
 
+    /// Runs a command in a node, its own or another one.
     async fn run_in(
         &self,
-        id: &ContainerId,
+        (node, id): (&str, &ContainerId),
         step: &'static str,
+        what: &str,
         command: Vec<String>,
         stdin: Option<Vec<u8>>,
     ) -> Result<(), EffectError> {
-        let words: Vec<&str> = command.iter().map(String::as_str).take(2).collect();
-        let what = words.join(" ");
         let runtime = &self.subject.host.runtime;
         let request = ExecRequest { command, stdin, timeout: COMMAND_WITHIN };
         let output =
@@ -489,8 +492,8 @@ impl Act {
         }
         let wrote = [output.stderr, output.stdout].concat();
         Err(EffectError::Command {
-            command: what,
-            node: self.subject.name.clone(),
+            command: what.to_owned(),
+            node: node.to_owned(),
             code: output.code,
             message: units::tail(&String::from_utf8_lossy(&wrote), 3),
         })

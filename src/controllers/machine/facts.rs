@@ -59,6 +59,16 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether nothing in it can make it a member of etcd by itself.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        match self.inside {
+            Inside::NotAsked { .. } => true,
+            Inside::Up { bootstrap, .. } => bootstrap != UnitState::Running,
+            Inside::Silent(_) | Inside::Booting | Inside::Broken => false,
+        }
+    }
+
     /// Whether what a control plane kept is gone: its volume, or all that was on it. An empty one in its place would be a
     /// cluster without its data.
     #[must_use]
@@ -82,20 +92,33 @@ impl Facts {
 /// Whether a control plane is a member of its cluster's etcd, as another one says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Membership {
-    /// Nobody was asked: it is not to leave now, or there is no other control plane.
+    /// Nobody was asked yet.
     #[default]
     NotAsked,
+    /// There is no other control plane.
+    Alone,
     /// None of the others tells.
     Unknown(String),
-    /// It is none.
+    /// It is none now.
     Absent,
+    /// It was said to be none, and nothing in it can make it one again.
+    Left,
     /// It is one.
     Present {
         /// Which one.
         member: MemberId,
-        /// The container that said so.
-        via: ContainerId,
+        /// Who said so.
+        via: Peer,
     },
+}
+
+/// Another control plane of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its container, which runs.
+    pub container: ContainerId,
 }
 
 /// How a node's containerd was started.

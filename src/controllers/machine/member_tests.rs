@@ -2,7 +2,7 @@
 
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, Membership, NodeFacts,
-    PodNetwork,
+    Peer, PodNetwork,
 };
 use super::plan::{Step, plan};
 use super::wait::Wait;
@@ -53,12 +53,16 @@ fn a_first_control_plane_goes_on_with_what_it_has_of_etcd() {
     assert!(failed.failed.is_some());
 }
 
+fn peer() -> Peer {
+    Peer { name: "other".to_owned(), container: ContainerId("other".to_owned()) }
+}
+
 fn present() -> Membership {
-    Membership::Present { member: MemberId::new(7), via: ContainerId("other".to_owned()) }
+    Membership::Present { member: MemberId::new(7), via: peer() }
 }
 
 fn remove_member() -> Step {
-    Step::RemoveMember { member: MemberId::new(7), via: ContainerId("other".to_owned()) }
+    Step::RemoveMember { member: MemberId::new(7), via: peer() }
 }
 
 #[test]
@@ -71,8 +75,10 @@ fn a_control_plane_that_joins_is_reset_only_once_it_is_taken_out_of_etcd() {
     assert!(second.failed.is_some());
     for facts in [&mut interrupted, &mut failed] {
         facts.api.answers = Some(true);
+        assert!(plan(facts).needs_membership);
         facts.membership = Membership::Unknown("no etcd runs here".to_owned());
-        assert_eq!(plan(facts).steps, []);
+        let silent = plan(facts);
+        assert_eq!((silent.steps, silent.wait), (vec![], Some(Wait::EtcdSilent("no etcd runs here".to_owned()))));
         facts.membership = present();
         assert_eq!(plan(facts).steps, [remove_member()]);
         facts.membership = Membership::Absent;
@@ -105,15 +111,35 @@ fn a_control_plane_that_goes_half_way_into_etcd_is_taken_out_of_it_first() {
         Inside::Up { marker: false, leftovers, bootstrap, reset, log: String::new() }
     };
     facts.inside = inside(true);
-    assert_eq!(plan(&facts).steps, [remove_member()]);
-    facts.membership = Membership::Absent;
+    // What serves nobody any more goes at once.
+    assert_eq!(plan(&facts).steps, [remove_member(), Step::RemoveContainer]);
+    facts.membership = Membership::Left;
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
+    // Where nobody knows what goes on in it, it may become one until its container is gone.
+    facts.inside = Inside::Silent("timeout".to_owned());
+    facts.membership = Membership::Absent;
+    assert_eq!(plan(&facts).steps, [Step::RemoveContainer]);
     // Where kubeadm has not begun there is nothing to take out, unless etcd says so.
     facts.inside = inside(false);
     (facts.api.answers, facts.membership) = (Some(false), Membership::NotAsked);
     assert_eq!(plan(&facts).steps, [Step::RemoveContainer, Step::RemoveVolume]);
     (facts.api.answers, facts.membership) = (Some(true), present());
-    assert_eq!(plan(&facts).steps, [remove_member()]);
+    assert_eq!(plan(&facts).steps, [remove_member(), Step::RemoveContainer]);
+}
+
+#[test]
+fn a_control_plane_that_left_etcd_is_not_brought_back_while_the_api_is_away() {
+    let mut facts = half_way(BootstrapMethod::Join, UnitState::Absent);
+    (facts.deleting, facts.was_node, facts.recorded) = (true, true, true);
+    facts.host = HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container: Found::Absent };
+    facts.inside = Inside::NotAsked { bootstrapped: false };
+    // Somebody has to know: it may be what the others lack.
+    assert_eq!(plan(&facts).steps, [Step::CreateContainer, Step::StartContainer]);
+    facts.membership = Membership::Left;
+    let away = plan(&facts);
+    assert_eq!((away.steps, away.wait), (vec![], Some(Wait::ApiAway)));
+    facts.api = ApiFacts { answers: Some(true), listed: true, node: Some(NodeFacts::default()) };
+    assert_eq!(plan(&facts).steps, [Step::DeleteNode(Some(String::new())), Step::RemoveVolume]);
 }
 
 #[test]
@@ -140,9 +166,8 @@ fn a_control_plane_that_stopped_runs_once_more_only_where_the_others_have_no_maj
         facts.membership = Membership::Unknown("no etcd runs here".to_owned());
         assert_eq!(plan(&facts).wait, Some(Wait::EtcdSilent("no etcd runs here".to_owned())));
         facts.membership = present();
-        assert_eq!(plan(&facts).steps, [remove_member()]);
-        facts.membership = Membership::Absent;
-        assert_eq!(plan(&facts).steps.first(), Some(&Step::DeleteNode(Some(String::new()))));
+        assert_eq!(plan(&facts).steps.first(), Some(&remove_member()));
+        facts.membership = Membership::Left;
         assert_eq!(plan(&facts).steps.last(), Some(&Step::RemoveVolume));
     }
 }

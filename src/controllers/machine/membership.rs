@@ -1,55 +1,73 @@
-//! Whether etcd counts a control plane that is to leave it, or to begin anew: another control plane is asked (decision 0032).
+//! Whether etcd counts a control plane that is about to lose its data, or to join: another one is asked (decision 0032).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kube::ResourceExt;
 
 use super::container;
-use super::facts::{ApiFacts, Inside, Membership};
+use super::facts::{Membership, Peer};
 use super::observe::Subject;
 use crate::api::Machine;
 use crate::api::conditions::{self, BOOTSTRAPPED};
-use crate::api::machine::{BootstrapMethod, MachineRole};
+use crate::api::machine::MachineRole;
 use crate::controllers::context::Shared;
-use crate::kubeadm::etcd;
-use crate::kubeadm::units::{self, UnitState};
-use crate::runtime::{ContainerId, ContainerState, ExecRequest};
+use crate::kubeadm::etcd::{self, MemberId};
+use crate::kubeadm::units;
+use crate::runtime::{ContainerState, ExecRequest};
 
-/// Longest wait for one of the others.
+/// Longest wait for the others.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Asks, where it matters: of a machine that goes while its cluster stays, and of one that is about to be reset, or to join.
-/// While the API is away etcd has no majority, and nothing can be changed.
-pub async fn look(shared: &Shared, subject: &Subject, api: &ApiFacts, inside: &Inside) -> Membership {
-    let goes = subject.deleting() && !subject.cluster_state().ends();
-    let begins =
-        !subject.deleting() && subject.machine.spec.bootstrap.method == BootstrapMethod::Join && may_begin(inside);
-    if !subject.is_control_plane() || api.answers != Some(true) || !(goes || begins) {
-        return Membership::NotAsked;
+/// That a machine which goes has left.
+const LEFT: &str = "left etcd";
+
+/// What is remembered of a machine that goes.
+pub fn remembered(shared: &Shared, subject: &Subject) -> Membership {
+    let has_left = subject.deleting() && shared.memory.text(&subject.uid, LEFT).is_some();
+    if has_left { Membership::Left } else { Membership::NotAsked }
+}
+
+/// A machine that goes was taken out.
+pub fn left(shared: &Shared, subject: &Subject) {
+    if subject.deleting() {
+        shared.memory.keep_text(&subject.uid, LEFT, "");
     }
+}
+
+/// Asks, and remembers that a machine that goes is no member, where nothing in it can make it one.
+pub async fn look(shared: &Shared, subject: &Subject, is_quiet: bool) -> Membership {
+    match ask_others(shared, subject).await {
+        Membership::Absent if is_quiet && subject.deleting() => {
+            left(shared, subject);
+            Membership::Left
+        }
+        membership => membership,
+    }
+}
+
+/// Asks the other control planes side by side, and takes the first answer: they all tell what the majority knows.
+async fn ask_others(shared: &Shared, subject: &Subject) -> Membership {
     let others = others(shared, subject);
     if others.is_empty() {
-        return Membership::NotAsked;
+        return Membership::Alone;
     }
+    let running = others.into_iter().filter_map(|other| peer(shared, other));
+    let mut answers: FuturesUnordered<_> = running.map(|peer| ask(subject, peer)).collect();
     let mut why = "none of the other control planes runs".to_owned();
-    for other in others {
-        let Some(via) = running(shared, other) else { continue };
-        match ask(subject, &via).await {
+    while let Some((via, answer)) = answers.next().await {
+        match answer {
             Ok(None) => return Membership::Absent,
             Ok(Some(member)) => return Membership::Present { member, via },
-            Err(message) => why = message,
+            Err(message) => why = format!("{}: {message}", via.name),
         }
     }
     Membership::Unknown(why)
 }
 
-/// kubeadm is not at work in it, and has not succeeded.
-fn may_begin(inside: &Inside) -> bool {
-    matches!(inside, Inside::Up { marker: false, bootstrap: UnitState::Absent | UnitState::Failed { .. }, .. })
-}
-
-/// The other control planes, but for those known never to have become nodes; those that stay come first.
+/// The other control planes, but for those known never to have become nodes.
 pub fn others(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
     // One that was adopted a moment ago has told nothing yet.
     let is_none = |machine: &Machine| {
@@ -62,28 +80,30 @@ pub fn others(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
             && container::cluster_uid(machine) == Some(&*subject.cluster_uid)
             && !is_none(machine)
     };
-    let mut others: Vec<Arc<Machine>> =
-        shared.machines.of(&subject.machine.spec.cluster).into_iter().filter(is_other).collect();
-    others.sort_by_key(|machine| (machine.metadata.deletion_timestamp.is_some(), machine.name_any()));
-    others
+    shared.machines.of(&subject.machine.spec.cluster).into_iter().filter(is_other).collect()
 }
 
-fn running(shared: &Shared, machine: Arc<Machine>) -> Option<ContainerId> {
-    let container = Subject::of(shared, machine)?.container()?;
-    (container.state == ContainerState::Running).then(|| container.id.clone())
+fn peer(shared: &Shared, machine: Arc<Machine>) -> Option<Peer> {
+    let other = Subject::of(shared, machine)?;
+    let container = other.container().filter(|container| container.state == ContainerState::Running)?;
+    Some(Peer { name: other.name, container: container.id.clone() })
 }
 
-async fn ask(subject: &Subject, via: &ContainerId) -> Result<Option<etcd::MemberId>, String> {
-    let request = ExecRequest { command: etcd::list_members(), stdin: None, timeout: ASK_WITHIN };
-    let output = subject.host.runtime.exec(via, &request).await.map_err(|error| error.to_string())?;
-    let printed = String::from_utf8_lossy(&output.stdout);
+async fn ask(subject: &Subject, peer: Peer) -> (Peer, Result<Option<MemberId>, String>) {
+    let answer = members(subject, &peer).await;
+    (peer, answer)
+}
+
+async fn members(subject: &Subject, peer: &Peer) -> Result<Option<MemberId>, String> {
+    let request = ExecRequest { command: etcd::list_members(&peer.name), stdin: None, timeout: ASK_WITHIN };
+    let output = subject.host.runtime.exec(&peer.container, &request).await.map_err(|error| error.to_string())?;
     if output.code != 0 {
-        let wrote = [output.stderr, output.stdout.clone()].concat();
+        let wrote = [output.stderr, output.stdout].concat();
         return Err(units::tail(&String::from_utf8_lossy(&wrote), 2));
     }
     let address = subject.machine.spec.address.parse().map_err(|error| format!("its own address: {error}"))?;
     let addresses = subject.of_cluster.as_ref().map(|cluster| cluster.resolved.all_addresses(address));
     let addresses = addresses.unwrap_or_else(|| vec![address.into()]);
-    etcd::find_member(&printed, &subject.name, &addresses)
-        .map_err(|error| format!("etcdctl answers what is no list: {error}"))
+    let printed = String::from_utf8_lossy(&output.stdout);
+    etcd::find_member(&printed, &peer.name, &subject.name, &addresses).map_err(|error| error.to_string())
 }

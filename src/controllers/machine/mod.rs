@@ -78,6 +78,10 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     }
     let mut facts = observe::observe(shared, subject).await;
     let mut plan = plan::plan(&facts);
+    if plan.needs_membership {
+        facts.membership = membership::look(shared, subject, facts.is_quiet()).await;
+        plan = plan::plan(&facts);
+    }
     let holder = place_holder(subject);
     if plan.steps.contains(&Step::StartBootstrap) && !subject.host.places.take(&holder, &subject.name) {
         facts.has_place = false;

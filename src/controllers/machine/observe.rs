@@ -198,7 +198,7 @@ pub async fn observe(shared: &Shared, subject: &Subject) -> Facts {
         method: spec.bootstrap.method,
         turn: spec.turn,
         deleting: subject.deleting(),
-        membership: membership::look(shared, subject, &api, &inside).await,
+        membership: membership::remembered(shared, subject),
         cluster: subject.cluster_state(),
         host,
         image_present: shared.memory.has_image(spec.runtime.as_str(), &spec.image),
@@ -230,7 +230,9 @@ fn replaceable(shared: &Shared, subject: &Subject, facts: &Facts) -> Option<Dura
         return None;
     }
     let since = shared.memory.wished(&subject.uid, LOST);
-    let may_be = subject.drift_mode() == DriftMode::Enforce && !membership::others(shared, subject).is_empty();
+    // What answers has a majority of those that keep the data, and this one is none of them.
+    let has_others = facts.api.answers == Some(true) && !membership::others(shared, subject).is_empty();
+    let may_be = subject.drift_mode() == DriftMode::Enforce && has_others;
     may_be.then(|| since.elapsed())
 }
 

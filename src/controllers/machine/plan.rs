@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::facts::{ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, PodNetwork};
+use super::facts::{
+    ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts, Peer, PodNetwork,
+};
 use super::removal;
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -16,7 +18,7 @@ use crate::controllers::host::Found;
 use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::{ContainerId, ContainerState};
+use crate::runtime::ContainerState;
 
 /// How long a Node may be missing before its kubelet is restarted: somebody who deletes one may be about to do more.
 const MISSING_GRACE: Duration = Duration::from_secs(15);
@@ -74,8 +76,8 @@ pub enum Step {
     RemoveMember {
         /// Which member it is.
         member: MemberId,
-        /// The container of another one, which does it.
-        via: ContainerId,
+        /// Another one, which does it.
+        via: Peer,
     },
     /// Removes the Node of this UID; without one, whichever has the name.
     DeleteNode(Option<String>),
@@ -141,6 +143,8 @@ pub struct Plan {
     pub ready: bool,
     /// A listing that begins from now on is needed.
     pub needs_listing: bool,
+    /// Another control plane is to be asked whether etcd counts this one, before anything else is planned.
+    pub needs_membership: bool,
     /// Something is due after so long, if nothing changes before.
     pub again: Option<Duration>,
     /// kubeadm failed: this is to be counted as a failure, with the end of its log.
@@ -161,6 +165,9 @@ impl Plan {
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = if facts.deleting { removal::removal(facts) } else { life(facts) };
+    if plan.needs_membership {
+        return plan;
+    }
     plan.bootstrapped |= facts.recorded;
     connect(facts, &mut plan);
     let destroys = plan.steps.iter().any(Step::destroys);
@@ -206,7 +213,7 @@ fn life(facts: &Facts) -> Plan {
     if facts.cluster == ClusterState::Paused {
         // What is goes on being reported.
         plan.steps.clear();
-        plan.needs_listing = false;
+        (plan.needs_listing, plan.needs_membership) = (false, false);
         if !plan.ready || plan.wait.is_some() {
             plan.wait = Some(Wait::Paused);
         }
@@ -281,7 +288,7 @@ fn without_volume(facts: &Facts) -> Plan {
 fn data_lost(facts: &Facts) -> Plan {
     let Some(lasted) = facts.replaceable else { return Plan::wait(Wait::VolumeLost) };
     match REPLACED_AFTER.checked_sub(lasted).filter(|left| !left.is_zero()) {
-        Some(left) => Plan { again: Some(left), ..Plan::wait(Wait::VolumeLost) },
+        Some(left) => Plan { again: Some(left), ..Plan::wait(Wait::VolumeMissing) },
         None => Plan::wait(Wait::Replacement),
     }
 }
@@ -365,15 +372,15 @@ fn becoming(facts: &Facts, leftovers: bool, bootstrap: UnitState, reset: UnitSta
         (_, UnitState::Running) => return Plan::wait(Wait::Resetting),
         (_, UnitState::Succeeded | UnitState::Failed { .. }) => return Plan::steps(vec![Step::ForgetUnits]),
         (UnitState::Failed { .. }, UnitState::Absent) => {
-            let steps = match facts.method {
-                BootstrapMethod::Init => vec![Step::ForgetUnits],
+            let first = match facts.method {
+                BootstrapMethod::Init => Plan::steps(vec![Step::ForgetUnits]),
                 BootstrapMethod::Join if may_reset(facts) => {
-                    removal::leaving_etcd(facts).map_or_else(|| vec![Step::StartReset], |plan| plan.steps)
+                    removal::leaving_etcd(facts).unwrap_or_else(|| Plan::steps(vec![Step::StartReset]))
                 }
-                BootstrapMethod::Join => Vec::new(),
+                BootstrapMethod::Join => Plan::default(),
             };
-            let wait = Some(Wait::BootstrapFailed(log.to_owned()));
-            return Plan { steps, wait, failed: Some(log.to_owned()), ..Plan::default() };
+            let wait = first.wait.clone().or_else(|| Some(Wait::BootstrapFailed(log.to_owned())));
+            return Plan { wait, failed: Some(log.to_owned()), ..first };
         }
         (UnitState::Absent | UnitState::Succeeded, UnitState::Absent) => {}
     }

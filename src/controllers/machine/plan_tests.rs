@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, Membership, NodeFacts,
-    PodNetwork,
+    Peer, PodNetwork,
 };
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
@@ -17,6 +17,10 @@ use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
 use crate::runtime::{ContainerId, ContainerState};
+
+fn peer() -> Peer {
+    Peer { name: "other".to_owned(), container: ContainerId("other".to_owned()) }
+}
 
 /// A machine's world: what a runtime, a node and an API server would hold.
 #[derive(Clone, Debug)]
@@ -68,10 +72,11 @@ impl Model {
     fn membership(&self) -> Membership {
         match (self.role, self.member) {
             (MachineRole::Worker, _) => Membership::NotAsked,
-            (MachineRole::ControlPlane, false) => Membership::Absent,
-            (MachineRole::ControlPlane, true) => {
-                Membership::Present { member: MemberId::new(1), via: ContainerId("other".to_owned()) }
+            (MachineRole::ControlPlane, false) if self.deleting && self.bootstrap != UnitState::Running => {
+                Membership::Left
             }
+            (MachineRole::ControlPlane, false) => Membership::Absent,
+            (MachineRole::ControlPlane, true) => Membership::Present { member: MemberId::new(1), via: peer() },
         }
     }
 
@@ -417,6 +422,14 @@ proptest! {
     }
 
     #[test]
+    fn no_data_of_a_control_plane_is_lost_before_somebody_was_asked_whether_etcd_counts_it(mut model in model()) {
+        (model.role, model.deleting, model.pods) = (MachineRole::ControlPlane, true, 0);
+        let facts = Facts { membership: Membership::NotAsked, ..model.facts() };
+        let planned = plan(&facts);
+        prop_assert!(!planned.steps.iter().any(Step::destroys), "{:?}", planned.steps);
+    }
+
+    #[test]
     fn nothing_is_destroyed_by_an_old_listing(mut model in model(), deleting in any::<bool>()) {
         (model.fresh, model.deleting) = (false, deleting);
         let planned = plan(&model.facts());
@@ -463,7 +476,7 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
         assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
     }
     // Others have it: one of them may take its place, but not at once.
-    for (seconds, wait) in [(10, Wait::VolumeLost), (60, Wait::Replacement)] {
+    for (seconds, wait) in [(10, Wait::VolumeMissing), (60, Wait::Replacement)] {
         facts.replaceable = Some(Duration::from_secs(seconds));
         let planned = plan(&facts);
         assert_eq!((planned.steps, planned.wait), (vec![], Some(wait)));

@@ -18,8 +18,11 @@ pub(super) fn removal(facts: &Facts) -> Plan {
         HostFacts::Stale => return Plan { needs_listing: true, ..Plan::wait(Wait::Observing) },
         HostFacts::Known { network, volume, container, .. } => (*network, volume, container),
     };
+    let stays = !facts.cluster.ends();
+    let is_known = facts.api.answers == Some(true) && facts.api.listed;
+    let is_control_plane = facts.role == MachineRole::ControlPlane;
     let mut steps = Vec::new();
-    if !facts.cluster.ends() && (facts.was_node || is_member(facts, container)) {
+    if stays && (facts.was_node || is_control_plane && is_known || may_be_member(facts, container, volume)) {
         let back = volume.ours().and_then(|()| back_up(facts, network, container));
         match back.map_or_else(|| parting(facts, container), |plan| Err(Box::new(plan))) {
             Ok(before) => steps = before,
@@ -28,6 +31,10 @@ pub(super) fn removal(facts: &Facts) -> Plan {
     }
     if container.ours().is_some() {
         steps.push(Step::RemoveContainer);
+        if stays && facts.membership != Membership::Alone && may_be_member(facts, container, volume) {
+            // Until its container is gone it may become a member still: only then what etcd says of it is the last word.
+            return Plan::steps(steps);
+        }
     }
     if volume.ours().is_some() {
         steps.push(Step::RemoveVolume);
@@ -61,8 +68,15 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
         // What is half way in would go on joining after it has left.
         return Err(Box::new(Plan::steps(vec![Step::ForgetUnits])));
     }
-    if let Some(plan) = leaving_etcd(facts) {
+    if let Some(mut plan) = leaving_etcd(facts) {
+        // What is no member any more serves nobody, and must not go on answering.
+        let goes = container.ours().is_some() && !plan.steps.is_empty();
+        plan.steps.extend(goes.then_some(Step::RemoveContainer));
         return Err(Box::new(plan));
+    }
+    if container.ours().is_some() && facts.role == MachineRole::ControlPlane {
+        // The way to the API may lead through this very one.
+        return Ok(Vec::new());
     }
     Ok(facts.api.node.iter().map(|node| Step::DeleteNode(Some(node.uid.clone()))).collect())
 }
@@ -71,7 +85,9 @@ fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>
 /// `None` where etcd does not count it.
 pub(super) fn leaving_etcd(facts: &Facts) -> Option<Plan> {
     match &facts.membership {
-        Membership::NotAsked | Membership::Absent => None,
+        _ if facts.role == MachineRole::Worker => None,
+        Membership::Alone | Membership::Absent | Membership::Left => None,
+        Membership::NotAsked => Some(Plan { needs_membership: true, ..Plan::wait(Wait::Observing) }),
         Membership::Unknown(message) => Some(Plan::wait(Wait::EtcdSilent(message.clone()))),
         Membership::Present { member, via } => {
             Some(Plan::steps(vec![Step::RemoveMember { member: *member, via: via.clone() }]))
@@ -83,7 +99,7 @@ pub(super) fn leaving_etcd(facts: &Facts) -> Option<Plan> {
 /// away and it cannot be let go: it runs once more. `None` where that is no use.
 fn back_up(facts: &Facts, network: bool, container: &Found<ContainerFacts>) -> Option<Plan> {
     let is_known = facts.api.answers == Some(true) && facts.api.listed;
-    if facts.role != MachineRole::ControlPlane || is_known {
+    if facts.role != MachineRole::ControlPlane || is_known || facts.membership == Membership::Left {
         return None;
     }
     match container {
@@ -96,14 +112,12 @@ fn back_up(facts: &Facts, network: bool, container: &Found<ContainerFacts>) -> O
     }
 }
 
-/// Whether a control plane may be a member of etcd though it is not known as a node: the others say so, or kubeadm has been
-/// at work in it, or nobody can tell.
-fn is_member(facts: &Facts, container: &Found<ContainerFacts>) -> bool {
-    let may_be = match container.ours().map(|container| container.state) {
-        None | Some(ContainerState::Created) => false,
-        Some(ContainerState::Running) => !matches!(facts.inside, Inside::Up { leftovers: false, .. }),
-        Some(ContainerState::Stopped { .. } | ContainerState::Unknown) => true,
-    };
-    let is_said = matches!(facts.membership, Membership::Present { .. });
-    facts.role == MachineRole::ControlPlane && (may_be || is_said)
+/// Whether a control plane may be a member of etcd though it is not known as a node: its data may be there, and nobody can tell
+/// that it is none. One in which kubeadm has not begun has no data.
+fn may_be_member(facts: &Facts, container: &Found<ContainerFacts>, volume: &Found<()>) -> bool {
+    let is_running = container.ours().is_some_and(|container| container.state == ContainerState::Running);
+    let is_empty = matches!(facts.inside, Inside::Up { leftovers: false, marker: false, bootstrap, .. }
+        if bootstrap != UnitState::Running);
+    let is_none = facts.membership == Membership::Left || is_running && is_empty;
+    facts.role == MachineRole::ControlPlane && volume.ours().is_some() && !is_none
 }

@@ -23,6 +23,8 @@ pub enum Wait {
     NameTaken(&'static str),
     /// Its data is gone, and it cannot be made anew by itself.
     VolumeLost,
+    /// Its data is gone, and others have it: it is to be replaced in a moment.
+    VolumeMissing,
     /// Its data is gone, and others have it: its Cluster is to replace it.
     Replacement,
     /// The image is being pulled.
@@ -93,6 +95,7 @@ impl Wait {
             Self::Network => "NetworkMissing",
             Self::NameTaken(_) => "NameTakenByOthers",
             Self::VolumeLost => "VolumeLost",
+            Self::VolumeMissing => "VolumeMissing",
             Self::Replacement => WAITING_FOR_REPLACEMENT,
             Self::PullingImage => "ImagePulling",
             Self::ContainerUnknown => "ContainerUnknown",
@@ -138,9 +141,14 @@ impl Wait {
                                  cluster and make it again"
                     .to_owned()
             }
+            Self::VolumeMissing => {
+                "its volume is gone, and with it the data of this control plane, which others have: restored within a \
+                 minute it goes on, then another one takes its place"
+                    .to_owned()
+            }
             Self::Replacement => {
-                "its volume is gone, and with it the data of this control plane: another one takes its place once all the \
-                 others are Ready"
+                "its volume is gone, and with it the data of this control plane, which others have: another one takes its \
+                 place"
                     .to_owned()
             }
             Self::PullingImage => "its image is being pulled".to_owned(),

@@ -188,6 +188,10 @@ pub(super) fn add_member(tx: &mut Tx<'_>, cluster: &str, name: &str, address: Ip
     // kubeadm looks for its own peer URL first and adds nothing where it finds it. A member that already ran and lost
     // its data is found too, and then refuses to start.
     let known = record.members.get(name).is_some_and(|member| member.peer == peer);
+    if !known && record.members.values().any(|member| member.learner) {
+        // `max-learners` is 1.
+        return Err("etcdserver: too many learner members in cluster".to_owned());
+    }
     if !known {
         record.members.insert(name.to_owned(), Member { peer, started: false, learner: true });
         tx.apply(Change::Etcd { id: cluster.to_owned(), record: Some(record.clone()) });
@@ -234,10 +238,10 @@ fn remove_member(tx: &mut Tx<'_>, mut cluster: EtcdCluster, name: &str) -> Resul
     Ok(())
 }
 
-/// What etcdctl does beside the etcd of a container.
-pub(super) fn etcdctl(tx: &mut Tx<'_>, id: &str, arguments: &[&str]) -> ExecOutput {
-    let runs = tx.state.containers.get(id).is_some_and(|record| record.runs() && record.inside.static_pods);
-    if !runs || tx.state.file(id, MANIFEST).is_none() {
+/// What etcdctl does beside the etcd of the control plane of this name.
+pub(super) fn etcdctl(tx: &mut Tx<'_>, id: &str, name: &str, arguments: &[&str]) -> ExecOutput {
+    let runs = |record: &ContainerRecord| record.runs() && record.inside.static_pods && record.spec.name == name;
+    if !tx.state.containers.get(id).is_some_and(runs) || tx.state.file(id, MANIFEST).is_none() {
         return fails(1, "no etcd runs here\n");
     }
     let Some(cluster) = serving(tx.state, id).cloned() else {

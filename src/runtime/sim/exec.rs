@@ -75,8 +75,8 @@ pub(super) fn run(tx: &mut Tx<'_>, id: &str, command: &[String], stdin: Option<&
             let loaded = tx.state.text(id, images::LOADED_PATH).unwrap_or_default();
             says(format!("IMAGE\n{loaded}"))
         }
-        ("sh", ["-c", script, "etcdctl", arguments @ ..]) if node && *script == crate::kubeadm::etcd::SCRIPT => {
-            etcd::etcdctl(tx, id, arguments)
+        ("sh", ["-c", script, "etcdctl", at, arguments @ ..]) if node && *script == crate::kubeadm::etcd::SCRIPT => {
+            etcd::etcdctl(tx, id, at, arguments)
         }
         // Simulated pods have no containers.
         ("crictl", ["ps", "--all"]) if node => says("CONTAINER           IMAGE               STATE\n"),
