@@ -143,7 +143,7 @@ impl Act {
                 self.patch_node(name, patch).await
             }
             Step::Evict(pods) => self.evict(name, pods).await,
-            Step::RemoveMember { member, via } => self.remove_member(name, member, &via).await,
+            Step::RemoveMember { member, via, for_good } => self.remove_member(name, member, &via, for_good).await,
             Step::DeleteNode(uid) => self.delete_node(name, uid).await,
             Step::RemoveContainer => self.remove_container(name).await,
             Step::RemoveVolume => self.remove_volume(name).await,
@@ -446,7 +446,13 @@ impl Act {
         Ok(Next::Go)
     }
 
-    async fn remove_member(&self, step: &'static str, member: MemberId, via: &Peer) -> Result<Next, EffectError> {
+    async fn remove_member(
+        &self,
+        step: &'static str,
+        member: MemberId,
+        via: &Peer,
+        for_good: bool,
+    ) -> Result<Next, EffectError> {
         let (command, what) = (etcd::remove_member(&via.name, member), "etcdctl member remove");
         match self.run_in((&via.name, &via.container), step, what, command, None).await {
             Ok(()) => {}
@@ -454,7 +460,9 @@ impl Act {
             Err(EffectError::Command { message, .. }) if message.contains(etcd::NOT_FOUND) => {}
             Err(error) => return Err(error),
         }
-        membership::left(&self.shared, &self.subject);
+        if for_good {
+            membership::left(&self.shared, &self.subject);
+        }
         Ok(Next::Go)
     }
 

@@ -62,8 +62,11 @@ impl Facts {
     /// Whether nothing in it can make it a member of etcd by itself.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
+        let is_known = |container: &Found<ContainerFacts>| {
+            container.ours().is_none_or(|container| container.state != ContainerState::Unknown)
+        };
         match self.inside {
-            Inside::NotAsked { .. } => true,
+            Inside::NotAsked { .. } => matches!(&self.host, HostFacts::Known { container, .. } if is_known(container)),
             Inside::Up { bootstrap, .. } => bootstrap != UnitState::Running,
             Inside::Silent(_) | Inside::Booting | Inside::Broken => false,
         }

@@ -62,7 +62,7 @@ fn present() -> Membership {
 }
 
 fn remove_member() -> Step {
-    Step::RemoveMember { member: MemberId::new(7), via: peer() }
+    Step::RemoveMember { member: MemberId::new(7), via: peer(), for_good: true }
 }
 
 #[test]

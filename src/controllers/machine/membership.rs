@@ -50,11 +50,11 @@ pub async fn look(shared: &Shared, subject: &Subject, is_quiet: bool) -> Members
 
 /// Asks the other control planes side by side, and takes the first answer: they all tell what the majority knows.
 async fn ask_others(shared: &Shared, subject: &Subject) -> Membership {
-    let others = others(shared, subject);
-    if others.is_empty() {
+    let all = control_planes(shared, subject);
+    if !all.iter().any(|other| may_be_node(other)) {
         return Membership::Alone;
     }
-    let running = others.into_iter().filter_map(|other| peer(shared, other));
+    let running = all.into_iter().filter_map(|other| peer(shared, other));
     let mut answers: FuturesUnordered<_> = running.map(|peer| ask(subject, peer)).collect();
     let mut why = "none of the other control planes runs".to_owned();
     while let Some((via, answer)) = answers.next().await {
@@ -67,20 +67,25 @@ async fn ask_others(shared: &Shared, subject: &Subject) -> Membership {
     Membership::Unknown(why)
 }
 
-/// The other control planes, but for those known never to have become nodes.
-pub fn others(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
-    // One that was adopted a moment ago has told nothing yet.
-    let is_none = |machine: &Machine| {
-        let told = machine.status.as_ref().and_then(|status| conditions::get(&status.conditions, BOOTSTRAPPED));
-        told.is_some_and(|told| told.status == "False")
-    };
+/// Whether there is another control plane that may have become a node.
+pub fn has_others(shared: &Shared, subject: &Subject) -> bool {
+    control_planes(shared, subject).iter().any(|other| may_be_node(other))
+}
+
+/// The other control planes.
+fn control_planes(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
     let is_other = |machine: &Arc<Machine>| {
         machine.name_any() != subject.name
             && machine.spec.role == MachineRole::ControlPlane
             && container::cluster_uid(machine) == Some(&*subject.cluster_uid)
-            && !is_none(machine)
     };
     shared.machines.of(&subject.machine.spec.cluster).into_iter().filter(is_other).collect()
+}
+
+/// One that was adopted a moment ago has told nothing yet.
+fn may_be_node(machine: &Machine) -> bool {
+    let told = machine.status.as_ref().and_then(|status| conditions::get(&status.conditions, BOOTSTRAPPED));
+    told.is_none_or(|told| told.status != "False")
 }
 
 fn peer(shared: &Shared, machine: Arc<Machine>) -> Option<Peer> {

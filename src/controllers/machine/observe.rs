@@ -48,6 +48,9 @@ pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
 const EXCLUDE_FROM_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Written by kubeadm long before it has succeeded.
 const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
+/// Written by kubeadm before a control plane that joins becomes a member of etcd: from 1.33 on the kubelet's file comes after
+/// that (`cmd/kubeadm/app/cmd/join.go`).
+const API_SERVER_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 /// A Machine with what belongs to it.
 #[derive(Clone, Debug)]
@@ -231,7 +234,7 @@ fn replaceable(shared: &Shared, subject: &Subject, facts: &Facts) -> Option<Dura
     }
     let since = shared.memory.wished(&subject.uid, LOST);
     // What answers has a majority of those that keep the data, and this one is none of them.
-    let has_others = facts.api.answers == Some(true) && !membership::others(shared, subject).is_empty();
+    let has_others = facts.api.answers == Some(true) && membership::has_others(shared, subject);
     let may_be = subject.drift_mode() == DriftMode::Enforce && has_others;
     may_be.then(|| since.elapsed())
 }
@@ -427,7 +430,7 @@ async fn in_node(shared: &Shared, subject: &Subject, container: &Container) -> I
     {
         return untouched(leftovers);
     }
-    match look_inside(runtime, &container.id).await {
+    match look_inside(runtime, &container.id, subject.is_control_plane()).await {
         Ok(inside) => {
             if let Inside::Up { leftovers, .. } = &inside
                 && inside == untouched(*leftovers)
@@ -459,7 +462,7 @@ fn may_begin(shared: &Shared, subject: &Subject) -> bool {
             && subject.host.places.has_room(&super::place_holder(subject))
 }
 
-async fn look_inside(runtime: &dyn Runtime, id: &ContainerId) -> Result<Inside, String> {
+async fn look_inside(runtime: &dyn Runtime, id: &ContainerId, is_control_plane: bool) -> Result<Inside, String> {
     let marker = runtime.read_file(id, MARKER_PATH).await.map_err(|error| error.to_string())?.is_some();
     if marker {
         let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
@@ -484,7 +487,9 @@ async fn look_inside(runtime: &dyn Runtime, id: &ContainerId) -> Result<Inside, 
         UnitState::Failed { .. } => units::tail(&ask(runtime, id, commands::journal(Unit::Bootstrap)).await?, 5),
         _ => String::new(),
     };
-    let leftovers = runtime.read_file(id, KUBELET_CONFIG).await.map_err(|error| error.to_string())?.is_some();
+    let exists =
+        async |path| Ok::<_, String>(runtime.read_file(id, path).await.map_err(|error| error.to_string())?.is_some());
+    let leftovers = is_control_plane && exists(API_SERVER_MANIFEST).await? || exists(KUBELET_CONFIG).await?;
     Ok(Inside::Up { marker, leftovers, bootstrap, reset, log })
 }
 

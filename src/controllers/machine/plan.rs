@@ -78,6 +78,8 @@ pub enum Step {
         member: MemberId,
         /// Another one, which does it.
         via: Peer,
+        /// Nothing in it can make it a member again.
+        for_good: bool,
     },
     /// Removes the Node of this UID; without one, whichever has the name.
     DeleteNode(Option<String>),

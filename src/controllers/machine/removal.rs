@@ -90,7 +90,8 @@ pub(super) fn leaving_etcd(facts: &Facts) -> Option<Plan> {
         Membership::NotAsked => Some(Plan { needs_membership: true, ..Plan::wait(Wait::Observing) }),
         Membership::Unknown(message) => Some(Plan::wait(Wait::EtcdSilent(message.clone()))),
         Membership::Present { member, via } => {
-            Some(Plan::steps(vec![Step::RemoveMember { member: *member, via: via.clone() }]))
+            let for_good = facts.is_quiet();
+            Some(Plan::steps(vec![Step::RemoveMember { member: *member, via: via.clone(), for_good }]))
         }
     }
 }

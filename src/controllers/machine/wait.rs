@@ -137,8 +137,8 @@ impl Wait {
                 format!("a {what} of this name exists that Kina did not make for this machine: rename or remove it")
             }
             Self::VolumeLost => {
-                "its volume is gone, and with it the data of this control plane: restore the volume, or delete the \
-                                 cluster and make it again"
+                "its volume is gone, and with it the data of this control plane: restore the volume, bring the others back \
+                 if they have its data, or delete the cluster and make it again"
                     .to_owned()
             }
             Self::VolumeMissing => {

@@ -120,7 +120,17 @@ fn signed_by(ca: &str, certificate: &str) -> bool {
 
 /// `admin.conf`, and the kubelet's kubeconfig, from the CA in the node.
 pub(super) fn kubeconfigs(run: &mut Run<'_, '_>, endpoint: &str, node: &str) -> Result<(), String> {
-    kubeconfig(run, ADMIN, endpoint, "kubernetes-admin", "kubeadm:cluster-admins")?;
+    admin_kubeconfig(run, endpoint)?;
+    kubelet_kubeconfig(run, endpoint, node)
+}
+
+/// `admin.conf`.
+pub(super) fn admin_kubeconfig(run: &mut Run<'_, '_>, endpoint: &str) -> Result<(), String> {
+    kubeconfig(run, ADMIN, endpoint, "kubernetes-admin", "kubeadm:cluster-admins")
+}
+
+/// The kubelet's kubeconfig, from the CA in the node.
+pub(super) fn kubelet_kubeconfig(run: &mut Run<'_, '_>, endpoint: &str, node: &str) -> Result<(), String> {
     kubeconfig(run, KUBELET_KUBECONFIG, endpoint, &format!("system:node:{node}"), "system:nodes")
 }
 

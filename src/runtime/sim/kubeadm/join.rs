@@ -139,7 +139,7 @@ fn prepare(run: &mut Run<'_, '_>) -> Progress {
             files::serving_certificate(run, names)
         })
         .and_then(|()| run.documents.registration(CONFIGURATION, &run.host()))
-        .and_then(|registration| files::kubeconfigs(run, &endpoint, &registration.name));
+        .and_then(|_| files::admin_kubeconfig(run, &endpoint));
     if result.is_ok() {
         let mut arguments = run.documents.arguments("ClusterConfiguration", "/apiServer/extraArgs");
         arguments.insert("advertise-address".into(), run.advertised().unwrap_or(run.address()).to_string());
@@ -246,14 +246,15 @@ fn etcd_join(run: &mut Run<'_, '_>) -> Progress {
     }
 }
 
+/// The kubelet's kubeconfig comes after the member of etcd, as from kubeadm 1.33 on.
 fn control_plane_kubelet_start(run: &mut Run<'_, '_>) -> Progress {
-    match run.documents.registration(CONFIGURATION, &run.host()) {
-        Ok(registration) => {
-            files::start_kubelet(run, &registration, true);
-            Progress::Next
-        }
-        Err(error) => Progress::Fail(error),
-    }
+    let endpoint = endpoint(run);
+    let started = run.documents.registration(CONFIGURATION, &run.host()).and_then(|registration| {
+        files::kubelet_kubeconfig(run, &endpoint, &registration.name)?;
+        files::start_kubelet(run, &registration, true);
+        Ok(())
+    });
+    next_or_fail(started)
 }
 
 fn wait_control_plane(run: &mut Run<'_, '_>) -> Progress {
