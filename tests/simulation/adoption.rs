@@ -42,6 +42,28 @@ fn things(listing: Listing) -> Vec<String> {
     all
 }
 
+fn lose(simulation: &Simulation, machines: &[&str]) {
+    for machine in machines {
+        simulation.hands().remove_container(machine).unwrap();
+        simulation.hands().remove_volume(machine).unwrap();
+    }
+}
+
+fn volumes(listing: &Listing) -> Vec<String> {
+    listing.volumes.iter().map(|volume| volume.name.clone()).collect()
+}
+
+fn stalls_without_volume(machine: &Machine) -> bool {
+    machine.status.as_ref().is_some_and(|status| {
+        conditions::is_true(&status.conditions, conditions::STALLED)
+            && status.waiting.as_ref().is_some_and(|waiting| waiting.reason == "VolumeLost")
+    })
+}
+
+fn of_control_planes(replicas: usize) -> String {
+    manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"))
+}
+
 /// Until a Cluster says that it cannot adopt, and why.
 async fn refusal(simulation: &mut Simulation, name: &str) -> String {
     let stalled = |cluster: &Cluster| {
@@ -268,11 +290,10 @@ fn an_older_store_takes_up_the_cluster_that_was_made_since() {
 #[test]
 fn an_older_store_takes_up_control_planes_that_came_since() {
     world::run(69, |mut simulation: Simulation| async move {
-        let with = |replicas: u32| manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"));
-        simulation.write("ha.yaml", &with(1));
+        simulation.write("ha.yaml", &of_control_planes(1));
         simulation.until_ready("ha", 1, SOON).await;
         let backup = simulation.back_up_store();
-        simulation.write("ha.yaml", &with(3));
+        simulation.write("ha.yaml", &of_control_planes(3));
         simulation.until_ready("ha", 3, SOON).await;
         leave_a_mark(&simulation, "ha").await;
         let before = containers(&simulation).await;
@@ -280,7 +301,7 @@ fn an_older_store_takes_up_control_planes_that_came_since() {
         simulation.until_ready("ha", 3, SOON).await;
         assert_eq!(containers(&simulation).await, before);
         // Where they are not wanted any more, they leave as control planes do.
-        simulation.write("ha.yaml", &with(1));
+        simulation.write("ha.yaml", &of_control_planes(1));
         simulation.until_ready("ha", 1, SOON).await;
         assert!(has_mark(&simulation, "ha").await);
         simulation
@@ -322,8 +343,7 @@ fn a_worker_whose_volume_is_lost_joins_anew_under_its_name() {
             nodes.iter().find(|node| node.name_any() == "dev-pool-0").and_then(ResourceExt::uid)
         };
         let before = uid(simulation.nodes("dev").await);
-        simulation.hands().remove_container("dev-pool-0").unwrap();
-        simulation.hands().remove_volume("dev-pool-0").unwrap();
+        lose(&simulation, &["dev-pool-0"]);
         let listed = |listing: &Listing| listing.containers.iter().any(|container| container.name == "dev-pool-0");
         simulation.until_listing(SOON, listed).await;
         simulation.until_ready("dev", 2, SOON).await;
@@ -339,15 +359,8 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
     world::run(72, |mut simulation: Simulation| async move {
         simulation.write("dev.yaml", &manifest("dev", 1, ""));
         simulation.until_ready("dev", 2, SOON).await;
-        simulation.hands().remove_container("dev-control-plane-0").unwrap();
-        simulation.hands().remove_volume("dev-control-plane-0").unwrap();
-        let lost = |machine: &Machine| {
-            machine.status.as_ref().is_some_and(|status| {
-                conditions::is_true(&status.conditions, conditions::STALLED)
-                    && status.waiting.as_ref().is_some_and(|waiting| waiting.reason == "VolumeLost")
-            })
-        };
-        simulation.until_machine("dev-control-plane-0", SOON, lost).await;
+        lose(&simulation, &["dev-control-plane-0"]);
+        simulation.until_machine("dev-control-plane-0", SOON, stalls_without_volume).await;
         simulation
             .until_cluster("dev", "stalled", SOON, |cluster| {
                 let status = cluster.status.clone().unwrap_or_default();
@@ -356,30 +369,16 @@ fn a_control_plane_whose_volume_is_lost_is_never_silently_begun_anew() {
             })
             .await;
         simulation.advance(Duration::from_secs(3600)).await;
-        let mut names: Vec<String> =
-            simulation.listing().await.volumes.iter().map(|volume| volume.name.clone()).collect();
-        assert_eq!(names, ["dev-pool-0"]);
+        assert_eq!(volumes(&simulation.listing().await), ["dev-pool-0"]);
 
         // Also where the store is lost as well: what is left says that there was a control plane.
         simulation = simulation.lose_store().await;
         let message = refusal(&mut simulation, "dev").await;
         assert!(message.contains("the volumes of its control planes are gone"), "{message}");
         simulation.advance(Duration::from_secs(600)).await;
-        names = simulation.listing().await.volumes.iter().map(|volume| volume.name.clone()).collect();
-        assert_eq!(names, ["dev-pool-0"]);
+        assert_eq!(volumes(&simulation.listing().await), ["dev-pool-0"]);
         simulation
     });
-}
-
-fn lose(simulation: &Simulation, machines: &[&str]) {
-    for machine in machines {
-        simulation.hands().remove_container(machine).unwrap();
-        simulation.hands().remove_volume(machine).unwrap();
-    }
-}
-
-fn volumes(listing: &Listing) -> Vec<String> {
-    listing.volumes.iter().map(|volume| volume.name.clone()).collect()
 }
 
 #[test]
@@ -391,8 +390,7 @@ fn control_planes_whose_volumes_are_lost_are_replaced_where_others_have_their_da
     ];
     for (seed, replicas, lost) in cases {
         world::run(seed, move |mut simulation: Simulation| async move {
-            let spec = format!("  controlPlane:\n    replicas: {replicas}\n");
-            simulation.write("ha.yaml", &manifest("ha", 0, &spec));
+            simulation.write("ha.yaml", &of_control_planes(replicas));
             simulation.until_ready("ha", u32::try_from(replicas).unwrap(), SOON).await;
             leave_a_mark(&simulation, "ha").await;
             lose(&simulation, lost);
@@ -423,19 +421,13 @@ fn control_planes_whose_volumes_are_lost_are_replaced_where_others_have_their_da
 #[test]
 fn where_no_majority_has_its_data_a_person_is_told_so_for_as_long_as_it_takes() {
     world::run(81, |mut simulation: Simulation| async move {
-        simulation.write("ha.yaml", &manifest("ha", 0, "  controlPlane:\n    replicas: 3\n"));
+        simulation.write("ha.yaml", &of_control_planes(3));
         simulation.until_ready("ha", 3, SOON).await;
         lose(&simulation, &["ha-control-plane-0", "ha-control-plane-1"]);
-        let lost = |machine: &Machine| {
-            machine.status.as_ref().is_some_and(|status| {
-                conditions::is_true(&status.conditions, conditions::STALLED)
-                    && status.waiting.as_ref().is_some_and(|waiting| waiting.reason == "VolumeLost")
-            })
-        };
-        simulation.until_machine("ha-control-plane-0", SOON, lost).await;
+        simulation.until_machine("ha-control-plane-0", SOON, stalls_without_volume).await;
         simulation.advance(Duration::from_secs(3600)).await;
         for machine in ["ha-control-plane-0", "ha-control-plane-1"] {
-            simulation.until_machine(machine, Duration::from_secs(1), lost).await;
+            simulation.until_machine(machine, Duration::from_secs(1), stalls_without_volume).await;
         }
         assert_eq!(volumes(&simulation.listing().await), ["ha-control-plane-2"]);
         simulation
@@ -445,11 +437,10 @@ fn where_no_majority_has_its_data_a_person_is_told_so_for_as_long_as_it_takes() 
 #[test]
 fn a_control_plane_that_drains_is_no_reason_to_keep_one_whose_volume_is_lost() {
     world::run(82, |mut simulation: Simulation| async move {
-        let with = |replicas: u32| manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"));
-        simulation.write("ha.yaml", &with(3));
+        simulation.write("ha.yaml", &of_control_planes(3));
         simulation.until_ready("ha", 3, SOON).await;
         leave_a_mark(&simulation, "ha").await;
-        simulation.write("ha.yaml", &with(1));
+        simulation.write("ha.yaml", &of_control_planes(1));
         let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
         simulation.until_machine("ha-control-plane-2", SOON, goes).await;
         // etcd, which counts three, lets nobody go of the two that run.
@@ -465,11 +456,10 @@ fn a_control_plane_that_drains_is_no_reason_to_keep_one_whose_volume_is_lost() {
 fn one_control_plane_may_lose_its_container_whenever_another_one_goes() {
     for after in (150..700).step_by(75) {
         world::run(after, move |mut simulation: Simulation| async move {
-            let with = |replicas: u32| manifest("ha", 0, &format!("  controlPlane:\n    replicas: {replicas}\n"));
-            simulation.write("ha.yaml", &with(3));
+            simulation.write("ha.yaml", &of_control_planes(3));
             simulation.until_ready("ha", 3, SOON).await;
             leave_a_mark(&simulation, "ha").await;
-            simulation.write("ha.yaml", &with(1));
+            simulation.write("ha.yaml", &of_control_planes(1));
             simulation.advance(Duration::from_millis(after)).await;
             simulation.hands().remove_container("ha-control-plane-0").unwrap();
             // What is broken goes first: it may be this one.
@@ -485,7 +475,7 @@ fn one_control_plane_may_lose_its_container_whenever_another_one_goes() {
 fn a_first_control_plane_that_stops_whenever_it_may_goes_on_where_it_was() {
     for after in [500, 1000, 1500, 2000, 2250, 2500, 2750, 3000] {
         world::run(after, move |mut simulation: Simulation| async move {
-            simulation.write("ha.yaml", &manifest("ha", 0, "  controlPlane:\n    replicas: 3\n"));
+            simulation.write("ha.yaml", &of_control_planes(3));
             for index in 0..3 {
                 simulation.until_machine(&format!("ha-control-plane-{index}"), SOON, is_bootstrapping).await;
             }

@@ -250,13 +250,19 @@ pub struct ApiFacts {
 }
 
 impl ApiFacts {
+    /// Whether it answers and its nodes are known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.answers == Some(true) && self.listed
+    }
+
     /// What is wrong with the Node of a machine, if anything: what cannot be seen is not, nor is what a machine is not yet
     /// that only becomes a node.
     #[must_use]
     pub fn ailment(&self, inside: &Inside) -> Option<&'static str> {
         let is_node = matches!(inside, Inside::NotAsked { bootstrapped: true } | Inside::Up { marker: true, .. });
         match &self.node {
-            _ if !is_node || self.answers != Some(true) || !self.listed => None,
+            _ if !is_node || !self.is_known() => None,
             None => Some("missing"),
             Some(node) if !node.ready => Some("not Ready"),
             Some(_) => None,

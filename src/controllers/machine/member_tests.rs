@@ -53,7 +53,7 @@ fn a_first_control_plane_goes_on_with_what_it_has_of_etcd() {
     assert!(failed.failed.is_some());
 }
 
-fn peer() -> Peer {
+pub(super) fn peer() -> Peer {
     Peer { name: "other".to_owned(), container: ContainerId("other".to_owned()) }
 }
 

@@ -440,7 +440,7 @@ fn as_node(facts: &Facts, outdated: bool) -> Plan {
         }
         _ => plan.wait = Some(Wait::ApiAway),
     }
-    let is_missing = facts.api.answers == Some(true) && facts.api.listed && facts.api.node.is_none();
+    let is_missing = facts.api.is_known() && facts.api.node.is_none();
     if rolling && (is_missing || is_alone_away(facts)) {
         // Nothing to drain.
         return Plan { bootstrapped: true, ..Plan::steps(vec![Step::RemoveContainer]) };

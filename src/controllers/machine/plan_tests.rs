@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::facts::{
     Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, Membership, NodeFacts,
-    Peer, PodNetwork,
+    PodNetwork,
 };
+use super::member_tests::peer;
 use super::plan::{Plan, Step, plan};
 use super::wait::Wait;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
@@ -16,11 +17,7 @@ use crate::controllers::host::Found;
 use crate::kubeadm::etcd::MemberId;
 use crate::kubeadm::overlay::Peers;
 use crate::kubeadm::units::UnitState;
-use crate::runtime::{ContainerId, ContainerState};
-
-fn peer() -> Peer {
-    Peer { name: "other".to_owned(), container: ContainerId("other".to_owned()) }
-}
+use crate::runtime::ContainerState;
 
 /// A machine's world: what a runtime, a node and an API server would hold.
 #[derive(Clone, Debug)]

@@ -19,10 +19,9 @@ pub(super) fn removal(facts: &Facts) -> Plan {
         HostFacts::Known { network, volume, container, .. } => (*network, volume, container),
     };
     let stays = !facts.cluster.ends();
-    let is_known = facts.api.answers == Some(true) && facts.api.listed;
-    let is_control_plane = facts.role == MachineRole::ControlPlane;
+    let is_asked = facts.role == MachineRole::ControlPlane && facts.api.is_known();
     let mut steps = Vec::new();
-    if stays && (facts.was_node || is_control_plane && is_known || may_be_member(facts, container, volume)) {
+    if stays && (facts.was_node || is_asked || may_be_member(facts, container, volume)) {
         let back = volume.ours().and_then(|()| back_up(facts, network, container));
         match back.map_or_else(|| parting(facts, container), |plan| Err(Box::new(plan))) {
             Ok(before) => steps = before,
@@ -52,7 +51,7 @@ pub(super) fn removal(facts: &Facts) -> Plan {
 /// What a living cluster needs before one of its nodes goes; the error is a plan that comes first.
 fn parting(facts: &Facts, container: &Found<ContainerFacts>) -> Result<Vec<Step>, Box<Plan>> {
     let runs = container.ours().is_some_and(|container| container.state == ContainerState::Running);
-    if facts.api.answers != Some(true) || !facts.api.listed {
+    if !facts.api.is_known() {
         return Err(Box::new(Plan::wait(Wait::ApiAway)));
     }
     if runs
@@ -99,8 +98,7 @@ pub(super) fn leaving_etcd(facts: &Facts) -> Option<Plan> {
 /// A control plane that does not run any more may be what the others lack for their majority, without which their API is
 /// away and it cannot be let go: it runs once more. `None` where that is no use.
 fn back_up(facts: &Facts, network: bool, container: &Found<ContainerFacts>) -> Option<Plan> {
-    let is_known = facts.api.answers == Some(true) && facts.api.listed;
-    if facts.role != MachineRole::ControlPlane || is_known || facts.membership == Membership::Left {
+    if facts.role != MachineRole::ControlPlane || facts.api.is_known() || facts.membership == Membership::Left {
         return None;
     }
     match container {
