@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use kina::api::Cluster;
 use kina::runtime::sim::{Fault, Operation};
 use kube::api::{Api, PostParams};
+use tokio::time::Instant;
 
 use crate::world::{self, Simulation};
 
@@ -95,6 +97,25 @@ fn everything_restarted_with_all_addresses_changed_is_ready_again_with_its_data(
         });
         assert_eq!(run.left_behind, Vec::<String>::new());
     }
+}
+
+#[test]
+fn what_restarted_is_not_called_ready_by_what_its_controllers_said_before() {
+    world::run_where_addresses_move(208, |mut simulation: Simulation| async move {
+        simulation.write("dev.yaml", &manifest(1, 1, ""));
+        simulation.until_ready("dev", 2, SOON).await;
+        simulation.hands().restart_runtime(true).unwrap();
+        let restarted = Instant::now();
+        let because = |cluster: &Cluster| {
+            let conditions = &cluster.status.as_ref().unwrap().conditions;
+            conditions.iter().any(|condition| condition.type_ == "AddonsReady" && condition.reason == "LeaseNotRenewed")
+        };
+        simulation.until_cluster("dev", "known to be restarted", SOON, because).await;
+        simulation.until_ready("dev", 2, SOON).await;
+        // The Lease of those who led before has to run out.
+        assert!((15..30).contains(&restarted.elapsed().as_secs()), "{:?}", restarted.elapsed());
+        simulation
+    });
 }
 
 #[test]

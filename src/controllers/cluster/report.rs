@@ -215,6 +215,11 @@ fn addons(report: &Report<'_>) -> Verdict {
     if let Some((reason, message)) = images_missing(report) {
         return verdict(ADDONS_READY, Holds::False, reason, message);
     }
+    if !report.api.controlled {
+        let message = "kube-controller-manager has not renewed its Lease since the API server answers: what Deployments and \
+                       DaemonSets say may be of before";
+        return verdict(ADDONS_READY, Holds::Unknown, "LeaseNotRenewed", message);
+    }
     if let Some((name, state)) = report.api.daemons_unready.first_key_value() {
         return verdict(ADDONS_READY, Holds::False, "SystemPodsNotReady", format!("{name}: {state}"));
     }

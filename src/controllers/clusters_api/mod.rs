@@ -4,6 +4,7 @@
 //! small view: some hundred bytes a node. An API server that is away shows as such and is asked again, at first often.
 
 mod heard;
+mod leader;
 #[cfg(test)]
 mod tests;
 mod view;

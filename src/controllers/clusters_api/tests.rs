@@ -8,7 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::client::Body;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::heard::Heard;
@@ -21,12 +26,14 @@ use crate::controllers::wake::Waker;
 use crate::runtime::connect::api_service;
 use crate::world::World;
 
-/// A client of a cluster that counts what is asked, and whose server can fall silent.
+/// A client of a cluster that counts what is asked, and whose server can fall silent or go away.
 #[derive(Clone)]
 struct Line {
     client: kube::Client,
     probes: Arc<AtomicUsize>,
+    leases: Arc<AtomicUsize>,
     silent: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
 }
 
 impl tower::Service<Request<Body>> for Line {
@@ -44,6 +51,12 @@ impl tower::Service<Request<Body>> for Line {
             if request.uri().path() == "/readyz" {
                 this.probes.fetch_add(1, Ordering::SeqCst);
             }
+            if request.uri().path().ends_with("/leases/kube-controller-manager") {
+                this.leases.fetch_add(1, Ordering::SeqCst);
+            }
+            if this.away.load(Ordering::SeqCst) {
+                return Err(kube::Error::Service(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()));
+            }
             if this.silent.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
@@ -56,20 +69,30 @@ impl tower::Service<Request<Body>> for Line {
 struct Watched {
     server: ApiServer,
     known: Arc<std::sync::Mutex<Known>>,
-    probes: Arc<AtomicUsize>,
-    silent: Arc<AtomicBool>,
+    line: Line,
     end: CancellationToken,
 }
 
 impl Watched {
     fn among(clusters: usize) -> Self {
-        let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
-        let server = ApiServer::builder(RedbStore::in_memory("store").unwrap(), world.clock, world.random);
-        let server = server.kinds(core::workload()).build().unwrap();
+        Self::over(server(), clusters)
+    }
+
+    /// One of few, whose controllers were led by somebody who renewed last at second 100.
+    async fn led_before() -> Self {
+        let server = server();
+        let namespaces: Api<Namespace> = Api::all(server.tenant("cluster").client(User::named("admin")));
+        let system = serde_json::from_value(json!({"metadata": {"name": "kube-system"}})).unwrap();
+        namespaces.create(&PostParams::default(), &system).await.unwrap();
+        renew(&server, 100).await;
+        Self::over(server, 3)
+    }
+
+    fn over(server: ApiServer, clusters: usize) -> Self {
         let client = server.tenant("cluster").client(User::named("kina"));
-        let (probes, silent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let line = Line { client, probes: Arc::clone(&probes), silent: Arc::clone(&silent) };
-        let (client, heard) = Heard::through(api_service(line));
+        let (probes, leases) = (Arc::default(), Arc::default());
+        let line = Line { client, probes, leases, silent: Arc::default(), away: Arc::default() };
+        let (client, heard) = Heard::through(api_service(line.clone()));
         let (known, end) = (Arc::<std::sync::Mutex<Known>>::default(), CancellationToken::new());
         let watch = Watch {
             cluster: "dev".to_owned(),
@@ -81,16 +104,40 @@ impl Watched {
             nudge: Arc::default(),
         };
         tokio::spawn(watch.run(end.clone()));
-        Self { server, known, probes, silent, end }
+        Self { server, known, line, end }
     }
 
     fn probes(&self) -> usize {
-        self.probes.load(Ordering::SeqCst)
+        self.line.probes.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked whether somebody leads its controllers.
+    fn leases(&self) -> usize {
+        self.line.leases.load(Ordering::SeqCst)
+    }
+
+    fn is_controlled(&self) -> bool {
+        self.known.lock().unwrap().view.controlled
     }
 
     fn answers(&self) -> Option<bool> {
         self.known.lock().unwrap().view.answers
     }
+}
+
+fn server() -> ApiServer {
+    let world = World::simulated(1, "2026-01-01T00:00:00Z".parse().unwrap());
+    let server = ApiServer::builder(RedbStore::in_memory("store").unwrap(), world.clock, world.random);
+    server.kinds(core::workload()).build().unwrap()
+}
+
+/// kube-controller-manager says that it leads, at that second.
+async fn renew(server: &ApiServer, second: i64) {
+    let leases: Api<Lease> = Api::namespaced(server.tenant("cluster").client(User::named("kcm")), "kube-system");
+    let renewed = jiff::Timestamp::from_second(second).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": renewed}});
+    let params = PatchParams::apply("kcm").force();
+    leases.patch("kube-controller-manager", &params, &Patch::Apply(lease)).await.unwrap();
 }
 
 impl Drop for Watched {
@@ -119,10 +166,44 @@ async fn one_that_falls_silent_is_noticed_among_few_and_among_many() {
     for (clusters, within) in [(3, 23), (1000, 98)] {
         let watched = Watched::among(clusters);
         tokio::time::sleep(Duration::from_secs(100)).await;
-        watched.silent.store(true, Ordering::SeqCst);
+        watched.line.silent.store(true, Ordering::SeqCst);
         // Streams that are open break off with the server; new ones never begin.
         watched.server.shutdown();
         tokio::time::sleep(Duration::from_secs(within + 1)).await;
         assert_eq!(watched.answers(), None, "among {clusters}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_leader_was_ever_elected_nothing_that_controllers_say_is_old() {
+    let watched = Watched::among(3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((watched.answers(), watched.is_controlled()), (Some(true), true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_work_once_their_leader_has_renewed_twice_and_no_more_once_the_server_was_away() {
+    let watched = Watched::led_before().await;
+    for (second, controlled) in [(100, false), (115, false), (117, true), (117, true)] {
+        renew(&watched.server, second).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(watched.is_controlled(), controlled, "renewed at {second}");
+    }
+    watched.line.away.store(true, Ordering::SeqCst);
+    watched.server.shutdown();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((watched.answers(), watched.is_controlled()), (Some(false), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_comes_after_an_hour_is_seen_all_the_same_and_was_not_asked_for_all_the_time() {
+    let watched = Watched::led_before().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(!watched.is_controlled());
+    assert!((350..400).contains(&watched.leases()), "{}", watched.leases());
+    for second in [200, 210, 220] {
+        renew(&watched.server, second).await;
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+    assert!(watched.is_controlled());
 }

@@ -84,6 +84,8 @@ pub struct ApiView {
     pub nodes: BTreeMap<String, NodeView>,
     /// Whether the nodes were listed as a whole since the API server answers.
     pub listed: bool,
+    /// Its controllers work since the API server answers: what Deployments and DaemonSets say is not from before.
+    pub controlled: bool,
     /// CoreDNS: whether it is Available; `None` where there is no such Deployment.
     pub dns: Option<bool>,
     /// DaemonSets of `kube-system` that are not ready on every node.
@@ -106,6 +108,13 @@ pub(super) struct Known {
 const GONE: u64 = u64::MAX;
 
 impl Known {
+    /// The API server answers no more: `Some(false)` where it is away, `None` where nobody knows why.
+    pub fn lost(&mut self, answers: Option<bool>, unwell: Option<Unwell>) {
+        let view = &mut self.view;
+        (view.answers, view.unwell) = (answers, unwell);
+        (view.listed, view.controlled) = (false, false);
+    }
+
     /// Kina changed a Node: it is so from now on, whenever watches come to show it. A controller that waited for a watch
     /// that is late would write the same again and again.
     pub fn wrote(&mut self, node: &Node) {
@@ -223,6 +232,7 @@ impl Listing {
                 known.view.daemons_unready.remove(&set.name_any());
                 known.view.daemons.remove(&set.name_any());
             }
+            News::Controlled => known.view.controlled = true,
         }
         (known.view.answers, known.view.unwell) = (Some(true), None);
     }

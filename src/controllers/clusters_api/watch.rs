@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::{BoxStream, select_all};
+use futures::stream::{self, BoxStream, select_all};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::heard::Heard;
+use super::leader;
 use super::view::{ApiView, Known, Listing, Unwell};
 use crate::controllers::wake::Waker;
 
@@ -67,6 +68,8 @@ pub(super) enum News {
     Node(watcher::Event<Node>),
     Dns(watcher::Event<Deployment>),
     Daemon(watcher::Event<DaemonSet>),
+    /// The controllers work.
+    Controlled,
 }
 
 impl Watch {
@@ -118,9 +121,7 @@ impl Watch {
                         // A list that was lost on the way, or a server that went away: listing tells.
                         Health::Well | Health::Away => return AGAIN_FIRST,
                         Health::Unwell(why) => {
-                            self.change(|Known { view, .. }| {
-                                (view.answers, view.listed, view.unwell) = (None, false, Some(why));
-                            });
+                            self.change(|known| known.lost(None, Some(why)));
                             return AGAIN_FIRST;
                         }
                     },
@@ -133,8 +134,7 @@ impl Watch {
                 Err(error) => {
                     tracing::debug!(cluster = self.cluster, %error, "the API server does not answer");
                     if !matches!(error, watcher::Error::WatchError(_)) {
-                        let view = &mut known.view;
-                        (view.answers, view.listed, view.unwell) = (Some(false), false, None);
+                        known.lost(Some(false), None);
                     }
                 }
             });
@@ -206,10 +206,16 @@ impl Watch {
         let dns = watcher(system, named("coredns"));
         let system: Api<DaemonSet> = Api::namespaced(self.client.clone(), "kube-system");
         let daemons = watcher(system, watcher::Config::default());
+        let controlled = if self.lock().view.controlled {
+            stream::empty().boxed()
+        } else {
+            leader::leads(self.client.clone()).map(|()| Ok(News::Controlled)).into_stream().boxed()
+        };
         select_all([
             nodes.map(|event| event.map(News::Node)).boxed(),
             dns.map(|event| event.map(News::Dns)).boxed(),
             daemons.map(|event| event.map(News::Daemon)).boxed(),
+            controlled,
         ])
         .boxed()
     }

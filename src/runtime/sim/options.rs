@@ -72,6 +72,9 @@ pub struct Latency {
     pub pod_start: Duration,
     /// From a pod's deletion until its containers have ended (never longer than its grace period).
     pub pod_stop: Duration,
+    /// From when the API server of a cluster that ran before answers until its controllers and its scheduler work: the Lease of
+    /// those before has to run out.
+    pub election: Duration,
     /// Each latency is lengthened by up to this share of itself, drawn from the world's random numbers.
     pub jitter_percent: u32,
 }
@@ -92,6 +95,7 @@ impl Latency {
             control_plane: Duration::from_millis(900),
             pod_start: Duration::from_millis(700),
             pod_stop: Duration::from_millis(300),
+            election: Duration::from_secs(15),
             jitter_percent: 25,
         }
     }
@@ -112,6 +116,7 @@ impl Latency {
             control_plane: none,
             pod_start: none,
             pod_stop: none,
+            election: none,
             jitter_percent: 0,
         }
     }

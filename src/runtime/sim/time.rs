@@ -24,6 +24,12 @@ impl At {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
 
+    /// The last one up to `now` of the points that follow this one at such a distance.
+    pub fn last_of_every(self, period: Duration, now: Self) -> Self {
+        let periods = now.since(self).as_micros() / period.as_micros().max(1);
+        self.plus(period * u32::try_from(periods).unwrap_or(u32::MAX))
+    }
+
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_microsecond(self.0).unwrap_or(Timestamp::MAX)
     }

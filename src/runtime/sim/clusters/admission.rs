@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::families;
 use super::kubelets::Pulse;
+use super::leader::Leaders;
 use super::model;
 use super::services;
 use crate::apiserver::admission::{Admission, Admitted, Denied, Draft, Operation, Request};
@@ -14,7 +15,7 @@ use crate::apiserver::core;
 use crate::apiserver::kind::{Kind, View};
 
 /// The built-in kinds, completed.
-pub(super) fn kinds(pulse: &Arc<Pulse>) -> Vec<Kind> {
+pub(super) fn kinds(pulse: &Arc<Pulse>, leaders: &Arc<Leaders>) -> Vec<Kind> {
     let complete = |mut kind: Kind| {
         match (kind.resource.group.as_str(), kind.resource.plural.as_str()) {
             ("", "nodes") => {
@@ -23,8 +24,11 @@ pub(super) fn kinds(pulse: &Arc<Pulse>) -> Vec<Kind> {
                 kind.view = Some(view);
             }
             ("coordination.k8s.io", "leases") => {
-                let pulse = Arc::clone(pulse);
-                let view: View = Arc::new(move |tenant, lease| pulse.show_lease(tenant, lease));
+                let (pulse, leaders) = (Arc::clone(pulse), Arc::clone(leaders));
+                let view: View = Arc::new(move |tenant, lease| {
+                    pulse.show_lease(tenant, lease);
+                    leaders.show(tenant, lease);
+                });
                 kind.view = Some(view);
             }
             ("", "pods") => kind.admission.push(Arc::new(PodDefaults)),

@@ -38,10 +38,17 @@ pub(super) struct Scene<'a> {
     pub infra: &'a Infra,
     pub pulse: &'a Pulse,
     pub latency: &'a Latency,
+    /// From when on controllers and scheduler work.
+    pub led_from: Option<At>,
     pub now: At,
 }
 
 impl Scene<'_> {
+    /// Whether controllers and scheduler work.
+    pub fn is_led(&self) -> bool {
+        self.led_from.is_some_and(|from| from <= self.now)
+    }
+
     /// The kubelet of a node, if it runs and reaches the API server.
     pub fn kubelet(&self, node: &str) -> Option<&Kubelet> {
         self.infra.kubelets.iter().find(|kubelet| kubelet.node == node && kubelet.connected)
@@ -79,24 +86,17 @@ impl View {
 }
 
 /// Looks at a cluster.
-pub(super) fn pass(
-    session: &mut Session<'_, '_>,
-    infra: &Infra,
-    pulse: &Pulse,
-    latency: &Latency,
-    now: At,
-) -> Result<Pass, ApiError> {
+pub(super) fn pass(session: &mut Session<'_, '_>, scene: &Scene<'_>) -> Result<Pass, ApiError> {
     session.quiet();
-    let scene = Scene { infra, pulse, latency, now };
     let (mut registered, mut judged) = (Vec::new(), BTreeMap::new());
     questions::default_accounts(session)?;
     let mut view = View::default();
     view.read(session)?;
     for round in 1..=ROUNDS {
-        let mut pass = Pass { judged, ..Pass::default() };
+        let mut pass = Pass { judged, again: scene.led_from.filter(|_| !scene.is_led()), ..Pass::default() };
         let mut wrote = false;
         for step in [nodes::sync, control, pods::run] {
-            if step(session, &scene, &view, &mut pass)? {
+            if step(session, scene, &view, &mut pass)? {
                 view.read(session)?;
                 wrote = true;
             }
@@ -106,7 +106,7 @@ pub(super) fn pass(
             return Ok(Pass { registered, ..pass });
         }
         if round == ROUNDS {
-            pass.again_at(now);
+            pass.again_at(scene.now);
             return Ok(Pass { registered, ..pass });
         }
         judged = pass.judged;
@@ -116,6 +116,9 @@ pub(super) fn pass(
 
 /// What scheduler and controllers do.
 fn control(session: &mut Session<'_, '_>, scene: &Scene<'_>, view: &View, _: &mut Pass) -> Result<bool, ApiError> {
+    if !scene.is_led() {
+        return Ok(false);
+    }
     let mut wrote = workloads::daemon_sets(session, scene, view)?;
     wrote |= workloads::deployments(session, view)?;
     wrote |= workloads::replica_sets(session, view)?;

@@ -163,7 +163,7 @@ impl Pulse {
         for (node, heart) in hearts.iter_mut() {
             let connected = infra.kubelets.iter().any(|kubelet| kubelet.node == *node && kubelet.connected);
             if let (Heart::Beats(since), false) = (*heart, connected) {
-                *heart = Heart::Silent { since: now, beat: Some(beat_before(since, now)) };
+                *heart = Heart::Silent { since: now, beat: Some(since.last_of_every(BEAT, now)) };
             }
         }
         for kubelet in infra.kubelets.iter().filter(|kubelet| kubelet.connected) {
@@ -192,7 +192,7 @@ impl Pulse {
     /// When a node's heart last beat.
     fn last_beat(&self, tenant: &str, node: &str) -> Option<At> {
         match self.hearts().get(tenant)?.get(node)? {
-            Heart::Beats(since) => Some(beat_before(*since, At::of(self.clock.now()))),
+            Heart::Beats(since) => Some(since.last_of_every(BEAT, At::of(self.clock.now()))),
             Heart::Silent { beat, .. } => *beat,
         }
     }
@@ -218,12 +218,6 @@ impl Pulse {
         };
         lease["spec"]["renewTime"] = json!(micro_time(beat));
     }
-}
-
-/// The last beat at or before `now` of a heart that beats since then.
-fn beat_before(since: At, now: At) -> At {
-    let beats = now.since(since).as_micros() / BEAT.as_micros();
-    since.plus(BEAT * u32::try_from(beats).unwrap_or(u32::MAX))
 }
 
 /// As Kubernetes writes `MicroTime`.

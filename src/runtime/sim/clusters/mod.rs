@@ -6,6 +6,7 @@ mod disruption;
 mod engine;
 mod families;
 mod kubelets;
+mod leader;
 mod model;
 mod nodes;
 mod pods;
@@ -29,11 +30,14 @@ use super::kubeadm::Answer;
 use super::options::Sockets;
 use super::route::Backend;
 use super::time::At;
+use crate::apiserver::batch::Session;
 use crate::apiserver::body::Body;
 use crate::apiserver::store::Store;
 use crate::apiserver::user::User;
 use crate::apiserver::{ApiError, ApiServer, History, Tenant};
+use engine::Scene;
 use kubelets::Pulse;
+use leader::Leaders;
 
 /// Clusters looked at side by side: their writes share commits of up to 64 operations.
 const ABREAST: usize = 64;
@@ -52,6 +56,8 @@ pub(super) struct Clusters {
     agenda: Arc<Mutex<Agenda>>,
     /// Which nodes have a heartbeat.
     pulse: Arc<Pulse>,
+    /// Whose controllers work.
+    leaders: Arc<Leaders>,
 }
 
 impl fmt::Debug for Clusters {
@@ -107,6 +113,7 @@ impl Clusters {
     pub fn new(core: Arc<Core>, store: impl Store + 'static) -> Result<Arc<Self>, crate::apiserver::store::StoreError> {
         let agenda: Arc<Mutex<Agenda>> = Arc::default();
         let pulse = Arc::new(Pulse::new(Arc::clone(&core.world.clock)));
+        let leaders = Arc::new(Leaders::new(Arc::clone(&core.world.clock)));
         let (waiting, waker) = (Arc::clone(&agenda), Arc::downgrade(&core));
         let observer = Arc::new(move |tenant: &str, resource: &str| {
             if model::concerns_engine(resource) {
@@ -117,14 +124,14 @@ impl Clusters {
             }
         });
         let server = ApiServer::builder(store, Arc::clone(&core.world.clock), Arc::clone(&core.world.random))
-            .kinds(admission::kinds(&pulse))
+            .kinds(admission::kinds(&pulse, &leaders))
             .history(HISTORY)
             .authorizer(may)
             .observer(observer);
         // Where sockets are, real time passes, and the disk may be waited for on a thread.
         let server = if core.options.sockets == Sockets::Listen { server.threaded_writer() } else { server };
         let server = server.build()?;
-        Ok(Arc::new(Self { core, server, turns: AtomicUsize::new(0), agenda, pulse }))
+        Ok(Arc::new(Self { core, server, turns: AtomicUsize::new(0), agenda, pulse, leaders }))
     }
 
     fn agenda(&self) -> MutexGuard<'_, Agenda> {
@@ -226,16 +233,27 @@ impl Clusters {
             return;
         }
         self.pulse.set(name, &infra, now);
+        self.leaders.set(name, infra.serving, now, self.core.options.latency.election);
         if !infra.serving {
             return;
         }
         let (pulse, latency) = (Arc::clone(&self.pulse), self.core.options.latency.clone());
+        let (led_from, recorded) = (self.leaders.from(name), self.leaders.is_recorded(name));
+        let work = move |session: &mut Session<'_, '_>| {
+            if !recorded && led_from.is_some_and(|from| from <= now) {
+                leader::record(session, now)?;
+            }
+            engine::pass(session, &Scene { infra: &infra, pulse: &pulse, latency: &latency, led_from, now })
+        };
         let result = match self.open(&tenant).await {
-            Ok(()) => tenant.batch(move |session| engine::pass(session, &infra, &pulse, &latency, now)).await,
+            Ok(()) => tenant.batch(work).await,
             Err(error) => Err(error),
         };
         match result {
             Ok(pass) => {
+                if led_from.is_some_and(|from| from <= now) {
+                    self.leaders.recorded(name);
+                }
                 self.core.registered(&pass.registered);
                 self.agenda().schedule(name, pass.again);
             }
@@ -254,6 +272,7 @@ impl Clusters {
             Err(error) => tracing::warn!(%error, cluster = name, "cannot remove what a simulated cluster left"),
         }
         self.pulse.forget(name);
+        self.leaders.forget(name);
         let mut agenda = self.agenda();
         agenda.schedule(name, None);
         agenda.now.remove(name);

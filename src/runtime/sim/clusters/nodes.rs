@@ -63,6 +63,9 @@ pub(super) fn sync(
             pass.registered.push(kubelet.container.clone());
         }
     }
+    if !scene.is_led() {
+        return Ok(wrote);
+    }
     for node in &view.nodes {
         wrote |= look_after(session, scene, node, pass)?;
     }

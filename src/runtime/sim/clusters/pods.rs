@@ -112,14 +112,16 @@ pub(super) fn run(
     let mut wrote = static_pods(session, scene, view)?;
     for pod in view.pods.iter().filter(|pod| !pod.spec.node_name.is_empty()) {
         let node = view.nodes.iter().find(|node| node.metadata.name == pod.spec.node_name);
-        let Some(node) = node else {
-            session.delete(&core("pods"), &pod.metadata.namespace, &pod.metadata.name, Some(0))?;
-            wrote = true;
-            continue;
-        };
-        wrote |= match scene.kubelet(&node.metadata.name) {
-            Some(kubelet) => with_kubelet(session, scene, view, pod, node, kubelet, &mut addresses, pass)?,
-            None => without_kubelet(session, scene, pod, node, pass)?,
+        wrote |= match (node, node.and_then(|node| scene.kubelet(&node.metadata.name))) {
+            (Some(node), Some(kubelet)) => {
+                with_kubelet(session, scene, view, pod, node, kubelet, &mut addresses, pass)?
+            }
+            _ if !scene.is_led() => false,
+            (Some(node), None) => without_kubelet(session, scene, pod, node, pass)?,
+            (None, _) => {
+                session.delete(&core("pods"), &pod.metadata.namespace, &pod.metadata.name, Some(0))?;
+                true
+            }
         };
     }
     Ok(wrote)

@@ -205,6 +205,31 @@ async fn a_pod_that_fits_nowhere_stays_pending_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_of_everything_nothing_is_controlled_until_the_lease_of_those_before_has_run_out() {
+    let lab = small().await;
+    let client = lab.client().await;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-system");
+    let renewed = async || leases.get("kube-controller-manager").await.unwrap().spec.unwrap().renew_time.unwrap().0;
+    let age = async || lab.world.clock.now().duration_since(renewed().await);
+    assert!(age().await <= jiff::SignedDuration::from_secs(2));
+    let before = renewed().await;
+    lab.sim.hands().restart_runtime(true).unwrap();
+    settle(8).await;
+    assert!(renewed().await.duration_since(before) <= jiff::SignedDuration::from_secs(2));
+    let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), "default");
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web"}]}}}});
+    let deployments: Api<Deployment> = Api::namespaced(client, "default");
+    deployments.create(&PostParams::default(), &serde_json::from_value(web).unwrap()).await.unwrap();
+    settle(5).await;
+    assert_eq!(replica_sets.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    settle(5).await;
+    assert_eq!(replica_sets.list(&ListParams::default()).await.unwrap().items.len(), 1);
+    assert!(age().await <= jiff::SignedDuration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_gets_an_address_of_the_clusters_range() {
     let lab = small().await;
     let services: Api<Service> = Api::namespaced(lab.client().await, "default");
