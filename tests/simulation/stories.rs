@@ -17,7 +17,8 @@ use kina::api::cluster::{DeletionPolicy, Severity};
 use kina::api::conditions;
 use kina::api::source::HeldAction;
 use kina::api::{Cluster, Machine, Source, annotations};
-use kina::runtime::ContainerState;
+use kina::runtime::sim::{Fault, Operation};
+use kina::runtime::{Cause, ContainerState};
 
 use crate::world::{self, Simulation};
 
@@ -241,6 +242,65 @@ fn what_needs_a_new_cluster_is_refused_until_the_file_allows_it() {
             .await;
         simulation.until_ready("dev", 1, SOON).await;
         assert_eq!(simulation.cluster("dev").await.uid(), uid, "the Cluster object stays the same");
+        simulation
+    });
+}
+
+#[test]
+fn who_goes_back_while_everything_is_made_anew_has_a_cluster_that_works() {
+    for (seed, control_planes, after) in [(220, 1, 0), (221, 1, 150), (222, 1, 2_000), (223, 3, 0), (224, 3, 400)] {
+        let run = world::run(seed, move |mut simulation: Simulation| async move {
+            let subnet = |third: u8| {
+                manifest(
+                    "dev",
+                    1,
+                    &format!(
+                        "  networking: {{ podSubnet: 10.{third}.0.0/16 }}\n  allowRecreate: true\n  controlPlane: {{ replicas: \
+                         {control_planes} }}\n"
+                    ),
+                )
+            };
+            simulation.write("dev.yaml", &subnet(98));
+            simulation.until_ready("dev", control_planes + 1, SOON).await;
+            simulation.write("dev.yaml", &subnet(99));
+            let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
+            simulation.until_machine("dev-control-plane-0", SOON, goes).await;
+            simulation.advance(Duration::from_millis(after)).await;
+            simulation.write("dev.yaml", &subnet(98));
+            let back = |cluster: &Cluster| cluster.spec.networking.pod_subnet.as_deref() == Some("10.98.0.0/16");
+            simulation.until_cluster("dev", "wanted as before", SOON, back).await;
+            simulation.until_ready("dev", control_planes + 1, SOON).await;
+            simulation.remove("dev.yaml");
+            simulation.until_gone("dev", SOON).await;
+            simulation
+        });
+        assert_eq!(run.left_behind, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_goes_stays_where_its_cluster_is_paused_and_goes_on_afterwards() {
+    world::run(225, |mut simulation: Simulation| async move {
+        simulation.write("dev.yaml", &manifest("dev", 2, ""));
+        simulation.until_ready("dev", 3, SOON).await;
+        simulation.fault(Operation::RemoveContainer, "dev-pool-1", Fault::FailBefore(Cause::Unknown));
+        simulation.write("dev.yaml", &manifest("dev", 1, ""));
+        let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
+        simulation.until_machine("dev-pool-1", SOON, goes).await;
+        annotate(&simulation, "dev", annotations::PAUSED, Some("true")).await;
+        let paused = |machine: &Machine| {
+            let waiting = machine.status.as_ref().and_then(|status| status.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.reason == "Paused")
+        };
+        simulation.until_machine("dev-pool-1", SOON, paused).await;
+        simulation.no_more_faults();
+        let before = containers(&simulation).await;
+        simulation.advance(Duration::from_secs(300)).await;
+        assert_eq!(containers(&simulation).await, before);
+        assert!(before.contains_key("dev-pool-1"));
+        annotate(&simulation, "dev", annotations::PAUSED, None).await;
+        simulation.until_ready("dev", 2, SOON).await;
+        assert!(!containers(&simulation).await.contains_key("dev-pool-1"));
         simulation
     });
 }

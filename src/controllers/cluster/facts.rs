@@ -180,11 +180,20 @@ impl MachineFacts {
     }
 }
 
-/// Whether an etcd of this cluster's was ever formed, as far as anybody knows.
+/// Whether an etcd of this cluster's was ever formed, as far as anybody knows. Without a control plane there is none: who
+/// answered is gone, and that is about to be noticed.
 #[must_use]
 pub fn is_formed(facts: &Facts) -> bool {
-    facts.api_answers == Some(true)
-        || facts.machines.iter().any(|m| m.is_control_plane() && m.bootstrapped == Some(true))
+    let mut planes = facts.machines.iter().filter(|machine| machine.is_control_plane());
+    planes.any(|plane| facts.api_answers == Some(true) || plane.bootstrapped == Some(true))
+}
+
+/// Whether it ends: all control planes go, and with them everything that it is. That happens where it is made anew, and
+/// cannot be taken back: what joined later would wait for an etcd that is gone.
+#[must_use]
+pub fn is_ending(facts: &Facts) -> bool {
+    let mut planes = facts.machines.iter().filter(|machine| machine.is_control_plane()).peekable();
+    planes.peek().is_some() && planes.all(|plane| plane.deleting)
 }
 
 /// Whether a control plane comes, goes or is being made anew.

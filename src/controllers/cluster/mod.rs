@@ -172,7 +172,11 @@ fn mark(subject: &Subject) -> Mark {
 
 /// What an operation is for: where that changed, it is not wanted any more.
 fn purpose(subject: &Subject) -> String {
-    format!("{:?} {} {}", subject.cluster.metadata.generation, subject.deleting(), is_paused(&subject.cluster))
+    let stays = |machine: &Arc<Machine>| {
+        machine.spec.role == MachineRole::ControlPlane && machine.metadata.deletion_timestamp.is_none()
+    };
+    let lives = subject.machines.iter().any(stays);
+    format!("{:?} {} {} {lives}", subject.cluster.metadata.generation, subject.deleting(), is_paused(&subject.cluster))
 }
 
 fn operation(subject: &Subject) -> String {

@@ -12,7 +12,7 @@ use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
 use super::adopt::{self, Earlier, Slot};
-use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts};
+use super::facts::{BalancerFacts, Facts, HostFacts, Left, MachineFacts, NetworkFacts, is_ending};
 use super::slots;
 use super::turns;
 use super::wait::Wait;
@@ -156,7 +156,8 @@ fn life(facts: &Facts) -> Plan {
         return Plan { steps: vec![Step::Expire], ..Plan::default() };
     }
     let mut plan = on_host(facts);
-    let stale: Vec<&MachineFacts> = facts.machines.iter().filter(|machine| !machine.of_this_cluster).collect();
+    let ends = is_ending(facts);
+    let stale: Vec<&MachineFacts> = facts.machines.iter().filter(|machine| ends || !machine.of_this_cluster).collect();
     if plan.steps.contains(&Step::RemoveNetwork) {
         // Machines have addresses of the network that is to come.
     } else if stale.is_empty() {
@@ -165,7 +166,7 @@ fn life(facts: &Facts) -> Plan {
         plan.needs_listing |= machines.needs_listing;
         // What needs a person is told before what only takes its time.
         plan.wait = machines.wait.clone().filter(Wait::stalls).or(plan.wait).or(machines.wait);
-    } else if facts.may_recreate {
+    } else if ends || facts.may_recreate {
         let leave = stale.iter().filter(|machine| !machine.deleting);
         plan.steps = leave.map(|machine| Step::DeleteMachine(machine.name.clone(), machine.uid.clone())).collect();
         plan.wait = Some(Wait::Recreating(stale.len()));

@@ -353,6 +353,27 @@ fn what_needs_a_new_cluster_waits_for_a_permission() {
     assert!(plan(&model.facts).steps.iter().all(|step| matches!(step, Step::DeleteMachine(..))));
 }
 
+#[test]
+fn what_is_being_made_anew_is_so_to_the_end_though_its_machines_are_wanted_again() {
+    let mut model = empty(&spec(1, &[("a", 2)]));
+    assert!(run(&mut model, settled));
+    // The control plane goes already; its workers are recorded still.
+    model.facts.machines.iter_mut().filter(|machine| machine.is_control_plane()).for_each(|m| m.deleting = true);
+    let planned = plan(&model.facts);
+    assert_eq!(planned.wait, Some(Wait::Recreating(3)));
+    let leaving = |step: &Step| matches!(step, Step::DeleteMachine(name, _) if name.starts_with("dev-a-"));
+    assert!(planned.steps.len() == 2 && planned.steps.iter().all(leaving), "{:?}", planned.steps);
+    planned.steps.iter().for_each(|step| model.act(step));
+    assert_eq!(plan(&model.facts).steps, []);
+    // The API server that is gone may be thought to answer still.
+    model.facts.machines.clear();
+    let planned = plan(&model.facts);
+    let methods = created(&planned).into_iter().map(|(_, spec)| (spec.role, spec.bootstrap.method));
+    let first = |(role, method)| (role == MachineRole::ControlPlane) == (method == BootstrapMethod::Init);
+    assert!(methods.clone().count() == 3 && methods.into_iter().all(first));
+    assert!(run(&mut model, settled));
+}
+
 fn earlier(pool: &str, ordinal: u32, address: &str) -> Slot {
     let role = if pool == CONTROL_PLANE_POOL { MachineRole::ControlPlane } else { MachineRole::Worker };
     let (name, identity) = (format!("dev-{pool}-{ordinal}"), format!("earlier-{pool}-{ordinal}"));

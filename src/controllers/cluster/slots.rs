@@ -244,7 +244,7 @@ pub fn adopted(facts: &Facts, resolved: &Resolved, found: &[(&str, &Earlier)]) -
     let members: BTreeMap<String, String> =
         members.map(|(name, earlier)| ((*name).to_owned(), earlier.address.clone())).collect();
     // Whether they were nodes is seen in them. Where none was, they begin together, as on their first day.
-    let first = !is_formed(facts) && !facts.machines.iter().any(MachineFacts::is_control_plane);
+    let first = facts.api_answers != Some(true) && !facts.machines.iter().any(MachineFacts::is_control_plane);
     let pools = pools(facts);
     let (labels, taints) = (BTreeMap::new(), Vec::new());
     let machine = |(name, earlier): &(&str, &Earlier)| {

@@ -160,7 +160,7 @@ pub enum ClusterState {
         /// What is on the host stays there.
         orphan: bool,
     },
-    /// It is to be made anew as a whole.
+    /// It is to be made anew as a whole, or has begun to.
     Recreating,
     /// Nothing is to be changed.
     Paused,

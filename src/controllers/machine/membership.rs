@@ -7,7 +7,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kube::ResourceExt;
 
-use super::container;
 use super::facts::{Membership, Peer};
 use super::observe::Subject;
 use crate::api::Machine;
@@ -74,12 +73,9 @@ pub fn has_others(shared: &Shared, subject: &Subject) -> bool {
 
 /// The other control planes.
 fn control_planes(shared: &Shared, subject: &Subject) -> Vec<Arc<Machine>> {
-    let is_other = |machine: &Arc<Machine>| {
-        machine.name_any() != subject.name
-            && machine.spec.role == MachineRole::ControlPlane
-            && container::cluster_uid(machine) == Some(&*subject.cluster_uid)
-    };
-    shared.machines.of(&subject.machine.spec.cluster).into_iter().filter(is_other).collect()
+    let is_other =
+        |machine: &Arc<Machine>| machine.name_any() != subject.name && machine.spec.role == MachineRole::ControlPlane;
+    subject.of_its_cluster(shared).into_iter().filter(is_other).collect()
 }
 
 /// One that was adopted a moment ago has told nothing yet.

@@ -33,9 +33,8 @@ const SEEN_WITHIN: Duration = Duration::from_secs(30);
 pub fn book(shared: &Shared, subject: &Subject) -> Option<Book> {
     subject.machine.spec.pod_cidr.as_ref()?;
     let pods = subject.of_cluster.as_ref()?.resolved.pod_subnet.v4()?;
-    let machines = shared.machines.of(&subject.machine.spec.cluster);
-    let ours = machines.iter().filter(|machine| container::cluster_uid(machine) == Some(&*subject.cluster_uid));
-    let mut members: Vec<Member> = ours.filter_map(|machine| member(machine)).collect();
+    let mut members: Vec<Member> =
+        subject.of_its_cluster(shared).iter().filter_map(|machine| member(machine)).collect();
     members.sort();
     Some(Book { pods, members })
 }
@@ -148,7 +147,5 @@ pub fn peers(shared: &Shared, subject: &Subject) -> Vec<Peer> {
         };
         lives.then_some(Peer { name, told })
     };
-    let machines = shared.machines.of(&subject.machine.spec.cluster);
-    let ours = machines.iter().filter(|machine| container::cluster_uid(machine) == Some(&*subject.cluster_uid));
-    ours.filter_map(|machine| lives(machine)).collect()
+    subject.of_its_cluster(shared).iter().filter_map(|machine| lives(machine)).collect()
 }

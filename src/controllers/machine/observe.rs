@@ -73,6 +73,8 @@ pub struct Subject {
     pub hash: Arc<str>,
     /// What follows from its Cluster's spec, where that is known and has all defaults.
     pub of_cluster: Option<Arc<OfCluster>>,
+    /// It goes, and so do all control planes: the cluster ends with them, whatever its spec says by now.
+    pub ends: bool,
     /// Where it runs.
     pub host: Arc<Host>,
 }
@@ -92,7 +94,19 @@ impl Subject {
         wanted.labels.extend(container::node_labels(&machine));
         let host = Arc::clone(shared.host(machine.spec.runtime)?);
         let of_cluster = cluster.as_ref().and_then(|cluster| shared.derived.of_cluster(cluster));
-        Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, hash, of_cluster, host })
+        let ends = machine.metadata.deletion_timestamp.is_some() && {
+            let mut all = of_cluster_uid(shared, &machine.spec.cluster, &cluster_uid).into_iter();
+            !all.any(|other| {
+                other.spec.role == MachineRole::ControlPlane && other.metadata.deletion_timestamp.is_none()
+            })
+        };
+        Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, hash, of_cluster, ends, host })
+    }
+
+    /// All Machines of its cluster, itself among them.
+    #[must_use]
+    pub fn of_its_cluster(&self, shared: &Shared) -> Vec<Arc<Machine>> {
+        of_cluster_uid(shared, &self.machine.spec.cluster, &self.cluster_uid)
     }
 
     /// Whether it is to go.
@@ -124,7 +138,7 @@ impl Subject {
         if is_paused(cluster) {
             return ClusterState::Paused;
         }
-        if !self.of_cluster.as_ref().is_some_and(|cluster| identity::fits(&self.machine, cluster)) {
+        if self.ends || !self.of_cluster.as_ref().is_some_and(|cluster| identity::fits(&self.machine, cluster)) {
             return ClusterState::Recreating;
         }
         ClusterState::Live
@@ -158,6 +172,11 @@ impl Subject {
     pub fn drift_mode(&self) -> DriftMode {
         self.cluster.as_ref().map(|cluster| cluster.spec.drift.mode).unwrap_or_default()
     }
+}
+
+fn of_cluster_uid(shared: &Shared, cluster: &str, uid: &str) -> Vec<Arc<Machine>> {
+    let is_ours = |machine: &Arc<Machine>| container::cluster_uid(machine) == Some(uid);
+    shared.machines.of(cluster).into_iter().filter(is_ours).collect()
 }
 
 /// Whether a Cluster is paused, by its spec or by an annotation.

@@ -384,7 +384,7 @@ proptest! {
     fn from_any_state_a_machine_goes_and_leaves_nothing(
         mut model in model(),
         cluster in prop_oneof![
-            Just(ClusterState::Live), Just(ClusterState::Gone), Just(ClusterState::Recreating), Just(ClusterState::Paused),
+            Just(ClusterState::Live), Just(ClusterState::Gone), Just(ClusterState::Recreating),
             Just(ClusterState::Deleting { orphan: false })
         ],
     ) {
@@ -407,7 +407,7 @@ proptest! {
             1 => {
                 (facts.deleting, facts.cluster) = (true, ClusterState::Deleting { orphan: true });
             }
-            2 => facts.cluster = ClusterState::Paused,
+            2 => (facts.deleting, facts.cluster) = (deleting, ClusterState::Paused),
             _ => {
                 facts.host = HostFacts::Unknown("silent".into());
                 facts.inside = Inside::NotAsked { bootstrapped: false };
