@@ -13,14 +13,14 @@ pub(super) fn removal(facts: &Facts) -> Plan {
     if facts.cluster == (ClusterState::Deleting { orphan: true }) {
         return Plan::steps(vec![Step::RemoveFinalizer]);
     }
-    if facts.cluster == ClusterState::Paused {
-        return Plan::wait(Wait::Paused);
-    }
     let (network, volume, container) = match &facts.host {
         HostFacts::Unknown(message) => return Plan::wait(Wait::RuntimeSilent(message.clone())),
         HostFacts::Stale => return Plan { needs_listing: true, ..Plan::wait(Wait::Observing) },
         HostFacts::Known { network, volume, container, .. } => (*network, volume, container),
     };
+    if facts.cluster == ClusterState::Paused {
+        return Plan::wait(Wait::Paused);
+    }
     let stays = !facts.cluster.ends();
     let is_asked = facts.role == MachineRole::ControlPlane && facts.api.is_known();
     let mut steps = Vec::new();
