@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -248,32 +249,39 @@ fn what_needs_a_new_cluster_is_refused_until_the_file_allows_it() {
 
 #[test]
 fn who_goes_back_while_everything_is_made_anew_has_a_cluster_that_works() {
-    for (seed, control_planes, after) in [(220, 1, 0), (221, 1, 150), (222, 1, 2_000), (223, 3, 0), (224, 3, 400)] {
+    let amid = Arc::new(AtomicUsize::new(0));
+    for (seed, control_planes, after) in [(220, 1, 10), (221, 1, 30), (222, 1, 60), (223, 3, 20), (224, 3, 60)] {
+        let amid = Arc::clone(&amid);
         let run = world::run(seed, move |mut simulation: Simulation| async move {
             let spec = json!({
-                "controlPlane": {"replicas": control_planes}, "workers": [{"name": "pool", "replicas": 1}],
-                "networking": {"podSubnet": "10.98.0.0/16"}, "allowRecreate": true,
+                "controlPlane": {"replicas": control_planes}, "workers": [{"name": "pool", "replicas": 4}],
+                "networking": {"podSubnet": "10.98.0.0/16"}, "allowRecreate": true, "drift": {"mode": "Audit"},
             });
             let cluster = json!({"apiVersion": "kina.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "dev"}, "spec": spec});
             let clusters: Api<Cluster> = Api::all(simulation.client());
             clusters.create(&PostParams::default(), &serde_json::from_value(cluster).unwrap()).await.unwrap();
-            simulation.until_ready("dev", control_planes + 1, SOON).await;
+            simulation.until_ready("dev", control_planes + 4, SOON).await;
             let change = async |subnet: &str| {
                 let patch = json!({"spec": {"networking": {"podSubnet": subnet}}});
                 clusters.patch("dev", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
             };
             change("10.99.0.0/16").await;
-            let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
-            simulation.until_machine("dev-control-plane-0", SOON, goes).await;
             simulation.advance(Duration::from_millis(after)).await;
+            let machines: Api<Machine> = Api::all(simulation.client());
+            let machines = machines.list(&ListParams::default()).await.unwrap();
+            let goes = |machine: &Machine| machine.metadata.deletion_timestamp.is_some();
+            amid.fetch_add(usize::from(machines.iter().any(goes)), Ordering::SeqCst);
             change("10.98.0.0/16").await;
-            simulation.until_ready("dev", control_planes + 1, SOON).await;
+            simulation.until_ready("dev", control_planes + 4, SOON).await;
+            let names = containers(&simulation).await;
+            assert!((0..4).all(|nth| names.contains_key(&format!("dev-pool-{nth}"))), "{names:?}");
             clusters.delete("dev", &DeleteParams::default()).await.unwrap();
             simulation.until_gone("dev", SOON).await;
             simulation
         });
         assert_eq!(run.left_behind, Vec::<String>::new());
     }
+    assert!(amid.load(Ordering::SeqCst) >= 3, "{amid:?} of these moments were amid it");
 }
 
 #[test]

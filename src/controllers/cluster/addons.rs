@@ -34,6 +34,8 @@ pub const MANAGER: &str = "kina-addons";
 /// Written last: what is recorded here was applied as a whole.
 const RECORD: &str = "kina-addons";
 const STEP: &str = "ApplyingAddons";
+/// What is remembered of those that come with the image, where they were applied alone.
+pub const SYSTEM: &str = "system addons";
 
 /// Applies everything, unless it is recorded as applied; then only what was found to differ. What is not wanted any more is
 /// removed.
@@ -90,16 +92,15 @@ async fn apply_system(
     client: &kube::Client,
     handle: &Handle,
 ) -> Result<(), EffectError> {
-    const KEY: &str = "system addons";
     let hash = subject.addons_hash(&[]);
-    if shared.memory.text(&subject.uid, KEY).as_ref() == Some(&hash) {
+    if shared.memory.text(&subject.uid, SYSTEM).as_ref() == Some(&hash) {
         return Ok(());
     }
     let (host, node) = node_with_manifests(shared, subject).ok_or(EffectError::Cancelled)?;
     for object in manifests(&host, &node, subject, handle).await? {
         apply_one(shared, client, Key::of(&object), &object, subject, handle).await?;
     }
-    shared.memory.keep_text(&subject.uid, KEY, &hash);
+    shared.memory.keep_text(&subject.uid, SYSTEM, &hash);
     Ok(())
 }
 

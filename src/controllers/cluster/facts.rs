@@ -8,6 +8,7 @@ use crate::api::defaults::Resolved;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::clusters_api::Unwell;
 use crate::controllers::host::Found;
+use crate::controllers::machine::facts::ends;
 use crate::controllers::machine::wait::WAITING_FOR_REPLACEMENT;
 use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
@@ -188,12 +189,10 @@ pub fn is_formed(facts: &Facts) -> bool {
     planes.any(|plane| facts.api_answers == Some(true) || plane.bootstrapped == Some(true))
 }
 
-/// Whether it ends: all control planes go, and with them everything that it is. That happens where it is made anew, and
-/// cannot be taken back: what joined later would wait for an etcd that is gone.
+/// Whether it [`ends`].
 #[must_use]
 pub fn is_ending(facts: &Facts) -> bool {
-    let mut planes = facts.machines.iter().filter(|machine| machine.is_control_plane()).peekable();
-    planes.peek().is_some() && planes.all(|plane| plane.deleting)
+    ends(facts.machines.iter().map(|machine| (machine.spec.role, machine.deleting)))
 }
 
 /// Whether a control plane comes, goes or is being made anew.

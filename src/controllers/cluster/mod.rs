@@ -41,6 +41,7 @@ use super::contexts::Wished;
 use super::error::ReconcileError;
 use super::events::Tone;
 use super::finalizer;
+use super::machine::facts::ends;
 use super::machine::observe::is_paused;
 use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
@@ -144,6 +145,7 @@ async fn pass(shared: &Arc<Shared>, subject: &Subject) -> Result<Action, Reconci
     if plan.steps.iter().any(|step| matches!(step, Step::CreateMachine(..))) && facts.machines.is_empty() {
         // A cluster that begins has none of what an earlier one was told to have.
         shared.memory.drop_text(&subject.uid, "addons");
+        shared.memory.drop_text(&subject.uid, addons::SYSTEM);
         shared.addons.forget(&subject.uid);
     }
     let addons_held_back = shared.backoff.wait(&addons_operation(subject), &mark);
@@ -172,11 +174,10 @@ fn mark(subject: &Subject) -> Mark {
 
 /// What an operation is for: where that changed, it is not wanted any more.
 fn purpose(subject: &Subject) -> String {
-    let stays = |machine: &Arc<Machine>| {
-        machine.spec.role == MachineRole::ControlPlane && machine.metadata.deletion_timestamp.is_none()
-    };
-    let lives = subject.machines.iter().any(stays);
-    format!("{:?} {} {} {lives}", subject.cluster.metadata.generation, subject.deleting(), is_paused(&subject.cluster))
+    let machines =
+        subject.machines.iter().map(|machine| (machine.spec.role, machine.metadata.deletion_timestamp.is_some()));
+    let (generation, paused) = (subject.cluster.metadata.generation, is_paused(&subject.cluster));
+    format!("{generation:?} {} {paused} {}", subject.deleting(), ends(machines))
 }
 
 fn operation(subject: &Subject) -> String {

@@ -167,8 +167,11 @@ fn life(facts: &Facts) -> Plan {
         // What needs a person is told before what only takes its time.
         plan.wait = machines.wait.clone().filter(Wait::stalls).or(plan.wait).or(machines.wait);
     } else if ends || facts.may_recreate {
-        let leave = stale.iter().filter(|machine| !machine.deleting);
-        plan.steps = leave.map(|machine| Step::DeleteMachine(machine.name.clone(), machine.uid.clone())).collect();
+        // Control planes last: whatever comes between, a cluster without one has nothing that stays.
+        let mut leave: Vec<&&MachineFacts> = stale.iter().filter(|machine| !machine.deleting).collect();
+        leave.sort_by_key(|machine| machine.is_control_plane());
+        plan.steps =
+            leave.into_iter().map(|machine| Step::DeleteMachine(machine.name.clone(), machine.uid.clone())).collect();
         plan.wait = Some(Wait::Recreating(stale.len()));
     } else {
         return Plan { findings: plan.findings, ..Plan::wait(Wait::RecreateNotAllowed) };

@@ -16,6 +16,7 @@ use crate::api::defaults::{self, HostDefaults, Resolved};
 use crate::api::machine::{BootstrapMethod, MachineRole, MachineSpec, Turn};
 use crate::api::names::CONTROL_PLANE_POOL;
 use crate::controllers::host::Found;
+use crate::controllers::machine::wait::WAITING_FOR_REPLACEMENT;
 use crate::kubeadm::overlay::Peers;
 use crate::runtime::ContainerState;
 
@@ -350,7 +351,15 @@ fn what_needs_a_new_cluster_waits_for_a_permission() {
     let planned = plan(&model.facts);
     assert_eq!((planned.steps.len(), planned.wait), (0, Some(Wait::RecreateNotAllowed)));
     model.facts.may_recreate = true;
-    assert!(plan(&model.facts).steps.iter().all(|step| matches!(step, Step::DeleteMachine(..))));
+    let leaving: Vec<String> = plan(&model.facts)
+        .steps
+        .into_iter()
+        .map(|step| match step {
+            Step::DeleteMachine(name, _) => name,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(leaving, ["dev-a-0", "dev-control-plane-0"], "whoever is interrupted has a control plane still");
 }
 
 #[test]
@@ -365,6 +374,10 @@ fn what_is_being_made_anew_is_so_to_the_end_though_its_machines_are_wanted_again
     assert!(planned.steps.len() == 2 && planned.steps.iter().all(leaving), "{:?}", planned.steps);
     planned.steps.iter().for_each(|step| model.act(step));
     assert_eq!(plan(&model.facts).steps, []);
+    // The control plane is gone before its workers are.
+    model.facts.machines.retain(|machine| !machine.is_control_plane());
+    let planned = plan(&model.facts);
+    assert_eq!((planned.steps, planned.wait), (Vec::new(), Some(Wait::Recreating(2))));
     // The API server that is gone may be thought to answer still.
     model.facts.machines.clear();
     let planned = plan(&model.facts);
@@ -372,6 +385,20 @@ fn what_is_being_made_anew_is_so_to_the_end_though_its_machines_are_wanted_again
     let first = |(role, method)| (role == MachineRole::ControlPlane) == (method == BootstrapMethod::Init);
     assert!(methods.clone().count() == 3 && methods.into_iter().all(first));
     assert!(run(&mut model, settled));
+}
+
+#[test]
+fn no_control_plane_is_replaced_where_no_other_one_stays_whatever_the_api_seems_to_say() {
+    let mut model = empty(&spec(3, &[]));
+    assert!(run(&mut model, settled));
+    model.want(&spec(1, &[]));
+    model.facts.machines.truncate(2);
+    (model.facts.machines[0].ready, model.facts.machines[0].waiting) = (false, WAITING_FOR_REPLACEMENT.into());
+    assert_eq!(model.facts.api_answers, Some(true));
+    let leaving = |model: &Model| plan(&model.facts).steps.iter().any(|step| matches!(step, Step::DeleteMachine(..)));
+    assert!(leaving(&model));
+    model.facts.machines[1].deleting = true;
+    assert!(!leaving(&model));
 }
 
 fn earlier(pool: &str, ordinal: u32, address: &str) -> Slot {

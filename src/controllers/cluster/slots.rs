@@ -368,7 +368,10 @@ pub fn lost(facts: &Facts) -> Option<&MachineFacts> {
     let is_lost = |machine: &&MachineFacts| {
         machine.is_control_plane() && !machine.deleting && machine.waiting == WAITING_FOR_REPLACEMENT
     };
-    facts.machines.iter().find(is_lost).filter(|_| facts.api_answers == Some(true))
+    let lost = facts.machines.iter().find(is_lost).filter(|_| facts.api_answers == Some(true))?;
+    // That it answers may be old news. Without another one that stays the cluster would end.
+    let stays = |other: &MachineFacts| other.is_control_plane() && !other.deleting && other.name != lost.name;
+    facts.machines.iter().any(stays).then_some(lost)
 }
 
 /// One at a time, and only while all the others are Ready: a member of etcd leaves, and the rest must have a quorum.

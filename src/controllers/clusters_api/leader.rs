@@ -4,10 +4,12 @@
 //! none leads: after a restart of everything the API server answers at once, and the next one leads only when the Lease of
 //! the one before has run out (15 s, `leaderElection.leaseDuration` of `KubeControllerManagerConfiguration`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use tokio::time::Instant;
 
@@ -16,62 +18,85 @@ use super::ANSWER_WITHIN;
 const NAME: &str = "kube-controller-manager";
 /// How often one that leads renews its Lease (`leaderElection.retryPeriod`).
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
-/// How long that is asked for so often; one that leads later than that is seen later.
+/// How long that is asked for so often; one that leads later than that is seen later. Of many clusters each is asked less
+/// often, two hundred a second in all.
 const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(10);
-/// The first renewal that is seen may be the one by which it begins to lead; it has worked for a while by the next one.
-const RENEWALS: u32 = 2;
+const EACH: Duration = Duration::from_millis(5);
+/// How long one that took over has led when everything was looked at once more.
+const LOOKED_AGAIN: SignedDuration = SignedDuration::from_secs(4);
 
 /// Ends once the controllers of a cluster work; at once where none was ever elected: nothing can be told there, and whoever
 /// began a moment ago has left nothing behind that could be old.
 ///
-/// It asks again and again: a watch of the Lease would tell of every renewal, and cost as much.
-pub(super) async fn leads(client: kube::Client) {
+/// It asks again and again: a watch of the Lease would tell of every renewal, and cost as much. `crowd` is how many clusters
+/// there are.
+pub(super) async fn leads(client: kube::Client, crowd: Arc<AtomicUsize>) {
     let leases: Api<Lease> = Api::namespaced(client, "kube-system");
     let began = Instant::now();
-    let mut renewals = Renewals::default();
+    let mut first = None;
     loop {
         match tokio::time::timeout(ANSWER_WITHIN, leases.get_opt(NAME)).await {
             Ok(Ok(None)) => return,
             Ok(Ok(Some(lease))) => {
-                let renewed = lease.spec.and_then(|spec| spec.renew_time);
-                if renewed.is_some_and(|renewed| renewals.saw(renewed.0) >= RENEWALS) {
+                let seen = lease.spec.unwrap_or_default();
+                let first = first.get_or_insert_with(|| renewed(&seen));
+                if works(&seen, *first) {
                     return;
                 }
             }
             // Whether the server is there is told by the watches.
             Ok(Err(_)) | Err(_) => {}
         }
-        tokio::time::sleep(if began.elapsed() < SOON { RENEWED_EVERY } else { LATER }).await;
+        let pause = if began.elapsed() < SOON { RENEWED_EVERY } else { LATER };
+        let each = EACH * u32::try_from(crowd.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        tokio::time::sleep(pause.max(each)).await;
     }
 }
 
-/// Renewals that were made while somebody looked. No clock is compared with another.
-#[derive(Debug, Default)]
-struct Renewals {
-    last: Option<Timestamp>,
-    count: u32,
+fn renewed(lease: &LeaseSpec) -> Option<Timestamp> {
+    lease.renew_time.as_ref().map(|time| time.0)
 }
 
-impl Renewals {
-    /// The Lease was last renewed then; tells how many renewals were seen by now.
-    fn saw(&mut self, renewed: Timestamp) -> u32 {
-        let before = self.last.replace(renewed);
-        self.count += u32::from(before.is_some_and(|before| before != renewed));
-        self.count
-    }
+/// Whether the holder of a Lease, which was last renewed then when it was seen first, works: it has renewed it since, and has
+/// held it from the beginning or for long enough. No clock is compared with another.
+fn works(lease: &LeaseSpec, first: Option<Timestamp>) -> bool {
+    let Some(renewed) = renewed(lease).filter(|renewed| Some(*renewed) != first) else { return false };
+    let is_first = lease.lease_transitions.unwrap_or_default() == 0;
+    let acquired = lease.acquire_time.as_ref().map(|time| time.0);
+    is_first || acquired.is_none_or(|acquired| renewed.duration_since(acquired) >= LOOKED_AGAIN)
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
     use super::*;
 
+    fn at(second: i64) -> Option<Timestamp> {
+        Timestamp::from_second(second).ok()
+    }
+
+    fn lease(transitions: i32, acquired: i64, renewed: i64) -> LeaseSpec {
+        LeaseSpec {
+            lease_transitions: Some(transitions),
+            acquire_time: at(acquired).map(MicroTime),
+            renew_time: at(renewed).map(MicroTime),
+            ..LeaseSpec::default()
+        }
+    }
+
     #[test]
-    fn a_lease_that_stays_as_it_was_is_no_renewal_however_often_it_is_seen() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let mut renewals = Renewals::default();
-        assert_eq!([5, 5, 5].map(|second| renewals.saw(at(second))), [0, 0, 0]);
-        // Another clock may be behind the one of those before.
-        assert_eq!([3, 3, 7].map(|second| renewals.saw(at(second))), [1, 1, 2]);
+    fn a_lease_that_stays_as_it_was_tells_of_nobody_who_works() {
+        assert!(!works(&lease(0, 10, 100), at(100)));
+        assert!(!works(&lease(3, 10, 100), at(100)));
+    }
+
+    #[test]
+    fn who_leads_from_the_beginning_works_and_who_took_over_works_after_a_while() {
+        assert!(works(&lease(0, 100, 102), at(100)));
+        assert!(works(&lease(3, 10, 102), at(100)));
+        // Its clock may be behind that of the one before.
+        assert_eq!([90, 92, 94].map(|renewed| works(&lease(1, 90, renewed), at(100))), [false, false, true]);
     }
 }

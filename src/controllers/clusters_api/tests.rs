@@ -80,12 +80,16 @@ impl Watched {
 
     /// One of few, whose controllers were led by somebody who renewed last at second 100.
     async fn led_before() -> Self {
+        Self::led_before_among(3).await
+    }
+
+    async fn led_before_among(clusters: usize) -> Self {
         let server = server();
         let namespaces: Api<Namespace> = Api::all(server.tenant("cluster").client(User::named("admin")));
         let system = serde_json::from_value(json!({"metadata": {"name": "kube-system"}})).unwrap();
         namespaces.create(&PostParams::default(), &system).await.unwrap();
-        renew(&server, 100).await;
-        Self::over(server, 3)
+        renew(&server, 0, 50, 100).await;
+        Self::over(server, clusters)
     }
 
     fn over(server: ApiServer, clusters: usize) -> Self {
@@ -131,11 +135,12 @@ fn server() -> ApiServer {
     server.kinds(core::workload()).build().unwrap()
 }
 
-/// kube-controller-manager says that it leads, at that second.
-async fn renew(server: &ApiServer, second: i64) {
+/// kube-controller-manager says that it leads since a second, and still at another one, after so many others.
+async fn renew(server: &ApiServer, others: i32, since: i64, now: i64) {
     let leases: Api<Lease> = Api::namespaced(server.tenant("cluster").client(User::named("kcm")), "kube-system");
-    let renewed = jiff::Timestamp::from_second(second).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": renewed}});
+    let time = |second| jiff::Timestamp::from_second(second).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+    let spec = json!({"leaseTransitions": others, "acquireTime": time(since), "renewTime": time(now)});
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec});
     let params = PatchParams::apply("kcm").force();
     leases.patch("kube-controller-manager", &params, &Patch::Apply(lease)).await.unwrap();
 }
@@ -182,12 +187,24 @@ async fn where_no_leader_was_ever_elected_nothing_that_controllers_say_is_old() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn controllers_work_once_their_leader_has_renewed_twice_and_no_more_once_the_server_was_away() {
+async fn controllers_that_go_on_working_are_believed_as_soon_as_they_are_seen_to() {
     let watched = Watched::led_before().await;
-    for (second, controlled) in [(100, false), (115, false), (117, true), (117, true)] {
-        renew(&watched.server, second).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!watched.is_controlled());
+    renew(&watched.server, 0, 50, 102).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(watched.is_controlled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_that_took_over_are_believed_after_a_while_and_no_more_once_the_server_was_away() {
+    let watched = Watched::led_before().await;
+    for (others, since, now, controlled) in
+        [(0, 50, 100, false), (1, 115, 115, false), (1, 115, 117, false), (1, 115, 119, true)]
+    {
+        renew(&watched.server, others, since, now).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(watched.is_controlled(), controlled, "renewed at {second}");
+        assert_eq!(watched.is_controlled(), controlled, "renewed at {now}");
     }
     watched.line.away.store(true, Ordering::SeqCst);
     watched.server.shutdown();
@@ -201,9 +218,14 @@ async fn a_leader_that_comes_after_an_hour_is_seen_all_the_same_and_was_not_aske
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(!watched.is_controlled());
     assert!((350..400).contains(&watched.leases()), "{}", watched.leases());
-    for second in [200, 210, 220] {
-        renew(&watched.server, second).await;
-        tokio::time::sleep(Duration::from_secs(11)).await;
-    }
+    renew(&watched.server, 1, 200, 210).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(watched.is_controlled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_clusters_each_is_asked_less_often_whether_its_controllers_work() {
+    let watched = Watched::led_before_among(2000).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((5..=7).contains(&watched.leases()), "{}", watched.leases());
 }

@@ -118,8 +118,13 @@ impl Watch {
                             last = Instant::now();
                             continue;
                         }
-                        // A list that was lost on the way, or a server that went away: listing tells.
-                        Health::Well | Health::Away => return AGAIN_FIRST,
+                        // A list that was lost on the way.
+                        Health::Well => return AGAIN_FIRST,
+                        // Listing tells, unless it is back by then.
+                        Health::Away => {
+                            self.change(|known| known.view.controlled = false);
+                            return AGAIN_FIRST;
+                        }
                         Health::Unwell(why) => {
                             self.change(|known| known.lost(None, Some(why)));
                             return AGAIN_FIRST;
@@ -209,7 +214,10 @@ impl Watch {
         let controlled = if self.lock().view.controlled {
             stream::empty().boxed()
         } else {
-            leader::leads(self.client.clone()).map(|()| Ok(News::Controlled)).into_stream().boxed()
+            leader::leads(self.client.clone(), Arc::clone(&self.crowd))
+                .map(|()| Ok(News::Controlled))
+                .into_stream()
+                .boxed()
         };
         select_all([
             nodes.map(|event| event.map(News::Node)).boxed(),

@@ -176,6 +176,21 @@ impl ClusterState {
     }
 }
 
+/// Whether a cluster ends: of its Machines, each with whether it goes, no control plane stays, and with the control planes
+/// goes everything that it is. That happens where it is made anew, and cannot be taken back: what joined later would wait for
+/// an etcd that is gone.
+pub fn ends(machines: impl IntoIterator<Item = (MachineRole, bool)>) -> bool {
+    let (mut planes, mut all_go, mut none) = (false, true, true);
+    for (role, goes) in machines {
+        let is_plane = role == MachineRole::ControlPlane;
+        if is_plane && !goes {
+            return false;
+        }
+        (planes, all_go, none) = (planes || is_plane, all_go && goes, false);
+    }
+    !none && (planes || all_go)
+}
+
 /// What is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostFacts {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::container;
 use super::facts::{
-    Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
+    self, Ailing, ApiFacts, ClusterState, ContainerFacts, Containerd, Drain, Facts, HostFacts, Inside, NodeFacts,
 };
 use super::membership;
 use super::network;
@@ -73,7 +73,7 @@ pub struct Subject {
     pub hash: Arc<str>,
     /// What follows from its Cluster's spec, where that is known and has all defaults.
     pub of_cluster: Option<Arc<OfCluster>>,
-    /// It goes, and so do all control planes: the cluster ends with them, whatever its spec says by now.
+    /// It goes, and its cluster [`facts::ends`], whatever the spec says by now.
     pub ends: bool,
     /// Where it runs.
     pub host: Arc<Host>,
@@ -94,12 +94,7 @@ impl Subject {
         wanted.labels.extend(container::node_labels(&machine));
         let host = Arc::clone(shared.host(machine.spec.runtime)?);
         let of_cluster = cluster.as_ref().and_then(|cluster| shared.derived.of_cluster(cluster));
-        let ends = machine.metadata.deletion_timestamp.is_some() && {
-            let mut all = of_cluster_uid(shared, &machine.spec.cluster, &cluster_uid).into_iter();
-            !all.any(|other| {
-                other.spec.role == MachineRole::ControlPlane && other.metadata.deletion_timestamp.is_none()
-            })
-        };
+        let ends = machine.metadata.deletion_timestamp.is_some() && ends(shared, &machine, &cluster_uid);
         Some(Self { machine, name, uid, cluster, cluster_uid, owner, wanted, hash, of_cluster, ends, host })
     }
 
@@ -172,6 +167,14 @@ impl Subject {
     pub fn drift_mode(&self) -> DriftMode {
         self.cluster.as_ref().map(|cluster| cluster.spec.drift.mode).unwrap_or_default()
     }
+}
+
+/// Whether its cluster [`facts::ends`]. Where no control plane is recorded, one may be there all the same.
+fn ends(shared: &Shared, machine: &Machine, cluster_uid: &str) -> bool {
+    let all = of_cluster_uid(shared, &machine.spec.cluster, cluster_uid);
+    let is_away = || shared.api.with(cluster_uid, |view| view.answers).flatten() == Some(false);
+    facts::ends(all.iter().map(|machine| (machine.spec.role, machine.metadata.deletion_timestamp.is_some())))
+        && (all.iter().any(|machine| machine.spec.role == MachineRole::ControlPlane) || is_away())
 }
 
 fn of_cluster_uid(shared: &Shared, cluster: &str, uid: &str) -> Vec<Arc<Machine>> {

@@ -27,6 +27,8 @@ struct Leader {
     from: Option<At>,
     /// When the one before last renewed the Lease.
     before: Option<At>,
+    /// How many took over from others.
+    transitions: u32,
     /// The Lease is there.
     recorded: bool,
 }
@@ -61,8 +63,14 @@ impl Leaders {
         let mut all = self.lock();
         let leader = all.entry(tenant.to_owned()).or_default();
         match (leader.from, serving) {
-            (None, true) => leader.from = Some(leader.before.map_or(now, |_| now.plus(lease))),
-            (Some(_), false) => (leader.before, leader.from) = (leader.last_renewal(now), None),
+            (None, true) => {
+                leader.from = Some(leader.before.map_or(now, |_| now.plus(lease)));
+                leader.transitions += u32::from(leader.before.is_some());
+            }
+            (Some(from), false) => {
+                leader.transitions -= u32::from(from > now);
+                (leader.before, leader.from) = (leader.last_renewal(now), None);
+            }
             _ => {}
         }
     }
@@ -92,8 +100,12 @@ impl Leaders {
             return;
         }
         let leader = self.lock().get(tenant).copied().unwrap_or_default();
-        if let Some(renewed) = leader.last_renewal(At::of(self.clock.now())) {
-            lease["spec"]["renewTime"] = json!(micro_time(renewed));
+        let now = At::of(self.clock.now());
+        let Some(renewed) = leader.last_renewal(now) else { return };
+        lease["spec"]["renewTime"] = json!(micro_time(renewed));
+        if let (Some(from), true) = (leader.from.filter(|from| *from <= now), leader.transitions > 0) {
+            lease["spec"]["acquireTime"] = json!(micro_time(from));
+            lease["spec"]["leaseTransitions"] = json!(leader.transitions);
         }
     }
 }
