@@ -160,7 +160,7 @@ pub enum ClusterState {
         /// What is on the host stays there.
         orphan: bool,
     },
-    /// It is to be made anew as a whole, or has begun to.
+    /// It is to be made anew and the Machine is to go with it, or it [`ends`] and the Machine goes already.
     Recreating,
     /// Nothing is to be changed.
     Paused,

@@ -133,10 +133,9 @@ impl Subject {
         if is_paused(cluster) {
             return ClusterState::Paused;
         }
-        if self.ends || !self.of_cluster.as_ref().is_some_and(|cluster| identity::fits(&self.machine, cluster)) {
-            return ClusterState::Recreating;
-        }
-        ClusterState::Live
+        // One of a pool that is made anew leaves a cluster that lives; so does a control plane, until all of them go.
+        let fits = self.of_cluster.as_ref().is_some_and(|cluster| identity::fits(&self.machine, cluster));
+        if self.ends || !fits && !self.deleting() { ClusterState::Recreating } else { ClusterState::Live }
     }
 
     /// Whether it runs the control plane.
