@@ -41,7 +41,7 @@ use super::contexts::Wished;
 use super::error::ReconcileError;
 use super::events::Tone;
 use super::finalizer;
-use super::machine::facts::ends;
+use super::machine::facts::{ends, going};
 use super::machine::observe::is_paused;
 use super::operations::{Load, Progress};
 use super::retry::{EffectError, with_retries};
@@ -174,10 +174,9 @@ fn mark(subject: &Subject) -> Mark {
 
 /// What an operation is for: where that changed, it is not wanted any more.
 fn purpose(subject: &Subject) -> String {
-    let machines =
-        subject.machines.iter().map(|machine| (machine.spec.role, machine.metadata.deletion_timestamp.is_some()));
+    let ends = ends(subject.machines.iter().map(|machine| going(machine)));
     let (generation, paused) = (subject.cluster.metadata.generation, is_paused(&subject.cluster));
-    format!("{generation:?} {} {paused} {}", subject.deleting(), ends(machines))
+    format!("{generation:?} {} {paused} {ends}", subject.deleting())
 }
 
 fn operation(subject: &Subject) -> String {

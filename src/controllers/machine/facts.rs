@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::wait::Wait;
+use crate::api::Machine;
 use crate::api::machine::{BootstrapMethod, MachineRole, Turn};
 use crate::controllers::host::Found;
 use crate::kubeadm::etcd::MemberId;
@@ -176,19 +177,19 @@ impl ClusterState {
     }
 }
 
-/// Whether a cluster ends: of its Machines, each with whether it goes, no control plane stays, and with the control planes
-/// goes everything that it is. That happens where it is made anew, and cannot be taken back: what joined later would wait for
-/// an etcd that is gone.
-pub fn ends(machines: impl IntoIterator<Item = (MachineRole, bool)>) -> bool {
-    let (mut planes, mut all_go, mut none) = (false, true, true);
-    for (role, goes) in machines {
-        let is_plane = role == MachineRole::ControlPlane;
-        if is_plane && !goes {
-            return false;
-        }
-        (planes, all_go, none) = (planes || is_plane, all_go && goes, false);
-    }
-    !none && (planes || all_go)
+/// Whether a cluster ends, of whose machines each has a role and goes or not: all its control planes go, and with them
+/// everything that it is; or they are gone, and whoever is left goes, too. That happens where it is made anew, and cannot be
+/// taken back: what joined later would wait for an etcd that is gone.
+pub fn ends(machines: impl Iterator<Item = (MachineRole, bool)>) -> bool {
+    let (planes, workers): (Vec<_>, Vec<_>) = machines.partition(|(role, _)| *role == MachineRole::ControlPlane);
+    let deciding = if planes.is_empty() { workers } else { planes };
+    !deciding.is_empty() && deciding.into_iter().all(|(_, goes)| goes)
+}
+
+/// What [`ends`] asks of a Machine.
+#[must_use]
+pub fn going(machine: &Machine) -> (MachineRole, bool) {
+    (machine.spec.role, machine.metadata.deletion_timestamp.is_some())
 }
 
 /// What is on the host.

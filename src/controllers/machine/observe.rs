@@ -172,7 +172,7 @@ impl Subject {
 fn ends(shared: &Shared, machine: &Machine, cluster_uid: &str) -> bool {
     let all = of_cluster_uid(shared, &machine.spec.cluster, cluster_uid);
     let is_away = || shared.api.with(cluster_uid, |view| view.answers).flatten() == Some(false);
-    facts::ends(all.iter().map(|machine| (machine.spec.role, machine.metadata.deletion_timestamp.is_some())))
+    facts::ends(all.iter().map(|machine| facts::going(machine)))
         && (all.iter().any(|machine| machine.spec.role == MachineRole::ControlPlane) || is_away())
 }
 

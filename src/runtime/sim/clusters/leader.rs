@@ -27,15 +27,20 @@ struct Leader {
     from: Option<At>,
     /// When the one before last renewed the Lease.
     before: Option<At>,
-    /// How many took over from others.
-    transitions: u32,
+    /// How many led before.
+    earlier: u32,
     /// The Lease is there.
     recorded: bool,
 }
 
 impl Leader {
+    /// Since when one leads now.
+    fn since(&self, now: At) -> Option<At> {
+        self.from.filter(|from| *from <= now)
+    }
+
     fn last_renewal(&self, now: At) -> Option<At> {
-        match self.from.filter(|from| *from <= now) {
+        match self.since(now) {
             Some(from) => Some(from.last_of_every(RENEWED_EVERY, now)),
             None => self.before,
         }
@@ -63,12 +68,9 @@ impl Leaders {
         let mut all = self.lock();
         let leader = all.entry(tenant.to_owned()).or_default();
         match (leader.from, serving) {
-            (None, true) => {
-                leader.from = Some(leader.before.map_or(now, |_| now.plus(lease)));
-                leader.transitions += u32::from(leader.before.is_some());
-            }
-            (Some(from), false) => {
-                leader.transitions -= u32::from(from > now);
+            (None, true) => leader.from = Some(leader.before.map_or(now, |_| now.plus(lease))),
+            (Some(_), false) => {
+                leader.earlier += u32::from(leader.since(now).is_some());
                 (leader.before, leader.from) = (leader.last_renewal(now), None);
             }
             _ => {}
@@ -80,8 +82,9 @@ impl Leaders {
         self.lock().get(tenant)?.from
     }
 
-    pub fn is_recorded(&self, tenant: &str) -> bool {
-        self.lock().get(tenant).is_some_and(|leader| leader.recorded)
+    /// Whether one leads, and its Lease is not known to be there.
+    pub fn is_unrecorded(&self, tenant: &str, now: At) -> bool {
+        self.lock().get(tenant).is_some_and(|leader| !leader.recorded && leader.since(now).is_some())
     }
 
     pub fn recorded(&self, tenant: &str) {
@@ -103,9 +106,9 @@ impl Leaders {
         let now = At::of(self.clock.now());
         let Some(renewed) = leader.last_renewal(now) else { return };
         lease["spec"]["renewTime"] = json!(micro_time(renewed));
-        if let (Some(from), true) = (leader.from.filter(|from| *from <= now), leader.transitions > 0) {
-            lease["spec"]["acquireTime"] = json!(micro_time(from));
-            lease["spec"]["leaseTransitions"] = json!(leader.transitions);
+        if let Some(since) = leader.since(now).filter(|_| leader.earlier > 0) {
+            lease["spec"]["acquireTime"] = json!(micro_time(since));
+            lease["spec"]["leaseTransitions"] = json!(leader.earlier);
         }
     }
 }

@@ -238,9 +238,10 @@ impl Clusters {
             return;
         }
         let (pulse, latency) = (Arc::clone(&self.pulse), self.core.options.latency.clone());
-        let (led_from, recorded) = (self.leaders.from(name), self.leaders.is_recorded(name));
+        let led_from = self.leaders.from(name);
+        let unrecorded = self.leaders.is_unrecorded(name, now);
         let work = move |session: &mut Session<'_, '_>| {
-            if !recorded && led_from.is_some_and(|from| from <= now) {
+            if unrecorded {
                 leader::record(session, now)?;
             }
             engine::pass(session, &Scene { infra: &infra, pulse: &pulse, latency: &latency, led_from, now })
@@ -251,7 +252,7 @@ impl Clusters {
         };
         match result {
             Ok(pass) => {
-                if led_from.is_some_and(|from| from <= now) {
+                if unrecorded {
                     self.leaders.recorded(name);
                 }
                 self.core.registered(&pass.registered);
