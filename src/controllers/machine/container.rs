@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::api::cluster::{MachineResources, NodeNetwork, Quantity};
 use crate::api::machine::{ContainerdPatches, MachineRole, MachineSpec};
-use crate::api::node::{HostMount, PortMapping, Protocol};
+use crate::api::node::{HostMount, MountPropagation, PortMapping, Protocol};
 use crate::api::{Machine, ipv6, quantity};
 use crate::controllers::identity::{self, FINGERPRINT};
+use crate::host_mounts::plain;
 use crate::kubeadm::API_PORT;
 use crate::runtime::{
     Container, ContainerSpec, InstallationId, Labels, Mount, NodeLabels, OwnerLabels, Privileges, PublishedPort,
@@ -18,6 +20,8 @@ use crate::runtime::{
 
 /// The load balancer's place in every cluster's subnet.
 pub const LOAD_BALANCER_INDEX: u8 = 2;
+/// Where the storage class that comes with node images keeps what is claimed.
+const LOCAL_VOLUMES: &str = "/var/local-path-provisioner";
 /// The first place of a machine; those below are kept free.
 pub const FIRST_MACHINE_INDEX: u32 = 10;
 
@@ -80,7 +84,7 @@ fn unlabelled(name: &str, spec: &MachineSpec) -> Option<ContainerSpec> {
         address: Some(address),
         ipv6_address: spec.ip_family.filter(|family| family.has_v6()).map(|_| ipv6::beside(address)),
         environment: environment(&spec.containerd),
-        mounts: mounts(name, spec.role),
+        mounts: mounts(name, spec.role, &spec.extra_mounts),
         host_mounts: spec.extra_mounts.clone(),
         ports: api_port(spec)?.into_iter().chain(ports(&spec.extra_port_mappings)).collect(),
         resources: resources(spec.resources.as_ref()),
@@ -143,7 +147,9 @@ pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, S
     compare("image", wanted.image.clone(), seen.image.clone());
     compare("resources", limits(&wanted.resources), limits(&seen.resources));
     compare("mounts", targets(&wanted.mounts), targets(&seen.mounts));
-    compare("extraMounts", host_mounts(&wanted.host_mounts), host_mounts(&seen.host_mounts));
+    let extra: Vec<HostMount> = wanted.host_mounts.iter().map(cleaned).collect();
+    let seen_extra: Vec<HostMount> = seen.host_mounts.iter().map(|seen| as_asked(cleaned(seen), &extra)).collect();
+    compare("extraMounts", host_mounts(&extra), host_mounts(&seen_extra));
     compare("ports", published(&wanted.ports), published(&seen.ports));
     compare("network", wanted.network.clone(), seen.network.clone().unwrap_or_else(|| "none".to_owned()));
     found
@@ -152,7 +158,8 @@ pub fn altered(wanted: &ContainerSpec, seen: &Container) -> Vec<(&'static str, S
 /// Whether a container has the mounts of a machine, from the machine's own volume.
 #[must_use]
 pub fn has_mounts(seen: &Container, volume: &str, role: MachineRole) -> bool {
-    targets(&seen.mounts) == targets(&mounts(volume, role)) && seen.mounts.iter().all(|mount| mount.volume == volume)
+    targets(&seen.mounts) == targets(&mounts(volume, role, &seen.host_mounts))
+        && seen.mounts.iter().all(|mount| mount.volume == volume)
 }
 
 fn limits(resources: &Resources) -> String {
@@ -165,6 +172,22 @@ fn targets(mounts: &[Mount]) -> String {
     let mut targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_str()).collect();
     targets.sort_unstable();
     targets.join(" ")
+}
+
+/// Its paths as runtimes show them: Docker and Podman take away slashes too many.
+fn cleaned(mount: &HostMount) -> HostMount {
+    let cleaned = |path: &str| plain(Path::new(path)).display().to_string();
+    HostMount { host_path: cleaned(&mount.host_path), container_path: cleaned(&mount.container_path), ..mount.clone() }
+}
+
+/// Who asks for no propagation leaves it to the engine: Docker gives paths that hold its own data `rslave`.
+fn as_asked(seen: HostMount, wanted: &[HostMount]) -> HostMount {
+    let asks_for_none = |mount: &&HostMount| mount.propagation == MountPropagation::None;
+    let asked = wanted.iter().find(|mount| mount.container_path == seen.container_path).filter(asks_for_none);
+    match (asked, seen.propagation) {
+        (Some(_), MountPropagation::HostToContainer) => HostMount { propagation: MountPropagation::None, ..seen },
+        _ => seen,
+    }
 }
 
 fn host_mounts(mounts: &[HostMount]) -> String {
@@ -221,18 +244,17 @@ pub fn containerd_hash(patches: &ContainerdPatches) -> String {
     identity::hash(&format!("{patches:?}"))
 }
 
-fn mounts(volume: &str, role: MachineRole) -> Vec<Mount> {
+/// Directories of a machine's volume. One place is the user's where they want it: claims then lie on the host.
+fn mounts(volume: &str, role: MachineRole, extra: &[HostMount]) -> Vec<Mount> {
     let mount = |subdirectory: &str, target: &str| Mount {
         volume: volume.to_owned(),
         subdirectory: subdirectory.to_owned(),
         target: target.to_owned(),
     };
-    let mut mounts = vec![
-        mount("etc-kubernetes", "/etc/kubernetes"),
-        mount("kubelet", "/var/lib/kubelet"),
-        // Of the storage class that comes with node images.
-        mount("local-volumes", "/var/local-path-provisioner"),
-    ];
+    let mut mounts = vec![mount("etc-kubernetes", "/etc/kubernetes"), mount("kubelet", "/var/lib/kubelet")];
+    if !extra.iter().any(|extra| plain(Path::new(&extra.container_path)) == Path::new(LOCAL_VOLUMES)) {
+        mounts.push(mount("local-volumes", LOCAL_VOLUMES));
+    }
     if role == MachineRole::ControlPlane {
         mounts.push(mount("etcd", "/var/lib/etcd"));
     }
@@ -258,5 +280,83 @@ pub fn resources(wanted: Option<&MachineResources>) -> Resources {
     Resources {
         cpu_millis: wanted.and_then(|r| r.cpus.as_ref()).and_then(|cpus| quantity::cpu_millis(&cpus.0)),
         memory_bytes: wanted.and_then(|r| r.memory.as_ref()).and_then(|memory| quantity::bytes(&memory.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtime::{ContainerId, ContainerState};
+
+    const VOLUME: &str = "dev-default-0";
+
+    fn extra(host_path: &str, container_path: &str, propagation: MountPropagation) -> HostMount {
+        HostMount {
+            host_path: host_path.to_owned(),
+            container_path: container_path.to_owned(),
+            propagation,
+            ..HostMount::default()
+        }
+    }
+
+    fn asked(extra_mounts: &[HostMount]) -> ContainerSpec {
+        let spec = serde_json::from_value(json!({
+            "cluster": "dev", "role": "worker", "pool": "default", "ordinal": 0, "runtime": "docker",
+            "image": "kindest/node:v1.35.5", "kubernetesVersion": "v1.35.5", "address": "10.160.0.10",
+            "extraMounts": extra_mounts, "bootstrap": {"method": "Join"},
+        }));
+        let spec: MachineSpec = spec.unwrap();
+        unlabelled(VOLUME, &spec).unwrap()
+    }
+
+    /// The container of a spec, with these mounts of the host.
+    fn shown(wanted: &ContainerSpec, host_mounts: &[HostMount]) -> Container {
+        Container {
+            id: ContainerId("1".to_owned()),
+            name: wanted.name.clone(),
+            state: ContainerState::Running,
+            labels: Labels::new(),
+            image: wanted.image.clone(),
+            network: Some(wanted.network.clone()),
+            address: wanted.address,
+            ipv6_address: None,
+            mounts: wanted.mounts.clone(),
+            host_mounts: host_mounts.to_vec(),
+            ports: wanted.ports.clone(),
+            resources: wanted.resources,
+        }
+    }
+
+    #[test]
+    fn slashes_too_many_are_no_difference() {
+        let wanted = asked(&[extra("/srv//data/", "/data/", MountPropagation::None)]);
+        let seen = |path: &str| shown(&wanted, &[extra("/srv/data", path, MountPropagation::None)]);
+        assert_eq!(altered(&wanted, &seen("/data")), []);
+        assert_eq!(altered(&wanted, &seen("/other")).len(), 1);
+    }
+
+    #[test]
+    fn a_propagation_that_nobody_asked_for_is_the_engines() {
+        let seen = |wanted, seen| {
+            let wanted = asked(&[extra("/var/lib", "/host", wanted)]);
+            altered(&wanted, &shown(&wanted, &[extra("/var/lib", "/host", seen)])).len()
+        };
+        assert_eq!(seen(MountPropagation::None, MountPropagation::HostToContainer), 0);
+        assert_eq!(seen(MountPropagation::None, MountPropagation::Bidirectional), 1);
+        assert_eq!(seen(MountPropagation::Bidirectional, MountPropagation::HostToContainer), 1);
+    }
+
+    #[test]
+    fn claims_lie_on_the_host_where_a_mount_says_so_and_the_container_is_adopted_as_such() {
+        let targets = |wanted: &ContainerSpec| super::targets(&wanted.mounts);
+        let usual = asked(&[extra("/srv", "/srv", MountPropagation::None)]);
+        assert_eq!(targets(&usual), "/etc/kubernetes /var/lib/kubelet /var/local-path-provisioner");
+        let claims = [extra("/srv", "/var/local-path-provisioner/", MountPropagation::None)];
+        let wanted = asked(&claims);
+        assert_eq!(targets(&wanted), "/etc/kubernetes /var/lib/kubelet");
+        assert!(has_mounts(&shown(&wanted, &claims), VOLUME, MachineRole::Worker));
+        assert!(!has_mounts(&shown(&wanted, &[]), VOLUME, MachineRole::Worker));
     }
 }

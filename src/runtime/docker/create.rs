@@ -1,6 +1,7 @@
 //! What the engine is asked to make, as functions of what Kina wants.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
@@ -10,6 +11,7 @@ use bollard::models::{
 };
 
 use crate::api::node::{HostMount, MountPropagation, Protocol};
+use crate::host_mounts::plain;
 use crate::runtime::{ContainerSpec, NetworkSpec, Privileges, PublishedPort, VolumeSpec};
 
 /// Where a container has its volumes as a whole. What is mounted elsewhere are directories of them, which alone would not
@@ -17,6 +19,10 @@ use crate::runtime::{ContainerSpec, NetworkSpec, Privileges, PublishedPort, Volu
 pub const VOLUMES: &str = "/kina/volumes";
 /// Label of a container: its image by the name it was asked for. Podman shows another, `localhost/node` for `node`.
 pub const IMAGE: &str = "dev.kina.image";
+/// Label of a container: mounts of the host that it would have anyway, and that its spec asks for, separated by commas.
+pub const ASKED: &str = "dev.kina.mounts-asked";
+/// Mounts of the host that every node has where nothing else is asked for.
+pub const EVERY_NODES: [&str; 2] = ["/lib/modules", "/dev/mapper"];
 /// Option of a bridge: the largest packet.
 pub const MTU: &str = "com.docker.network.driver.mtu";
 
@@ -68,7 +74,7 @@ pub fn container(
     ContainerCreateBody {
         hostname: Some(spec.name.clone()),
         image: Some(spec.image.clone()),
-        labels: Some(spec.labels.clone().into_iter().chain([(IMAGE.to_owned(), spec.image.clone())]).collect()),
+        labels: Some(labels(spec).into_iter().collect()),
         env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         entrypoint,
         cmd,
@@ -81,6 +87,21 @@ pub fn container(
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+fn labels(spec: &ContainerSpec) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
+    labels.insert(IMAGE.to_owned(), spec.image.clone());
+    let asked: Vec<&str> = EVERY_NODES.into_iter().filter(|target| takes(spec, target)).collect();
+    if !asked.is_empty() {
+        labels.insert(ASKED.to_owned(), asked.join(","));
+    }
+    labels
+}
+
+/// Whether something of the host is asked for at a place in a node.
+fn takes(spec: &ContainerSpec, target: &str) -> bool {
+    spec.host_mounts.iter().any(|mount| plain(Path::new(&mount.container_path)) == Path::new(target))
 }
 
 fn endpoint(spec: &ContainerSpec) -> EndpointSettings {
@@ -142,14 +163,14 @@ fn host_config(
             ..config
         },
         Privileges::Node => {
-            let taken = |target: &str| spec.host_mounts.iter().any(|mount| mount.container_path == target);
-            if !taken("/lib/modules") {
-                binds.push("/lib/modules:/lib/modules:ro".to_owned());
+            let [modules, mapper] = EVERY_NODES;
+            if !takes(spec, modules) {
+                binds.push(format!("{modules}:{modules}:ro"));
             }
-            if peculiarities.maps_devices {
-                binds.push("/dev/mapper:/dev/mapper".to_owned());
+            if peculiarities.maps_devices && !takes(spec, mapper) {
+                binds.push(format!("{mapper}:{mapper}"));
             }
-            if !taken("/var") {
+            if !takes(spec, "/var") {
                 mounts.push(own_var(spec));
             }
             let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
@@ -207,21 +228,24 @@ fn of_host(mount: &HostMount) -> Mount {
         target: Some(mount.container_path.clone()),
         typ: Some(MountType::BIND),
         read_only: Some(mount.read_only),
-        bind_options: Some(MountBindOptions { propagation: Some(propagation(mount)), ..MountBindOptions::default() }),
+        bind_options: Some(MountBindOptions { propagation: propagation(mount), ..MountBindOptions::default() }),
         ..Mount::default()
     }
 }
 
 fn relabelled(mount: &HostMount) -> String {
     let mode = if mount.read_only { "Z,ro" } else { "Z" };
-    format!("{}:{}:{mode},{}", mount.host_path, mount.container_path, propagation(mount))
+    let propagation = propagation(mount).map(|propagation| format!(",{propagation}")).unwrap_or_default();
+    format!("{}:{}:{mode}{propagation}", mount.host_path, mount.container_path)
 }
 
-fn propagation(mount: &HostMount) -> MountBindOptionsPropagationEnum {
+/// `None` leaves it to the engine, as kind does: it is `rprivate`, but for paths that hold the engine's own data, for which
+/// Docker takes nothing that would keep them from being unmounted (`validateBindDaemonRoot`).
+fn propagation(mount: &HostMount) -> Option<MountBindOptionsPropagationEnum> {
     match mount.propagation {
-        MountPropagation::None => MountBindOptionsPropagationEnum::RPRIVATE,
-        MountPropagation::HostToContainer => MountBindOptionsPropagationEnum::RSLAVE,
-        MountPropagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
+        MountPropagation::None => None,
+        MountPropagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
+        MountPropagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
     }
 }
 
@@ -313,6 +337,34 @@ mod tests {
         Some("10.160.0.10") Some("fd6b:696e:610a:a000::a") {"net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.all.forwarding": "1"}
         Some("10.160.0.10") Some("fd6b:696e:610a:a000::2") {"net.ipv4.ip_forward": "1"}
         "#);
+    }
+
+    #[test]
+    fn what_every_node_has_is_mounted_once_and_noted_where_it_is_asked_for() {
+        let mapped = Peculiarities { maps_devices: true, ..Peculiarities::default() };
+        let asked = |paths: &[&str]| {
+            let mount = |path: &&str| HostMount {
+                host_path: (*path).to_owned(),
+                container_path: (*path).to_owned(),
+                ..HostMount::default()
+            };
+            let spec = ContainerSpec { host_mounts: paths.iter().map(mount).collect(), ..node(None) };
+            let body = container(&spec, &BTreeMap::new(), mapped);
+            let host = body.host_config.unwrap();
+            let bound: Vec<_> =
+                host.mounts.unwrap().into_iter().filter(|mount| mount.typ == Some(MountType::BIND)).collect();
+            assert!(bound.iter().all(|mount| mount.bind_options.as_ref().unwrap().propagation.is_none()));
+            let bound: Vec<_> = bound.into_iter().map(|mount| mount.target.unwrap()).collect();
+            let noted = body.labels.unwrap().into_iter().find(|(name, _)| name == ASKED).map(|(_, asked)| asked);
+            (host.binds.unwrap(), bound, noted)
+        };
+        let (modules, mapper) = ("/lib/modules:/lib/modules:ro".to_owned(), "/dev/mapper:/dev/mapper".to_owned());
+        assert_eq!(asked(&["/data"]), (vec![modules, mapper.clone()], vec!["/data".to_owned()], None));
+        let noted = Some("/lib/modules".to_owned());
+        assert_eq!(asked(&["/lib/modules/"]), (vec![mapper], vec!["/lib/modules/".to_owned()], noted));
+        let noted = Some("/lib/modules,/dev/mapper".to_owned());
+        let both = vec!["/dev/mapper".to_owned(), "/lib/modules".to_owned()];
+        assert_eq!(asked(&["/dev/mapper", "/lib/modules"]), (Vec::new(), both, noted));
     }
 
     #[test]

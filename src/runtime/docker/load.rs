@@ -1,5 +1,7 @@
 //! Images of the engine, into the containerd of nodes.
 
+use std::time::Duration;
+
 use bollard::Docker;
 use bollard::errors::Error;
 use bytes::Bytes;
@@ -16,6 +18,8 @@ use crate::runtime::{ContainerId, ExecOutput, RuntimeError, image_name};
 /// So many pieces may wait for each node: the slowest sets the pace.
 const PIECES: usize = 8;
 const OPERATION: &str = "load images";
+/// Until the first piece of what an engine hands out: it writes all layers into a file before.
+const FIRST_PIECE: Duration = Duration::from_secs(900);
 
 /// Reads the images once, and hands them to all nodes as they come. Tells which did not take them.
 ///
@@ -34,7 +38,8 @@ pub async fn images(
     let names: Vec<&str> = images.iter().map(String::as_str).collect();
     let (senders, receivers): (Vec<_>, Vec<_>) = ids.iter().map(|_| mpsc::channel(PIECES)).unzip();
     let nodes = ids.iter().zip(receivers).map(|(id, pieces)| take(docker, &id.0, pieces, &tags));
-    let (read, ended) = tokio::join!(hand_out(docker.export_images(&names), senders), join_all(nodes));
+    let patient = docker.clone().with_timeout(FIRST_PIECE);
+    let (read, ended) = tokio::join!(hand_out(patient.export_images(&names), senders), join_all(nodes));
     let object = names.join(" ");
     read.map_err(|error| failed(OPERATION, &object, error))?;
     let outcomes = ids.iter().zip(ended).filter_map(|(id, ended)| {

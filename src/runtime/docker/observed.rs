@@ -8,14 +8,11 @@ use bollard::models::{
     Volume as EngineVolume,
 };
 
-use super::create::{IMAGE, VOLUMES};
+use super::create::{ASKED, EVERY_NODES, IMAGE, VOLUMES};
 use crate::api::node::{HostMount, MountPropagation, Protocol};
 use crate::runtime::{
     Container, ContainerId, ContainerState, Labels, Mount, Network, PublishedPort, Resources, Volume,
 };
-
-/// Mounts of the host that every node has, asked for by nobody.
-const EVERY_NODES: [&str; 2] = ["/lib/modules", "/dev/mapper"];
 
 /// A container of somebody else, of which only name, state and labels count.
 #[must_use]
@@ -50,8 +47,8 @@ pub fn container(inspected: ContainerInspectResponse) -> Container {
     let attached = networks.get_key_value(wanted).or_else(|| networks.iter().min_by_key(|(name, _)| name.as_str()));
     let address = attached.and_then(|(_, endpoint)| endpoint.ip_address.as_deref()?.parse::<Ipv4Addr>().ok());
     let ipv6 = attached.and_then(|(_, endpoint)| endpoint.global_ipv6_address.as_deref()?.parse::<Ipv6Addr>().ok());
-    let (mounts, host_mounts) = mounts(&points);
     let labels = labels(config.labels);
+    let (mounts, host_mounts) = mounts(&points, labels.get(ASKED).map_or("", String::as_str));
     Container {
         id: ContainerId(inspected.id.unwrap_or_default()),
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -82,8 +79,9 @@ fn state(status: &str, exit_code: Option<i32>) -> ContainerState {
     }
 }
 
-/// Directories of its own volumes, and paths of the host.
-fn mounts(points: &[MountPoint]) -> (Vec<Mount>, Vec<HostMount>) {
+/// Directories of its own volumes, and paths of the host that were asked for.
+fn mounts(points: &[MountPoint], asked: &str) -> (Vec<Mount>, Vec<HostMount>) {
+    let is_every_nodes = |target: &str| EVERY_NODES.contains(&target) && !asked.split(',').any(|asked| asked == target);
     let volumes: BTreeMap<&str, &str> = points
         .iter()
         .filter_map(|point| {
@@ -104,7 +102,7 @@ fn mounts(points: &[MountPoint]) -> (Vec<Mount>, Vec<HostMount>) {
         });
         match of_volume {
             Some(mount) => own.push(mount),
-            None if EVERY_NODES.contains(&target) && source == target => {}
+            None if is_every_nodes(target) && source == target => {}
             None => host.push(host_mount(source, target, point)),
         }
     }
@@ -271,13 +269,14 @@ mod tests {
             ..MountPoint::default()
         };
         let data = "/var/lib/docker/volumes/dev-1/_data";
-        let (own, host) = mounts(&[
+        let points = [
             point("volume", data, "/kina/volumes/dev-1", ""),
             point("bind", &format!("{data}/etcd"), "/var/lib/etcd", "rprivate"),
             point("bind", "/lib/modules", "/lib/modules", "rprivate"),
             point("volume", "/var/lib/docker/volumes/4f/_data", "/var", ""),
             point("bind", "/data", "/ro", "rslave"),
-        ]);
+        ];
+        let (own, host) = mounts(&points, "");
         assert_eq!(
             own,
             [Mount { volume: "dev-1".into(), subdirectory: "etcd".into(), target: "/var/lib/etcd".into() }]
@@ -292,5 +291,8 @@ mod tests {
                 propagation: MountPropagation::HostToContainer,
             }]
         );
+        // What every node has is shown where somebody asked for it.
+        let asked = mounts(&points, "/dev/mapper,/lib/modules").1;
+        assert_eq!(asked.iter().map(|mount| mount.host_path.as_str()).collect::<Vec<_>>(), ["/data", "/lib/modules"]);
     }
 }

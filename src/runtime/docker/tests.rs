@@ -1,6 +1,7 @@
 //! The contract, and what is special about Docker, against a real engine. Where none answers, or no image can be had, the
 //! tests say that they were skipped.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -9,7 +10,9 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::*;
+use crate::api::node::HostMount;
 use crate::runtime::contract::{self, Setup};
+use crate::runtime::{InstallationId, Privileges, Resources, Role};
 
 /// An image with the commands that the contract uses; `.ci/run` builds one from Debian's busybox.
 const IMAGE: &str = "docker.io/library/busybox:1.37";
@@ -94,4 +97,55 @@ async fn an_engine_that_is_away_is_unavailable_and_says_how_it_was_looked_for() 
     let error = runtime.list().await.unwrap_err();
     assert_eq!(error.cause, Cause::Unavailable, "{error}");
     assert!(error.to_string().contains(&socket.display().to_string()), "{error}");
+}
+
+/// Kina's own mount of the same path is shown to nobody; the data of the engine itself is never mounted `rprivate`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(target_os = "linux"), ignore = "the engine has another file system than this test")]
+async fn mounts_of_the_host_are_seen_as_they_were_asked_for() {
+    let Some(lab) = lab().await else { return };
+    let labels = OwnerLabels {
+        installation: InstallationId::parse("mounts-of-the-host").unwrap(),
+        cluster: "dev".into(),
+        cluster_uid: "uid-1".into(),
+        machine_uid: Some("uid-2".into()),
+        role: Some(Role::Worker),
+        spec_hash: None,
+    };
+    let mount = |host_path: &str, container_path: &str| HostMount {
+        host_path: host_path.to_owned(),
+        container_path: container_path.to_owned(),
+        read_only: true,
+        ..HostMount::default()
+    };
+    let spec = ContainerSpec {
+        name: format!("kina-mounts-of-the-host-{}", std::process::id()),
+        image: lab.image.clone(),
+        labels: labels.to_labels(),
+        network: "bridge".into(),
+        address: None,
+        ipv6_address: None,
+        environment: BTreeMap::new(),
+        mounts: Vec::new(),
+        host_mounts: vec![
+            mount("/lib/modules", "/lib/modules/"),
+            mount("/etc//", "/host-etc"),
+            mount("/var/lib", "/engine"),
+        ],
+        ports: Vec::new(),
+        resources: Resources::default(),
+        hosts: BTreeMap::new(),
+        dns_search: None,
+        privileges: Privileges::Node,
+        command: Vec::new(),
+    };
+    let _ = std::fs::create_dir_all("/lib/modules");
+    let id = lab.runtime.create_container(&spec).await.unwrap();
+    let listing = lab.runtime.list().await.unwrap();
+    lab.runtime.remove_container(&id).await.unwrap();
+    let seen = listing.containers.iter().find(|container| container.id == id).unwrap();
+    let paths = |mount: &HostMount| format!("{}:{}:{}", mount.host_path, mount.container_path, mount.read_only);
+    let mut seen: Vec<String> = seen.host_mounts.iter().map(paths).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["/etc:/host-etc:true", "/lib/modules:/lib/modules:true", "/var/lib:/engine:true"]);
 }
