@@ -29,6 +29,7 @@ struct Seen {
     bootstrapped: Option<ContainerId>,
     untouched: Option<(ContainerId, bool)>,
     ailing: Option<(&'static str, Instant, u32)>,
+    altered: Option<(ContainerId, u32)>,
     noted: BTreeSet<&'static str>,
     texts: BTreeMap<&'static str, String>,
 }
@@ -157,6 +158,24 @@ impl Memory {
         self.with(uid, |seen| seen.ailing = None);
     }
 
+    /// A container is shown otherwise than it was asked for. How many were in succession, this one included.
+    pub fn altered(&self, uid: &str, id: &ContainerId) -> u32 {
+        self.with(uid, |seen| {
+            let count = match &seen.altered {
+                Some((known, count)) if known == id => *count,
+                Some((_, count)) => count.saturating_add(1),
+                None => 1,
+            };
+            seen.altered = Some((id.clone(), count));
+            count
+        })
+    }
+
+    /// A container is shown as it was asked for.
+    pub fn as_asked(&self, uid: &str) {
+        self.with(uid, |seen| seen.altered = None);
+    }
+
     /// Notes something; `true` the first time.
     pub fn note(&self, uid: &str, what: &'static str) -> bool {
         self.with(uid, |seen| seen.noted.insert(what))
@@ -249,5 +268,14 @@ mod tests {
         memory.rests("0");
         memory.forget("new");
         assert_eq!([millis("b"), millis("a")], [20, 500]);
+    }
+
+    #[test]
+    fn containers_that_are_shown_otherwise_are_counted_until_one_is_as_it_was_asked_for() {
+        let memory = Memory::default();
+        let altered = |id: &str| memory.altered("a", &ContainerId(id.to_owned()));
+        assert_eq!([altered("1"), altered("1"), altered("2"), altered("3")], [1, 1, 2, 3]);
+        memory.as_asked("a");
+        assert_eq!(altered("3"), 1);
     }
 }

@@ -219,8 +219,10 @@ pub struct ContainerFacts {
     pub state: ContainerState,
     /// It was made from the spec as it is now.
     pub current: bool,
-    /// What somebody else changed: field, wanted, seen.
+    /// What is shown otherwise than it was asked for, mostly since somebody else changed it: field, wanted, seen.
     pub altered: Vec<(&'static str, String, String)>,
+    /// So many containers in succession were shown otherwise: another one would be, too.
+    pub in_vain: bool,
     /// Where the others are, if it runs and does not know.
     pub untold: Option<Peers>,
 }

@@ -14,7 +14,13 @@ use crate::runtime::{ContainerId, ContainerState};
 
 /// A control plane in which kubeadm was at work, and did not get to its end.
 fn half_way(method: BootstrapMethod, bootstrap: UnitState) -> Facts {
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
+    let container = ContainerFacts {
+        state: ContainerState::Running,
+        current: true,
+        altered: Vec::new(),
+        in_vain: false,
+        untold: None,
+    };
     Facts {
         role: MachineRole::ControlPlane,
         method,
@@ -152,6 +158,7 @@ fn a_control_plane_that_stopped_runs_once_more_only_where_the_others_have_no_maj
         state: ContainerState::Stopped { exit_code: Some(137) },
         current: true,
         altered: Vec::new(),
+        in_vain: false,
         untold: None,
     });
     // Their API is away: it may be what they lack.

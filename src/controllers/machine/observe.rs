@@ -44,6 +44,8 @@ use crate::runtime::{
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// Longest drain, by the time that Kina saw; then the node goes with the pods that are left on it.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(300);
+/// So many containers in succession are made anew since they are shown otherwise than they were asked for.
+const MADE_ANEW_MAX: u32 = 3;
 /// The other label of kubeadm's on control planes.
 const EXCLUDE_FROM_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Written by kubeadm long before it has succeeded.
@@ -359,7 +361,9 @@ fn on_host(shared: &Shared, subject: &Subject) -> (HostFacts, Option<Arc<Contain
             let untold = subject.overlay_address().and_then(|own| {
                 forwarding::untold(&shared.memory, &subject.uid, &listing, &cluster_owner, container, own)
             });
-            Found::Ours(ContainerFacts { untold, ..container_facts(subject, container) })
+            let facts = container_facts(subject, container);
+            let in_vain = is_made_anew_in_vain(shared, subject, container, &facts);
+            Found::Ours(ContainerFacts { untold, in_vain, ..facts })
         }
     };
     let volume = match host::volume(&listing, &subject.name, &volume_owner(&subject.owner)) {
@@ -402,7 +406,19 @@ fn container_facts(subject: &Subject, container: &Container) -> ContainerFacts {
     let current = hash.as_deref() == Some(&*subject.hash);
     // One that was made from another spec differs as it should.
     let altered = if current { container::altered(&subject.wanted, container) } else { Vec::new() };
-    ContainerFacts { state: container.state, current, altered, untold: None }
+    ContainerFacts { state: container.state, current, altered, in_vain: false, untold: None }
+}
+
+/// Whether enough containers were made anew since the runtime shows them otherwise than they were asked for. Some do so for
+/// good, and such a container works as well as the next one.
+fn is_made_anew_in_vain(shared: &Shared, subject: &Subject, container: &Container, facts: &ContainerFacts) -> bool {
+    if !facts.altered.is_empty() {
+        return shared.memory.altered(&subject.uid, &container.id) > MADE_ANEW_MAX;
+    }
+    if facts.current {
+        shared.memory.as_asked(&subject.uid);
+    }
+    false
 }
 
 fn api_facts(subject: &Subject, view: &clusters_api::ApiView) -> ApiFacts {

@@ -257,9 +257,13 @@ fn making(facts: &Facts, network: bool, volume: &Found<()>) -> Plan {
 
 /// There is a container of ours.
 fn existing(facts: &Facts, container: &ContainerFacts, volume: &Found<()>) -> Plan {
-    let mut findings: Vec<Finding> =
-        container.altered.iter().map(|(field, wanted, seen)| Finding::altered(field, wanted, seen)).collect();
-    let outdated = !container.current || !container.altered.is_empty();
+    let repair = if container.in_vain { Repair::None } else { Repair::Replace };
+    let altered = |(field, wanted, seen): &(&'static str, String, String)| Finding {
+        repair,
+        ..Finding::altered(field, wanted, seen)
+    };
+    let mut findings: Vec<Finding> = container.altered.iter().map(altered).collect();
+    let outdated = !container.current || (!container.altered.is_empty() && !container.in_vain);
     let mut plan = match container.state {
         ContainerState::Running => networked(facts, running(facts, outdated)),
         ContainerState::Unknown => Plan::wait(Wait::ContainerUnknown),

@@ -172,7 +172,8 @@ impl Model {
                 // It ran here before: what is there of its image is not looked for once it goes.
                 assert!(self.image || self.deleting);
                 let state = ContainerState::Created;
-                self.container = Some(ContainerFacts { state, current: true, altered: Vec::new(), untold: None });
+                self.container =
+                    Some(ContainerFacts { state, current: true, altered: Vec::new(), in_vain: false, untold: None });
                 (self.bootstrap, self.reset) = (UnitState::Absent, UnitState::Absent);
                 self.containerd = if self.patched { Containerd::Outdated } else { Containerd::Current };
                 self.opened = false;
@@ -268,6 +269,7 @@ fn container() -> impl Strategy<Value = Option<ContainerFacts>> {
             state,
             current,
             altered,
+            in_vain: false,
             untold: None,
         }),
     )
@@ -462,7 +464,13 @@ fn a_control_plane_without_its_data_waits_for_a_person() {
     assert_eq!((planned.steps, planned.wait), (vec![], Some(Wait::VolumeLost)));
 
     // Its volume is there, and empty: an empty cluster under the old name would be no better.
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
+    let container = ContainerFacts {
+        state: ContainerState::Running,
+        current: true,
+        altered: Vec::new(),
+        in_vain: false,
+        untold: None,
+    };
     facts.host =
         HostFacts::Known { fresh: true, network: true, volume: Found::Ours(()), container: Found::Ours(container) };
     let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
@@ -497,6 +505,7 @@ fn a_node_that_stays_away_is_restarted_ever_later_and_then_only_told() {
                 state: ContainerState::Running,
                 current: true,
                 altered: vec![],
+                in_vain: false,
                 untold: None,
             }),
         },
@@ -591,11 +600,10 @@ fn a_worker_without_its_volume_becomes_a_node_anew() {
     assert!(deleted, "the Node of its earlier life goes first");
 }
 
-#[test]
-fn a_node_at_work_is_told_of_others_and_stays_ready() {
+/// A worker that is a node, Ready.
+fn at_work(container: ContainerFacts) -> Facts {
     let node = NodeFacts { uid: "u".into(), ready: true, renewed: true, ..NodeFacts::default() };
-    let container = ContainerFacts { state: ContainerState::Running, current: true, altered: Vec::new(), untold: None };
-    let mut facts = Facts {
+    Facts {
         role: MachineRole::Worker,
         method: BootstrapMethod::Join,
         turn: None,
@@ -617,11 +625,46 @@ fn a_node_at_work_is_told_of_others_and_stays_ready() {
         drain: Drain::NotAsked,
         has_place: true,
         containerd: Containerd::Current,
-        network: PodNetwork::Outdated,
+        network: PodNetwork::Current,
         stops_before_kubernetes: false,
         unmountable: None,
         replaceable: None,
+    }
+}
+
+#[test]
+fn a_container_that_is_shown_otherwise_is_made_anew_unless_others_were_so_before() {
+    let shown = |in_vain| ContainerFacts {
+        state: ContainerState::Running,
+        current: true,
+        altered: vec![("extraMounts", "/data".to_owned(), "/other".to_owned())],
+        in_vain,
+        untold: None,
     };
+    for (in_vain, repair) in [(false, Repair::Replace), (true, Repair::None)] {
+        let mut facts = at_work(shown(in_vain));
+        let planned = plan(&facts);
+        let found: Vec<Repair> = planned.findings.iter().map(|finding| finding.repair).collect();
+        assert_eq!((planned.outdated, planned.steps, found), (!in_vain, vec![], vec![repair]));
+        // One that is no node yet goes at once, or becomes one.
+        (facts.was_node, facts.recorded, facts.turn) = (false, false, Some(Turn::Bootstrap));
+        (facts.api, facts.cluster) = (ApiFacts::default(), ClusterState::Live);
+        let (bootstrap, reset) = (UnitState::Absent, UnitState::Absent);
+        facts.inside = Inside::Up { marker: false, leftovers: false, bootstrap, reset, log: String::new() };
+        assert_eq!(plan(&facts).steps == [Step::RemoveContainer], !in_vain);
+    }
+}
+
+#[test]
+fn a_node_at_work_is_told_of_others_and_stays_ready() {
+    let container = ContainerFacts {
+        state: ContainerState::Running,
+        current: true,
+        altered: Vec::new(),
+        in_vain: false,
+        untold: None,
+    };
+    let mut facts = Facts { network: PodNetwork::Outdated, ..at_work(container) };
     let planned = plan(&facts);
     assert_eq!((planned.steps.as_slice(), planned.ready, planned.wait), ([Step::WriteRoutes].as_slice(), true, None));
     facts.network = PodNetwork::Untold(vec!["dev-pool-1".into()]);
@@ -646,6 +689,7 @@ fn a_container_that_stopped_without_its_volume_is_made_anew_only_where_no_cluste
         state: ContainerState::Stopped { exit_code: None },
         current: true,
         altered: vec![],
+        in_vain: false,
         untold: None,
     };
     let mut facts = Facts {
