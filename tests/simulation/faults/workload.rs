@@ -59,15 +59,26 @@ impl Shape {
 
 /// The line before what a cluster is to be.
 const SPEC: &str = "spec:\n";
+/// The line before its name: without it a file is no manifest, and with nothing after it a whole one.
+const METADATA: &str = "metadata:\n";
 
-/// The first half of a manifest, cut at `at`, or before: without all of the line that chooses the network it would be no half
-/// of a wish but another one, which the whole cannot make up for.
+/// The first half of a manifest, cut at `at`, or before: with a name, and without all of the line that chooses the network, it
+/// would be no half of a wish but another one, which the whole cannot make up for.
 pub fn half(manifest: &[u8], at: usize) -> &[u8] {
     let text = String::from_utf8_lossy(manifest);
     let network = text.find("  networking:").and_then(|start| Some(start + text.get(start..)?.find('\n')?));
-    match (text.find(SPEC), network) {
-        (Some(spec), Some(end)) if (spec..=end).contains(&at) => &manifest[..spec],
+    match (text.find(METADATA), network) {
+        (Some(metadata), Some(end)) if (metadata..=end).contains(&at) => &manifest[..metadata],
         _ => &manifest[..at],
+    }
+}
+
+#[test]
+fn half_of_a_manifest_is_never_another_wish() {
+    let manifest = Shape { routed: true, ..Shape::new("dev", 2) }.manifest();
+    for at in 0..manifest.len() {
+        let half = String::from_utf8_lossy(half(manifest.as_bytes(), at)).into_owned();
+        assert!(!half.contains("name: d") || half.contains("{ cni: routed }\n"), "cut at {at}:\n{half}");
     }
 }
 
